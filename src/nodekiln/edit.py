@@ -1,0 +1,144 @@
+"""Edits and plans: what turns the files of a tag into those of a recipe.
+
+Values only. Who computes them (the rewrite, the patch series) and who writes them (a working tree, a graft,
+a diff) meet here and know nothing of each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from itertools import groupby, pairwise
+from operator import attrgetter
+
+Read = Callable[[str], bytes | None]
+"""Answers the bytes of a path of one tree ("lib/net.js"), None where the tree has no such file."""
+
+
+def blob_id(content: bytes) -> str:
+    """The id that git gives `content` as a blob (SHA-1, 40 hex digits)."""
+    header = b"blob %d\0" % len(content)
+    return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """The bytes from `start` up to `end` of a file are replaced by `new`, for `reason`."""
+
+    start: int
+    end: int
+    new: bytes
+    reason: str
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What changes in one file. `base` is None for a file that the edit adds: its one span is the content.
+
+    Raises ValueError where spans overlap, are out of order or leave the file.
+    """
+
+    path: str
+    base: bytes | None
+    spans: tuple[Span, ...]
+
+    def __post_init__(self) -> None:
+        size = len(self.base or b"")
+        if not self.spans:
+            raise ValueError(f"{self.path}: an edit without a span")
+        if self.spans[0].start < 0 or any(not span.start <= span.end <= size for span in self.spans):
+            raise ValueError(f"{self.path}: a span leaves the file ({size} bytes)")
+        if any(left.end > right.start for left, right in pairwise(self.spans)):
+            raise ValueError(f"{self.path}: spans overlap or are out of order")
+
+    @cached_property
+    def after(self) -> bytes:
+        """The file's bytes once the spans are replaced."""
+        base, pieces, position = self.base or b"", [], 0
+        for span in self.spans:
+            pieces += [base[position : span.start], span.new]
+            position = span.end
+        return b"".join([*pieces, base[position:]])
+
+    @cached_property
+    def base_id(self) -> str | None:
+        """git's id of the file before; None where the edit adds it."""
+        return None if self.base is None else blob_id(self.base)
+
+    @cached_property
+    def after_id(self) -> str:
+        """git's id of the file after."""
+        return blob_id(self.after)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why, each once, in the order of the file."""
+        return tuple(dict.fromkeys(span.reason for span in self.spans))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All edits of a recipe, by path, each path once. No edits: the recipe is the tag as it stands."""
+
+    edits: tuple[Edit, ...] = ()
+
+    def __post_init__(self) -> None:
+        paths = [edit.path for edit in self.edits]
+        if paths != sorted(set(paths)):
+            raise ValueError(f"a plan names each path once, in order: {paths}")
+
+    @classmethod
+    def of(cls, edits: Iterable[Edit]) -> Plan:
+        """A plan of these edits, those of one path joined into one.
+
+        Raises ValueError where two of them overlap or don't start from the same bytes.
+        """
+        joined = []
+        for path, group in groupby(sorted(edits, key=attrgetter("path")), key=attrgetter("path")):
+            same = list(group)
+            if any(edit.base != same[0].base for edit in same):
+                raise ValueError(f"{path}: edits start from different contents")
+            spans = tuple(sorted(span for edit in same for span in edit.spans))
+            joined.append(Edit(path, same[0].base, spans))
+        return cls(tuple(joined))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over path, id before and id after of every edit: the same digest makes the same files."""
+        lines = (f"{edit.path}\0{edit.base_id or '-'}\0{edit.after_id}\n" for edit in self.edits)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class Misfit(StrEnum):
+    """Why an edit can't be made."""
+
+    FILE_MISSING = "file missing"
+    NO_MATCH = "no match"
+    SEVERAL_MATCHES = "several matches"
+    UNPARSABLE = "does not parse"
+    UNEXPECTED_SHAPE = "unexpected shape"
+    ALREADY_THERE = "already there"
+    OVERLAP = "overlap"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One place where the planned change does not fit: the file, the function or hunk in it, and why."""
+
+    path: str
+    place: str
+    misfit: Misfit
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.place}: {self.misfit}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The answer in place of a plan: everything that does not fit, not only the first."""
+
+    conflicts: tuple[Conflict, ...]

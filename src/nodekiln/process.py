@@ -1,0 +1,141 @@
+"""Running other programs: argument lists only, an environment made for them, output to a log and a callback.
+
+Nothing here knows git, compilers or Node.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodekiln.errors import KilnError
+
+_TAIL_LINES = 40
+_GRACE = 10.0
+"""Seconds that children get to end after Ctrl-C before they are killed: ninja removes half-made outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What a short command answered."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Both streams as text, stdout first; undecodable bytes are shown as \\xNN."""
+        return (self.stdout + self.stderr).decode(errors="backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a long command ended."""
+
+    returncode: int
+    seconds: float
+    tail: tuple[str, ...]
+
+
+def capture(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    stdin: bytes = b"",
+    timeout: float | None = 60,
+) -> Captured:
+    """Runs a short command and returns its output.
+
+    Raises FileNotFoundError or PermissionError where the program can't be started, and KilnError after
+    `timeout` seconds.
+    """
+    try:
+        done = subprocess.run(
+            argv, env=dict(env), cwd=cwd, input=stdin, capture_output=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise KilnError(f"{argv[0]} did not answer within {timeout:.0f} seconds.") from None
+    return Captured(done.returncode, done.stdout, done.stderr)
+
+
+def run_logged(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    on_line: Callable[[str], None] | None = None,
+) -> Finished:
+    """Runs a long command in a process group of its own, both streams into `log` (made anew) and `on_line`.
+
+    On KeyboardInterrupt the whole group is asked to end (SIGINT, then SIGTERM), is killed after some seconds,
+    and the interrupt goes on to the caller. Raises FileNotFoundError or PermissionError where the program
+    can't be started.
+    """
+    begun = time.monotonic()
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    with log.open("wb") as file:
+        file.write(("$ " + " ".join(argv) + "\n").encode())
+        child = subprocess.Popen(
+            argv,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            assert child.stdout is not None  # noqa: S101 (PIPE was asked for; this tells mypy)
+            for raw in child.stdout:
+                file.write(raw)
+                file.flush()
+                line = raw.decode(errors="backslashreplace").rstrip("\r\n")
+                tail.append(line)
+                if on_line is not None:
+                    on_line(line)
+            returncode = child.wait()
+        except BaseException:
+            _end_group(child)
+            raise
+        finally:
+            if child.stdout is not None:
+                child.stdout.close()
+    return Finished(returncode, time.monotonic() - begun, tuple(tail))
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    for number, patience in ((signal.SIGINT, _GRACE), (signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(patience)
+            break
+    # The leader may be gone while its children are not.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def child_environment(environ: Mapping[str, str], *, venv: Path | None) -> dict[str, str]:
+    """The caller's environment without what is ours: the virtual environment, PYTHON* and GIT_*.
+
+    A configure that runs in our environment would use our Python, without the system's gyp.
+    """
+    env = {
+        name: value
+        for name, value in environ.items()
+        if name != "VIRTUAL_ENV" and not name.startswith(("PYTHON", "GIT_", "NODEKILN_"))
+    }
+    if venv is not None and "PATH" in env:
+        own = {str(venv / "bin"), str(venv.resolve() / "bin")}
+        env["PATH"] = os.pathsep.join(part for part in env["PATH"].split(os.pathsep) if part not in own)
+    return env

@@ -1,0 +1,110 @@
+"""What is said while something runs: notes, warnings and progress lines, all on stderr.
+
+Results go to stdout and are printed by tasks.py. On a terminal progress is one moving line; in a pipe or a CI
+log it is a plain line now and then. NO_COLOR and TERM=dumb are heeded by rich.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+_PLAIN_INTERVAL = 15.0
+"""Seconds between two plain lines: a CI log of a half-hour build gets about a hundred."""
+
+
+class Meter(Protocol):
+    """Takes the course of one step."""
+
+    def update(self, done: int, total: int | None, detail: str = "") -> None:
+        """`done` of `total` (None: not known) units are through; `detail` is what runs now."""
+
+
+class Reporter:
+    """Says things to whoever is watching."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """A note about what happens now."""
+        self._console.print(Text(text))
+
+    def warn(self, text: str) -> None:
+        """Something that may bite later."""
+        self._console.print(Text("warning: ", style="yellow") + Text(text))
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Meter]:
+        """A meter for one step, gone from a terminal when the step is."""
+        if self._console.is_terminal:
+            with Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[count]}", markup=False),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}", markup=False, style="dim"),
+                console=self._console,
+                transient=True,
+            ) as progress:
+                yield _LiveMeter(progress, title)
+        else:
+            yield _PlainMeter(self, title)
+
+
+class _LiveMeter:
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=None, count="", detail="")
+
+    def update(self, done: int, total: int | None, detail: str = "") -> None:
+        count = f"{done}/{total}" if total is not None else (str(done) if done else "")
+        self._progress.update(self._task, completed=done, total=total, count=count, detail=detail[-60:])
+
+
+class _PlainMeter:
+    def __init__(self, reporter: Reporter, title: str) -> None:
+        self._reporter, self._title = reporter, title
+        self._begun = self._said = time.monotonic()
+
+    def update(self, done: int, total: int | None, detail: str = "") -> None:  # noqa: ARG002 (a Meter)
+        now = time.monotonic()
+        if now - self._said < _PLAIN_INTERVAL:
+            return
+        self._said = now
+        elapsed = now - self._begun
+        line = f"{self._title}: {done}" + (f"/{total}" if total is not None else "")
+        line += f", {format_duration(elapsed)}"
+        if total is not None and 0 < done < total:
+            line += f", about {format_duration(elapsed / done * (total - done))} left"
+        self._reporter.say(line)
+
+
+def format_duration(seconds: float) -> str:
+    """4.2 s, 1 min 05 s, 1 h 14 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_size(size: int) -> str:
+    """Decimal units, as disks are sold: 180 MB, 2.4 GB."""
+    for unit, divisor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= divisor:
+            value = size / divisor
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{size} bytes"

@@ -1,0 +1,78 @@
+"""Where everything lies under build/, and the locks that keep two runs apart."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from nodekiln.errors import KilnError
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The build folder. Nothing is made before it is needed."""
+
+    root: Path
+
+    @property
+    def mirror(self) -> Path:
+        """The bare git repository with everything that was fetched or imported."""
+        return self.root / "mirror.git"
+
+    @property
+    def trees(self) -> Path:
+        """A folder for each working tree."""
+        return self.root / "trees"
+
+    @property
+    def binaries(self) -> Path:
+        """A folder for each published binary."""
+        return self.root / "binaries"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files, outside the folders they guard so that those can be removed."""
+        return self.root / "locks"
+
+    def prepare(self) -> None:
+        """Makes the build folder; raises KilnError where that can't be written."""
+        try:
+            self.locks.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KilnError(
+                f"The build folder {self.root} can't be written: {error.strerror}.",
+                remedy="Make it writable, or name another one with NODEKILN_BUILD.",
+            ) from None
+
+    @contextmanager
+    def lock(self, name: str, purpose: str, say: Callable[[str], None]) -> Iterator[None]:
+        """Holds the lock `name`; where another run has it, says for whom we wait, and waits."""
+        self.prepare()
+        holder = self.locks / f"{name}.holder.json"
+        lock = filelock.FileLock(self.locks / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            say(f"waiting for {_describe(holder)}, which works on {name}")
+            lock.acquire()
+        try:
+            holder.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}))
+            yield
+        finally:
+            with suppress(OSError):
+                holder.unlink()
+            lock.release()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        told = json.loads(holder.read_text())
+        return f"process {told['pid']} ({told['purpose']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another run"
