@@ -27,7 +27,7 @@ def _sealed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 @pytest.fixture(scope="session")
 def node_repository() -> Path:
-    """A git repository with real Node trees as tags; tests that need it are skipped aloud where there is none."""
+    """A git repository with real Node trees as tags; tests that need it are skipped aloud without one."""
     if _REAL_REPOSITORY is None or not Path(_REAL_REPOSITORY).is_dir():
         pytest.skip("NODEKILN_REPOSITORY names no folder with real Node trees")
     return Path(_REAL_REPOSITORY)

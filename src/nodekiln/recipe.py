@@ -57,7 +57,7 @@ class Recipe:
         if self.label is not None and (not _LABEL.fullmatch(self.label) or self.label in _RESERVED_LABELS):
             raise UsageError(
                 f"--name {self.label!r} can't be part of a binary's name.",
-                remedy="Use up to 24 of a-z, 0-9 and _, and no word that names use already (usdt, graft, ...).",
+                remedy="Use up to 24 of a-z, 0-9 and _, and no word that names use already (usdt, graft).",
             )
 
     @property
