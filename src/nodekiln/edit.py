@@ -33,6 +33,12 @@ class Span:
     new: bytes
     reason: str
 
+    def overlaps(self, other: Span) -> bool:
+        """Whether both can't be replaced: they share bytes, or their new bytes would have no order."""
+        if (self.start, self.end) == (other.start, other.end):
+            return True
+        return self.start < other.end and other.start < self.end
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -116,6 +122,7 @@ class Misfit(StrEnum):
     """Why an edit can't be made."""
 
     FILE_MISSING = "file missing"
+    FILE_EXISTS = "file exists"
     NO_MATCH = "no match"
     SEVERAL_MATCHES = "several matches"
     UNPARSABLE = "does not parse"

@@ -15,11 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.errors import KilnError
+from nodekiln.errors import ToolchainError
 
 _TAIL_LINES = 40
 _GRACE = 10.0
-"""Seconds that children get to end after Ctrl-C before they are killed: ninja removes half-made outputs."""
+"""Seconds that children get for each signal before they are killed: ninja removes half-made outputs, git its
+temporary files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def capture(
 ) -> Captured:
     """Runs a short command and returns its output.
 
-    Raises FileNotFoundError or PermissionError where the program can't be started, and KilnError after
+    Raises FileNotFoundError or PermissionError where the program can't be started, and ToolchainError after
     `timeout` seconds.
     """
     try:
@@ -63,7 +64,7 @@ def capture(
             argv, env=dict(env), cwd=cwd, input=stdin, capture_output=True, timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired:
-        raise KilnError(f"{argv[0]} did not answer within {timeout:.0f} seconds.") from None
+        raise ToolchainError(f"{argv[0]} did not answer within {timeout:.0f} seconds.") from None
     return Captured(done.returncode, done.stdout, done.stderr)
 
 
@@ -105,7 +106,7 @@ def run_logged(
                     on_line(line)
             returncode = child.wait()
         except BaseException:
-            _end_group(child)
+            end_group(child, (signal.SIGINT, signal.SIGTERM))
             raise
         finally:
             if child.stdout is not None:
@@ -113,16 +114,28 @@ def run_logged(
     return Finished(returncode, time.monotonic() - begun, tuple(tail))
 
 
-def _end_group(child: subprocess.Popen[bytes]) -> None:
-    for number, patience in ((signal.SIGINT, _GRACE), (signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
+def follow(argv: Sequence[str], *, cwd: Path) -> int:
+    """Runs a command on our own streams and in our environment, and returns its exit code."""
+    return subprocess.run(argv, cwd=cwd, check=False).returncode
+
+
+def end_group(child: subprocess.Popen[bytes], politely: Sequence[signal.Signals]) -> None:
+    """Ends a child that leads a process group, and the group: asks with each signal in turn, then kills.
+
+    Another interrupt meanwhile (Ctrl-C again) kills at once.
+    """
+    try:
+        for number in politely:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_GRACE)
+                break
+    finally:
+        # The leader may be gone while its children are not.
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(patience)
-            break
-    # The leader may be gone while its children are not.
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 def child_environment(environ: Mapping[str, str], *, venv: Path | None) -> dict[str, str]:

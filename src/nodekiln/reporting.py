@@ -6,15 +6,21 @@ log it is a plain line now and then. NO_COLOR and TERM=dumb are heeded by rich.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.prompt import Confirm
+from rich.table import Table
 from rich.text import Text
+
+from nodekiln.errors import UsageError
 
 _PLAIN_INTERVAL = 15.0
 """Seconds between two plain lines: a CI log of a half-hour build gets about a hundred."""
@@ -40,6 +46,10 @@ class Reporter:
     def warn(self, text: str) -> None:
         """Something that may bite later."""
         self._console.print(Text("warning: ", style="yellow") + Text(text))
+
+    def fail(self, text: str) -> None:
+        """What ended the run."""
+        self._console.print(Text("error: ", style="bold red") + Text(text))
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Meter]:
@@ -86,6 +96,40 @@ class _PlainMeter:
         if total is not None and 0 < done < total:
             line += f", about {format_duration(elapsed / done * (total - done))} left"
         self._reporter.say(line)
+
+
+def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on stdout: as wide as it has to be in a pipe, with lines wrapped on a terminal."""
+    console = Console(highlight=False)
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    if not console.is_terminal:
+        console.width = console.measure(table, options=console.options.update(width=10_000)).maximum
+    console.print(table)
+
+
+def show_diff(diff: bytes, color: Callable[[bytes], Text], environment: Mapping[str, str]) -> None:
+    """A diff on stdout: byte for byte in a pipe; on a terminal through delta where that is, else coloured."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(diff)
+        sys.stdout.buffer.flush()
+        return
+    delta = None if "NO_COLOR" in environment else shutil.which("delta", path=environment.get("PATH"))
+    if delta is None or subprocess.run([delta], input=diff, env=dict(environment), check=False).returncode:
+        console.print(color(diff), end="")
+
+
+def confirm(question: str) -> bool:
+    """Asks on the terminal; raises UsageError where there is none to answer."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to answer on.", remedy="Add --yes.")
+    try:
+        return Confirm.ask(question, default=False, console=Console(stderr=True))
+    except EOFError:  # Ctrl-D
+        return False
 
 
 def format_duration(seconds: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import filelock
 
-from nodekiln.errors import KilnError
+from nodekiln.errors import ToolchainError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,21 @@ class Workspace:
         return self.root / "binaries"
 
     @property
+    def releases(self) -> Path:
+        """Official binaries that were downloaded."""
+        return self.root / "releases"
+
+    @property
     def locks(self) -> Path:
         """Lock files, outside the folders they guard so that those can be removed."""
         return self.root / "locks"
 
     def prepare(self) -> None:
-        """Makes the build folder; raises KilnError where that can't be written."""
+        """Makes the build folder; raises ToolchainError where that can't be written."""
         try:
             self.locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise KilnError(
+            raise ToolchainError(
                 f"The build folder {self.root} can't be written: {error.strerror}.",
                 remedy="Make it writable, or name another one with NODEKILN_BUILD.",
             ) from None

@@ -1,0 +1,63 @@
+"""The one place where a command ends: from what it raised to an exit code and a message on stderr."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from nodekiln.errors import INTERRUPTED, KilnError
+
+_BUG, _SOURCE = 1, 6
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Runs a command to its end and returns the exit code; None from the command is 0.
+
+    The caller's GIT_* variables are dropped first: a GIT_DIR must not decide which repository we work on. A
+    request to end (SIGTERM, SIGHUP) is taken like Ctrl-C, unless it is ignored.
+    """
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        del os.environ[name]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup asks that a hangup be ignored
+            signal.signal(number, _interrupt)
+    try:
+        code = command() or 0
+        sys.stdout.flush()
+    except KilnError as error:
+        _fail(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where this one stopped.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        quiet_stdout()
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}.")
+        return _SOURCE
+    except Exception:
+        traceback.print_exc()
+        _fail("this is a bug of nodekiln; please report the lines above.")
+        return _BUG
+    return code
+
+
+def _fail(text: str) -> None:
+    from nodekiln.reporting import Reporter  # rich costs 20 ms, which most commands can do without
+
+    Reporter().fail(text)
+
+
+def quiet_stdout() -> None:
+    """For a reader that has seen enough (`| head`): nothing may be left to flush when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:  # noqa: ARG001 (what signal.signal calls)
+    raise KeyboardInterrupt

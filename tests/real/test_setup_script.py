@@ -1,0 +1,215 @@
+"""./inv makes its environment once, says plainly why where it can't, and anew where it is another's.
+
+The checkout is a small one, whose lock names nothing and whose package builds itself: no network is needed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+INV = Path(__file__).resolve().parents[2] / "inv"
+PYTHON = Path(sys.base_prefix, "bin", "python3").resolve()
+TOOLS = ("sh", "basename", "cat", "cksum", "cp", "dirname", "ls", "mkdir", "rm", "sed", "sleep", "tail", "tr")
+BACKEND = """\
+import zipfile
+
+def build_editable(folder, settings=None, metadata=None):
+    name = "tiny-1-py3-none-any.whl"
+    about = {"METADATA": "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n"}
+    about["WHEEL"] = "Wheel-Version: 1.0\\nGenerator: tiny\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    with zipfile.ZipFile(folder + "/" + name, "w") as wheel:
+        for file, text in about.items():
+            wheel.writestr("tiny-1.dist-info/" + file, text)
+        wheel.writestr("tiny-1.dist-info/RECORD", "")
+    return name
+"""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout, and a PATH that has a shell's tools and such Pythons as a test puts there."""
+
+    folder: Path
+
+    @property
+    def venv(self) -> Path:
+        return self.folder / "checkout" / ".venv"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "checkout" / "requirements.lock"
+
+    def put_python(self, script: str | None = None) -> None:
+        """The real Python as python3, or a script in its place."""
+        place = self.folder / "bin" / "python3"
+        if script is None:
+            place.symlink_to(PYTHON)
+        else:
+            place.write_text(f"#!/bin/sh\n{script}\n")
+            place.chmod(0o755)
+
+    def start(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Starts ./inv."""
+        return subprocess.Popen(
+            [self.folder / "checkout" / "inv", *words],
+            env={
+                "PATH": str(self.folder / "bin"),
+                "HOME": str(self.folder),
+                "PIP_NO_INDEX": "1",
+                **(env or {}),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+        """Exit code and both streams."""
+        with self.start(*words, env=env) as child:
+            stdout, stderr = child.communicate(timeout=60)
+        return child.returncode, stdout, stderr
+
+
+@pytest.fixture(scope="session")
+def quick_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A script that is Python, but copies its virtual environments from one made before: 0.2 s, not 3."""
+    made = tmp_path_factory.mktemp("made") / "venv"
+    subprocess.run([PYTHON, "-m", "venv", made], check=True)
+    return f'case "$*" in "-m venv "*) exec cp -RP "{made}/." "$3" ;; esac\nexec {PYTHON} "$@"'
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A checkout in which nothing was run yet, and a PATH without Python."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    shutil.copy(INV, folder)
+    (folder / "requirements.lock").touch()
+    (folder / "backend.py").write_text(BACKEND)
+    (folder / "program.py").write_text("import sys\nprint('tasks', *sys.argv[1:])\n")
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (tmp_path / "bin").mkdir()
+    for tool in TOOLS:
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or tool)
+    return Checkout(tmp_path)
+
+
+def test_a_machine_without_python_is_told_what_to_install(checkout: Checkout) -> None:
+    code, stdout, stderr = checkout.run("--list")
+    assert (code, stdout) == (3, "")
+    assert stderr.startswith("error: There is no Python 3.11 or later on the PATH.\n")
+    assert "NODEKILN_PYTHON" in stderr
+    assert not checkout.venv.exists()
+
+
+def test_a_python_that_is_too_old_is_as_good_as_none(checkout: Checkout) -> None:
+    checkout.put_python("exit 1")  # what the question for 3.11 ends with there
+    code, _, stderr = checkout.run("--list")
+    assert code == 3
+    assert "There is no Python 3.11 or later on the PATH." in stderr
+
+
+def test_a_python_without_venv_is_told_by_the_package_that_has_it(checkout: Checkout) -> None:
+    checkout.put_python(
+        f'case "$*" in *"-m venv"*) echo "No module named venv" >&2; exit 1;; esac\nexec {PYTHON} "$@"'
+    )
+    code, stdout, stderr = checkout.run("--list")
+    assert (code, stdout) == (3, "")
+    assert "No module named venv" in stderr
+    assert "can't make virtual environments" in stderr
+    assert "apt install python3-venv" in stderr
+    assert not checkout.venv.exists()
+    assert not checkout.venv.with_name(".venv.lock").exists()
+
+
+def test_a_folder_of_somebody_elses_is_refused_and_kept(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.put_python()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").touch()
+    code, _, stderr = checkout.run("--list", env={"NODEKILN_VENV": str(mine)})
+    assert code == 3
+    assert f"{mine} is there already, and was not made by this script." in stderr
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+
+
+def test_a_place_that_cant_be_written_is_told(checkout: Checkout) -> None:
+    checkout.put_python()
+    code, _, stderr = checkout.run("--list", env={"NODEKILN_VENV": str(checkout.lock / "venv")})
+    assert code == 3
+    assert f"{checkout.lock} can't be written." in stderr
+
+
+def test_a_first_run_installs_and_later_runs_only_hand_over(checkout: Checkout) -> None:
+    checkout.put_python()
+    first, second = checkout.run("build", "--tag=a b"), checkout.run("build", "--tag=a b")
+    assert "installing what requirements.lock names" in first[2]
+    assert (first[0], first[1]) == (0, "tasks build --tag=a b\n")
+    assert second == (0, "tasks build --tag=a b\n", "")
+    assert not checkout.venv.with_name(".venv.lock").exists()
+
+
+def test_what_cant_be_installed_is_told_and_tried_again(checkout: Checkout, quick_python: str) -> None:
+    checkout.put_python(quick_python)
+    checkout.lock.write_text(f"nothing-of-this-name==1 --hash=sha256:{'0' * 64}\n")
+    code, stdout, stderr = checkout.run("--list")
+    assert (code, stdout) == (3, "")
+    assert "nothing-of-this-name" in stderr
+    assert "pip could not install what" in stderr
+    checkout.lock.write_text("")
+    assert checkout.run("--list")[:2] == (0, "tasks --list\n")
+
+
+def test_another_lock_is_installed_into_the_same_environment(checkout: Checkout, quick_python: str) -> None:
+    checkout.put_python(quick_python)
+    assert checkout.run()[0] == 0
+    (checkout.venv / "kept").touch()
+    checkout.lock.write_text("# something else\n")
+    code, _, stderr = checkout.run()
+    assert code == 0
+    assert "installing" in stderr
+    assert (checkout.venv / "kept").exists()
+    assert checkout.run()[2] == ""
+
+
+def test_an_environment_of_another_python_is_made_anew(checkout: Checkout, quick_python: str) -> None:
+    checkout.put_python(quick_python)
+    assert checkout.run()[0] == 0
+    (checkout.venv / "kept").touch()
+    for file in ("made-by", "requirements.lock.installed"):
+        (checkout.venv / file).write_text("3.11.0 (another build) /opt/python\n")
+    code, _, stderr = checkout.run()
+    assert code == 0
+    assert "installing" in stderr
+    assert not (checkout.venv / "kept").exists()
+
+
+def test_of_two_first_runs_at_once_one_installs(checkout: Checkout, quick_python: str) -> None:
+    checkout.put_python(quick_python)
+    with checkout.start("one") as one, checkout.start("two") as two:
+        ended = [one.communicate(timeout=60), two.communicate(timeout=60)]
+    assert (one.returncode, two.returncode) == (0, 0)
+    assert [stdout for stdout, _ in ended] == ["tasks one\n", "tasks two\n"]
+    assert sum("installing" in stderr for _, stderr in ended) == 1
+
+
+@pytest.mark.parametrize("owner", ["a process that is gone", "nobody"])
+def test_the_lock_of_a_run_that_was_killed_is_taken_over(checkout: Checkout, owner: str) -> None:
+    checkout.put_python(f'case "$*" in *"-m venv"*) exit 1;; esac\nexec {PYTHON} "$@"')
+    lock = checkout.venv.with_name(".venv.lock")
+    lock.mkdir()
+    if owner != "nobody":
+        with subprocess.Popen([PYTHON, "-c", ""]) as gone:
+            gone.wait()
+        (lock / "pid").write_text(f"{gone.pid}\n")
+    assert checkout.run()[0] == 3  # it got as far as making the environment
+    assert not lock.exists()
