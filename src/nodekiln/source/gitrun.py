@@ -1,25 +1,24 @@
 """Runs git on the mirror through GitPython, with settings that no user's configuration can change.
 
-The caller's GIT_* variables are scrubbed from the process at the edge (tasks.py), because GitPython hands its
+The caller's GIT_* variables are scrubbed from the process at the edge (edge.py), because GitPython hands its
 children this process's environment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import cast
 
-from nodekiln.errors import SourceError
+import git
 
-try:
-    import git
-except ImportError:  # GitPython looks for git when it is imported
-    raise SourceError(
-        "There is no git on the PATH.",
-        remedy="Install git (apt install git, dnf install git, brew install git).",
-    ) from None
+from nodekiln.process import end_group
 
 _SETTINGS = {
     "core.autocrlf": "false",  # carriage returns break gyp's arguments (nodejs/node#41476)
@@ -28,10 +27,14 @@ _SETTINGS = {
     "gc.auto": "0",  # objects that no ref names yet are in use by a fetch in the next process
     "maintenance.auto": "false",
     "advice.detachedHead": "false",
-    "protocol.allow": "never",
-    "protocol.https.allow": "always",
-    "protocol.ssh.allow": "always",
-    "protocol.file.allow": "always",
+    "http.lowSpeedLimit": "1",  # a server that is silent for a minute is gone: git sends something every 5 s
+    "http.lowSpeedTime": "60",
+}
+
+_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    # Not protocol.allow=never: a user's protocol.ext.allow=always would win, and ext:: runs commands.
+    "GIT_ALLOW_PROTOCOL": "https:ssh:file",
 }
 
 
@@ -52,23 +55,95 @@ class GitRunner:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, stdin: bytes = b"", timeout: float | None = None) -> bytes:
-        """Returns what the command prints, as bytes; raises GitError where it fails or takes too long."""
+        """Returns what the command prints; raises GitError where it fails or takes over `timeout` seconds."""
+        with self._started(arguments, stdin, with_stdout=True) as child:
+            try:
+                stdout, stderr = child.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                raise GitError(
+                    arguments, -signal.SIGTERM, f"no answer within {timeout:.0f} seconds"
+                ) from None
+        if child.returncode != 0:
+            raise GitError(arguments, child.returncode, stderr.decode(errors="backslashreplace"))
+        return bytes(stdout)
+
+    def follow(self, *arguments: str, on_line: Callable[[str], None], stdin: bytes = b"") -> None:
+        """Runs a long command that prints nothing but progress, each line of which goes to `on_line`.
+
+        Raises GitError where it fails, without the progress in what git said.
+        """
+        said: list[str] = []
+        with self._started(arguments, stdin, with_stdout=False) as child:
+            assert child.stderr is not None  # noqa: S101 (GitPython pipes it; this tells mypy)
+            # Universal newlines: git ends a line that it will overwrite with a carriage return.
+            with io.TextIOWrapper(
+                cast(io.BufferedReader, child.stderr), "utf-8", "backslashreplace"
+            ) as lines:
+                for line in lines:
+                    on_line(line)
+                    if "% (" not in line:
+                        said.append(line)
+            child.wait()
+        if child.returncode != 0:
+            raise GitError(arguments, child.returncode, "".join(said))
+
+    @contextmanager
+    def feed(self, *arguments: str) -> Iterator[Callable[[bytes], object]]:
+        """Runs a command that reads what is written with the answer, until the block ends, and prints little.
+
+        Raises GitError where it fails, from within the block where it ends before everything is written.
+        """
+        with self._started(arguments, None, with_stdout=False) as child:
+            stdin, stderr = child.stdin, child.stderr
+            assert stdin is not None  # noqa: S101 (a pipe was asked for; this tells mypy)
+            assert stderr is not None  # noqa: S101 (GitPython pipes it; this tells mypy)
+
+            def ended() -> GitError:
+                said = stderr.read().decode(errors="backslashreplace")
+                return GitError(arguments, child.wait(), said or "ended early")
+
+            def write(piece: bytes) -> None:
+                try:
+                    stdin.write(piece)
+                except BrokenPipeError:
+                    raise ended() from None
+
+            yield write
+            try:
+                stdin.close()
+            except BrokenPipeError:
+                raise ended() from None
+            if child.wait() != 0:
+                raise ended()
+
+    @contextmanager
+    def _started(
+        self, arguments: tuple[str, ...], stdin: bytes | None, *, with_stdout: bool
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """The running command, which reads `stdin`, or with None from a pipe; ended where the block fails."""
         settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
         with TemporaryFile() as stream:  # GitPython takes files, and a pipe could fill up before git reads it
-            stream.write(stdin)
+            stream.write(stdin or b"")
             stream.seek(0)
-            status, stdout, stderr = git.Git().execute(
+            # A session of its own: git's children (ssh, upload-pack) hold its pipes open and have to end with
+            # it, and ssh without a terminal fails where it would ask for a password.
+            started = git.Git().execute(
                 ["git", "--git-dir", str(self.git_dir), *settings, *arguments],
-                istream=stream,
-                with_extended_output=True,
-                with_exceptions=False,
-                stdout_as_string=False,
-                strip_newline_in_stdout=False,
-                kill_after_timeout=timeout,
-                env={"GIT_TERMINAL_PROMPT": "0", **self.environment},
+                istream=subprocess.PIPE if stdin is None else stream,
+                as_process=True,
+                with_stdout=with_stdout,
+                env={**_ENVIRONMENT, **self.environment},
+                start_new_session=True,
             )
-        said = stderr if isinstance(stderr, str) else bytes(stderr).decode(errors="backslashreplace")
-        if status != 0:
-            raise GitError(arguments, int(status), said)
-        assert isinstance(stdout, bytes)  # noqa: S101 (stdout_as_string=False; this tells mypy)
-        return stdout
+            child = started.proc
+            assert child is not None  # noqa: S101 (it has just been started; this tells mypy)
+            try:
+                yield child
+            except BaseException:
+                end_group(child, (signal.SIGTERM,))
+                raise
+            finally:
+                for pipe in (child.stdin, child.stdout, child.stderr):
+                    if pipe is not None:
+                        with suppress(BrokenPipeError):  # what git left unread
+                            pipe.close()

@@ -1,0 +1,77 @@
+"""What is said when git fails at a repository: one line of git's at most, and what to type next."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from nodekiln.errors import SourceError, UsageError
+from nodekiln.machine import free_disk
+from nodekiln.recipe import Tag
+from nodekiln.reporting import format_size
+from nodekiln.source.gitrun import GitError
+from nodekiln.source.location import Location
+
+_NEAREST = 5
+_LONGEST = 200
+_DUBIOUS = re.compile(r"dubious ownership in repository at '(.+)'")
+_NO_REPOSITORY = re.compile(r"does not appear to be a git repository|not a git repository")
+_DISK_FULL = re.compile(r"^(?!remote:).*(?:No space left on device|Disk quota exceeded)", re.MULTILINE)
+_NOISE = ("warning:", "hint:", "remote: Enumerating", "remote: Counting", "remote: Compressing")
+
+
+def explain(error: GitError, tag: Tag, location: Location, mirror: Path) -> SourceError:
+    """Why `tag` can't be had from `location`."""
+    if _DISK_FULL.search(error.stderr):
+        free = format_size(free_disk(mirror))
+        return SourceError(
+            f"The disk is full: {tag} needs more than the {free} free for {mirror}.",
+            remedy="Make room and run the command again; what was fetched before is still good.",
+        )
+    dubious = _DUBIOUS.search(error.stderr)
+    if dubious:
+        return SourceError(
+            f"git does not read {location.shown}, as it belongs to another user (dubious ownership).",
+            remedy=f"git config --global --add safe.directory {shlex.quote(dubious[1])}",
+        )
+    if _NO_REPOSITORY.search(error.stderr):
+        return SourceError(
+            f"{location.shown} is no git repository.",
+            remedy="Name a clone of Node's repository with --repository, or leave it out (nodejs/node).",
+        )
+    return SourceError(
+        f"{tag} can't be fetched from {location.shown}: {quote(error, location)}.",
+        remedy="Run it again later, name another --repository, or import the release's source tarball: "
+        f"./inv import-tarball --tag {tag} --file node-{tag}.tar.gz",
+    )
+
+
+def no_such_tag(tag: Tag, refs: Iterable[str], location: Location) -> SourceError:
+    """`location` has the tags of `refs` (refs/tags/...) and not this one."""
+    tags = set()
+    for ref in refs:
+        with suppress(UsageError):  # a release candidate, or the ^{} of an annotated tag
+            tags.add(Tag.parse(ref.removeprefix("refs/tags/")))
+    near = sorted(tags, key=lambda each: _distance(each, tag))[:_NEAREST]
+    found = f"the nearest are {', '.join(map(str, sorted(near)))}" if near else "it has no release tags"
+    return SourceError(
+        f"{location.shown} has no tag {tag}; {found}.",
+        remedy="Name one of them with --tag, or another repository with --repository."
+        if near
+        else "Name another repository with --repository.",
+    )
+
+
+def quote(error: GitError, location: Location) -> str:
+    """The first line of git's that tells why, without secrets, and without what a terminal would obey."""
+    lines = (line.strip() for line in error.stderr.splitlines())
+    told = next((line for line in lines if line and not line.startswith(_NOISE)), f"exit code {error.status}")
+    plain = "".join(letter if letter.isprintable() else "?" for letter in location.hide(told))
+    return plain.removeprefix("fatal: ").rstrip(".")[:_LONGEST]
+
+
+def _distance(one: Tag, other: Tag) -> tuple[int, int, int]:
+    return abs(one.major - other.major), abs(one.minor - other.minor), abs(one.patch - other.patch)

@@ -1,0 +1,192 @@
+"""The mirror on disk: made whole or not at all, cleaned of what a killed fetch left, read without fetching.
+
+Knows no network: which locations exist and what is fetched from them is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from weakref import finalize
+
+import git
+from git.objects.fun import tree_entries_from_data
+
+from nodekiln.errors import SourceError
+from nodekiln.source.gitrun import GitError, GitRunner
+from nodekiln.source.location import Location
+
+_READING = "reading.git"
+_CACHED_FOLDERS = 1000
+"""A folder of Node's has some 30 entries: a thousand of them take about 5 MB."""
+_AGAIN = "Run the command again where the repository can be reached."
+_LEFTOVERS = ("objects/pack/tmp_*", "*.lock", "refs/kiln/*/*.lock")
+
+
+def make_mirror(mirror: Path) -> None:
+    """Makes an empty mirror where there is none. The caller holds the lock "mirror".
+
+    Raises SourceError where git can't.
+    """
+    if mirror.is_dir():
+        return
+    try:
+        mirror.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f"{mirror.name}.new-"
+        for left in mirror.parent.glob(f"{prefix}*"):  # those of killed runs: nobody else holds the lock
+            shutil.rmtree(left, ignore_errors=True)
+        new = Path(mkdtemp(prefix=prefix, dir=mirror.parent))
+        try:
+            _initialize(new)
+            new.chmod(0o755)
+            new.rename(mirror)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    except (OSError, GitError) as error:
+        told = " ".join(str(error).split())
+        raise SourceError(f"The mirror {mirror} can't be made: {told}.") from None
+
+
+def register(mirror: Path, location: Location) -> None:
+    """Makes `location` a remote that promises what the mirror does not hold.
+
+    The caller holds the lock "mirror". Raises SourceError where git can't.
+    """
+    name = f"remote.{location.key}"
+    values = {
+        "core.repositoryformatversion": "1",
+        "extensions.partialClone": location.key,
+        f"{name}.promisor": "true",
+        f"{name}.partialclonefilter": "blob:none",
+        f"{name}.url": location.url,  # the last: a remote with a URL is complete
+    }
+    for key, value in values.items():
+        try:
+            GitRunner(mirror).run("config", key, value)
+        except GitError as error:
+            raise SourceError(
+                f"The mirror {mirror} can't be set up: {location.hide(error.stderr)}."
+            ) from None
+
+
+def _initialize(folder: Path) -> None:
+    GitRunner(folder).run("init", "--quiet", "--bare", "--template=", "--object-format=sha1")
+
+
+def is_registered(mirror: Path, location: Location) -> bool:
+    """Whether the mirror is there and has `location` as a remote."""
+    if not mirror.is_dir():
+        return False
+    try:
+        GitRunner(mirror).run("config", "--get", f"remote.{location.key}.url")
+    except GitError:
+        return False
+    return True
+
+
+def remove_leftovers(mirror: Path) -> None:
+    """Removes half-made packs and locks of a git that was killed. The caller holds the lock "mirror"."""
+    for pattern in _LEFTOVERS:
+        for leftover in mirror.glob(pattern):
+            with suppress(OSError):
+                leftover.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A file or symbolic link of a commit; `size` is in bytes, None where the mirror lacks its content."""
+
+    blob: str
+    size: int | None
+
+
+class Objects:
+    """Reads objects of a mirror, from one process that stays, and never fetches.
+
+    git on the mirror itself would fetch a missing object when asked about it, one request each, and git
+    before 2.45 can't be told not to. So it is asked on a second, empty repository that borrows the mirror's
+    objects and knows of no remote.
+    """
+
+    def __init__(self, mirror: Path) -> None:
+        if not (mirror / _READING / "HEAD").is_file():
+            _initialize(mirror / _READING)
+        own = {"GIT_DIR": str(mirror / _READING), "GIT_OBJECT_DIRECTORY": str(mirror / "objects")}
+        self._runner = GitRunner(mirror / _READING, {"GIT_OBJECT_DIRECTORY": own["GIT_OBJECT_DIRECTORY"]})
+        self._git = git.Git(str(mirror))
+        self._git.update_environment(**own)
+        finalize(self, self._git.clear_cache)  # ends the process, in a cycle of references too
+        self._folders: dict[str, dict[str, tuple[int, str]]] = {}
+
+    def kind(self, object_id: str) -> str | None:
+        """ "commit", "tree", "blob" or "tag"; None where the mirror does not hold the object."""
+        try:
+            kind: str | bytes = self._git.get_object_header(object_id)[1]
+        except ValueError:
+            return None
+        return kind.decode() if isinstance(kind, bytes) else kind  # GitPython declares str and gives bytes
+
+    def read(self, commit: str, path: str) -> bytes | None:
+        """The bytes of the regular file `path` of a commit; None where `find` finds none.
+
+        Raises SourceError where the mirror lacks the commit, one of its folders or the file's content.
+        """
+        blob = self.find(commit, path)
+        if blob is None:
+            return None
+        content = self._content(blob)
+        if content is None:
+            raise SourceError(f"{path} of commit {commit[:12]} has not been fetched.", remedy=_AGAIN)
+        return content
+
+    def find(self, commit: str, path: str) -> str | None:
+        """The id of the regular file `path` of a commit; None for nothing, folders, links and submodules.
+
+        Raises SourceError where the mirror lacks the commit or one of its folders.
+        """
+        *folders, name = path.split("/")
+        folder = self._folder(f"{commit}^{{tree}}")
+        for step in folders:
+            mode, object_id = folder.get(step, (0, ""))
+            if not stat.S_ISDIR(mode):
+                return None
+            folder = self._folder(object_id)
+        mode, object_id = folder.get(name, (0, ""))
+        return object_id if stat.S_ISREG(mode) else None
+
+    def listing(self, commit: str) -> Iterator[Listed]:
+        """All files and symbolic links of a commit, once per path.
+
+        Raises SourceError where the mirror lacks the commit or one of its folders.
+        """
+        try:
+            lines = self._runner.run("ls-tree", "-r", "-l", "-z", "--full-tree", commit).split(b"\0")
+        except GitError as error:
+            raise SourceError(f"The mirror can't list commit {commit[:12]}: {error.stderr}") from None
+        for line in filter(None, lines):
+            _, kind, blob, size = line.partition(b"\t")[0].split()
+            if kind == b"blob":
+                yield Listed(blob.decode(), int(size) if size.isdigit() else None)
+
+    def _content(self, object_id: str) -> bytes | None:
+        try:
+            return self._git.get_object_data(object_id)[3]
+        except ValueError:
+            return None
+
+    def _folder(self, object_id: str) -> dict[str, tuple[int, str]]:
+        known = self._folders.get(object_id)
+        if known is None:
+            data = self._content(object_id)
+            if data is None:
+                raise SourceError(f"The mirror does not hold {object_id}.", remedy=_AGAIN)
+            known = {name: (mode, binary.hex()) for binary, mode, name in tree_entries_from_data(data)}
+            if len(self._folders) >= _CACHED_FOLDERS:
+                self._folders.clear()
+            self._folders[object_id] = known
+        return known

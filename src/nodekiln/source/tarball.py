@@ -1,0 +1,300 @@
+"""Puts a source tarball of Node into the mirror as a tag, for those who have no repository.
+
+The archive is not trusted: members stream from tarfile into `git fast-import` on a new repository beside the
+mirror, nothing is unpacked to disk, and the mirror is touched only after the last member has passed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from nodekiln.errors import SourceError
+from nodekiln.machine import free_disk
+from nodekiln.recipe import Tag
+from nodekiln.reporting import Meter, Reporter, format_size
+from nodekiln.source.archive import LIMITS, LINK, Limits, Listing, RefusedError, read_archive
+from nodekiln.source.fastimport import fast_import
+from nodekiln.source.gitrun import GitError, GitRunner
+from nodekiln.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Tarball:
+    """What git holds of an imported tarball: `commit` is the id of its commit (40 hex digits), `name` and
+    `sha256` are the file's, `size` is in bytes, unpacked."""
+
+    tag: Tag
+    commit: str
+    name: str
+    sha256: str
+    files: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"tarball {self.name} (sha256 {self.sha256[:8]}...)"
+
+
+@dataclass(frozen=True)
+class Imported(Tarball):
+    """An import that is done; `checked` tells whether the file stood in a SHASUMS file with its hash."""
+
+    checked: bool
+
+
+_CHUNK = 2**20
+_VERSION_SIZE = 2**20
+"""Bytes of a src/node_version.h that are looked at: the real ones have 4,000."""
+_VERSION_HEADER = "src/node_version.h"
+_VERSION_PART = re.compile(
+    rb"^[ \t]*#[ \t]*define[ \t]+NODE_(MAJOR|MINOR|PATCH)_VERSION[ \t]+(\d{1,4})\s", re.MULTILINE
+)
+_CHECKSUM = re.compile(rb"^([0-9a-fA-F]{64}) [ *](\S[^\r\n]*?)\r?$", re.MULTILINE)
+_TRAILER = re.compile(r"^Tarball-(Name|Sha256|Files|Size): (.+)$", re.MULTILINE)
+
+
+def import_tarball(
+    workspace: Workspace,
+    tag: Tag,
+    file: Path,
+    reporter: Reporter,
+    *,
+    shasums: Path | None = None,
+    accept_moved: bool = False,
+    limits: Limits = LIMITS,
+) -> Imported:
+    """Makes the tarball `file` the content of `tag`: one commit, named by refs/kiln/imports/<tag>.
+
+    The commit depends on the file's name and bytes alone. Raises SourceError, and leaves the mirror as it
+    was, where the archive is damaged, hostile or another version, where its line in `shasums` is missing or
+    differs, and where another tarball is there under this tag unless `accept_moved` is set.
+    """
+    wanted = f"Get the release's own source tarball, node-{tag}.tar.gz or .tar.xz, and import that."
+    try:
+        size, sha256 = _inspect(file)
+        if shasums is not None:
+            _compare(file.name, sha256, shasums)
+        with workspace.lock("mirror", f"import of {tag}", reporter.say):
+            before = imported(workspace, tag)
+            if before is not None and before.sha256 == sha256:
+                reporter.say(f"{tag} is already there: {before}")
+                return Imported(**_values(before), checked=shasums is not None)
+            if before is not None and not accept_moved:
+                raise SourceError(
+                    f"{tag} was imported from {before.name} with sha256 {before.sha256}; "
+                    f"{file.name} is another tarball, with sha256 {sha256}.",
+                    remedy="Add --accept-moved-tag to take the new one.",
+                )
+            reporter.say(
+                f"importing {file.name} as {tag}; it takes about its own {format_size(size)} of"
+                f" {format_size(free_disk(workspace.root))} that are free"
+            )
+            with (
+                _new_repository(workspace.mirror) as repository,
+                reporter.progress(f"{file.name}, bytes") as meter,
+            ):
+                made = _store(repository, tag, _Source(file, size, meter), sha256, limits)
+                _publish(repository, workspace.mirror, tag, made.commit)
+    except RefusedError as refusal:
+        raise SourceError(f"{str(file)!r} {refusal}.", remedy=wanted) from None
+    except (GitError, OSError) as error:
+        raise SourceError(
+            f"{file.name} can't be stored in {workspace.mirror}: {error}.",
+            remedy="Make room on that disk, or make it writable; nothing was imported.",
+        ) from None
+    return Imported(**_values(made), checked=shasums is not None)
+
+
+def imported(workspace: Workspace, tag: Tag) -> Tarball | None:
+    """What was imported as `tag`; None where nothing was. Raises SourceError for a ref of other make."""
+    if not workspace.mirror.exists():
+        return None
+    ref = _ref(tag)
+    remedy = f"Remove the ref and import again: git --git-dir {workspace.mirror} update-ref -d {ref}"
+    try:
+        told = GitRunner(workspace.mirror).run(
+            "for-each-ref", "--format=%(objectname)%00%(contents)", "--", ref
+        )
+    except GitError as error:
+        raise SourceError(f"The import of {tag} can't be read: {error.stderr}.", remedy=remedy) from None
+    if not told:
+        return None
+    commit, _, message = told.decode(errors="replace").partition("\0")
+    facts = dict(_TRAILER.findall(message))
+    try:
+        return Tarball(tag, commit, facts["Name"], facts["Sha256"], int(facts["Files"]), int(facts["Size"]))
+    except (KeyError, ValueError):
+        raise SourceError(f"{ref} in {workspace.mirror} is no import of a tarball.", remedy=remedy) from None
+
+
+def _ref(tag: Tag) -> str:
+    return f"refs/kiln/imports/{tag}"
+
+
+def _values(tarball: Tarball) -> dict[str, Any]:
+    return {each.name: getattr(tarball, each.name) for each in fields(tarball)}
+
+
+# The file, its checksum and its version
+
+
+def _inspect(file: Path) -> tuple[int, str]:
+    """Size and SHA-256 of a file that may be a tarball."""
+    if not file.is_file():
+        raise RefusedError(
+            "is a folder" if file.is_dir() else "is no file" if file.exists() else "is not there"
+        )
+    if not file.name.isprintable():
+        raise RefusedError("has a name that can't be written down: rename it")
+    try:
+        with file.open("rb") as stream:
+            digest, size = hashlib.file_digest(stream, "sha256"), stream.tell()
+    except OSError as error:
+        raise RefusedError(f"can't be read ({error.strerror})") from None
+    if size == 0:
+        raise RefusedError("is empty")
+    return size, digest.hexdigest()
+
+
+def _compare(name: str, sha256: str, shasums: Path) -> None:
+    try:
+        found = _CHECKSUM.findall(shasums.read_bytes())
+    except OSError as error:
+        raise SourceError(f"The checksums {str(shasums)!r} can't be read: {error.strerror}.") from None
+    names = [line[1].decode(errors="replace") for line in found]
+    told = {digest.decode().lower() for (digest, _), each in zip(found, names, strict=True) if each == name}
+    if not told:
+        close = ", ".join(difflib.get_close_matches(name, names, 3, 0.8))
+        raise SourceError(
+            f"{shasums.name} has no line for {name}" + (f"; close to it: {close}." if close else "."),
+            remedy="Take the SHASUMS256.txt of the same release, and the tarball under its own name.",
+        )
+    if told != {sha256}:
+        raise SourceError(
+            f"{name} has sha256 {sha256}, and {shasums.name} says {' and '.join(sorted(told))}.",
+            remedy="Nothing was imported. Download the tarball again; if it differs again, don't build it.",
+        )
+
+
+class _Source(io.RawIOBase):
+    """The file's bytes as they are read: shown on a meter, and hashed, since it may change under us."""
+
+    def __init__(self, file: Path, size: int, meter: Meter) -> None:
+        self.path, self._size, self._meter = file, size, meter
+        self._hash, self._done = hashlib.sha256(), 0
+
+    def __enter__(self) -> Self:
+        self._file = self.path.open("rb", buffering=0)
+        return self
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            count = self._file.readinto(buffer) or 0
+        except OSError as error:
+            raise RefusedError(f"can't be read ({error.strerror})") from None
+        self._hash.update(memoryview(buffer)[:count])
+        self._done += count
+        self._meter.update(self._done, self._size)
+        return count
+
+    @property
+    def sha256(self) -> str:
+        """Of what was read so far."""
+        return self._hash.hexdigest()
+
+
+def _version_parts(header: bytes) -> dict[str, int]:
+    return {part.decode(): int(value) for part, value in _VERSION_PART.findall(header)}
+
+
+def _check_version(parts: dict[str, int], tag: Tag, file: Path) -> None:
+    if parts.keys() != {"MAJOR", "MINOR", "PATCH"}:
+        raise RefusedError(f"has a {_VERSION_HEADER} that tells no version")
+    found = Tag(parts["MAJOR"], parts["MINOR"], parts["PATCH"])
+    if found != tag:
+        raise SourceError(
+            f"{file.name} holds the sources of {found}, not of {tag}.",
+            remedy=f"./inv import-tarball --tag {found} --file {shlex.quote(str(file))}",
+        )
+
+
+# The repository
+
+
+@contextmanager
+def _new_repository(mirror: Path) -> Iterator[Path]:
+    """A bare repository beside the mirror, gone afterwards unless it became the mirror.
+
+    Those of killed runs go first: the lock on the mirror is held, so that nobody else's can be there.
+    """
+    prefix = f"{mirror.name}.import-"
+    for left in mirror.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=mirror.parent))
+    folder.chmod(0o755)
+    try:
+        GitRunner(folder).run(
+            "init", "--bare", "--quiet", "--template=", "--object-format=sha1", "--initial-branch=main"
+        )
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _store(repository: Path, tag: Tag, source: _Source, sha256: str, limits: Limits) -> Tarball:
+    listing, name = Listing(), source.path.name
+    versions: dict[int, dict[str, int]] = {}
+    with source, io.BufferedReader(source, _CHUNK) as reader, fast_import(repository) as stream:
+        for path, entry, pieces in read_archive(reader, listing, limits):
+            if entry.mode == LINK:
+                stream.blob(entry.mark, len(entry.target.encode()), pieces)
+            elif f"/{path}".endswith(f"/{_VERSION_HEADER}") and entry.size <= _VERSION_SIZE:
+                content = b"".join(pieces)
+                versions[entry.mark] = _version_parts(content)
+                stream.blob(entry.mark, entry.size, (content,))
+            else:
+                stream.blob(entry.mark, entry.size, pieces)
+        if source.sha256 != sha256:
+            raise RefusedError("changed while it was read")
+        entries = listing.below_top()
+        header = entries.get(_VERSION_HEADER)
+        if header is None or header.mark not in versions:
+            raise RefusedError(f"has no {_VERSION_HEADER}: not the sources of Node")
+        _check_version(versions[header.mark], tag, source.path)
+        size = sum(entry.size for entry in entries.values())
+        message = (
+            f"Node {tag} from {name}\n\nTarball-Name: {name}\nTarball-Sha256: {sha256}\n"
+            f"Tarball-Files: {len(entries)}\nTarball-Size: {size}\n"
+        )
+        stream.commit(_ref(tag), message, ((path, entry.mode, entry.mark) for path, entry in entries.items()))
+    commit = GitRunner(repository).run("rev-parse", "--verify", _ref(tag)).decode().strip()
+    return Tarball(tag, commit, name, sha256, len(entries), size)
+
+
+def _publish(repository: Path, mirror: Path, tag: Tag, commit: str) -> None:
+    """Moves the pack into the mirror, its index last, and then names the commit there."""
+    if not mirror.exists():
+        repository.rename(mirror)
+        return
+    packs = sorted((repository / "objects" / "pack").iterdir(), key=lambda path: path.suffix == ".idx")
+    for pack in packs:
+        pack.replace(mirror / "objects" / "pack" / pack.name)
+    GitRunner(mirror).run("update-ref", _ref(tag), commit)

@@ -1,0 +1,265 @@
+"""Working trees: a folder that holds exactly the files of a commit with a plan applied, and nothing of ours.
+
+All is computed and checked before the first write; what a build leaves beside the files is not looked at,
+but files added by hand where a build would take them in are (untracked.toml).
+The caller holds the tree's lock and has the blobs of the commit in the mirror.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from nodekiln.edit import Edit, Plan
+from nodekiln.errors import SourceError
+from nodekiln.machine import free_disk
+from nodekiln.reporting import Meter, format_size
+from nodekiln.source.checkout import FOLDER, Checkout, Entry
+from nodekiln.source.gitrun import GitError
+from nodekiln.source.survey import Survey, Surveyor, parents, shown
+from nodekiln.source.treerecord import Layer, Record
+from nodekiln.workspace import Workspace
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+_INDEX = 8 << 20
+"""Bytes that git needs beside the files: an index of 50,000 paths, whose old version goes only after."""
+_LISTED = 10
+"""Paths that an error names; further ones are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What was done to a tree: paths `written` by the plan, `restored` to the commit's state and `removed`.
+
+    `checked_out` counts the files of a commit that the tree did not hold before.
+    """
+
+    written: tuple[str, ...] = ()
+    restored: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    checked_out: int = 0
+
+
+class WorkingTree:
+    """The tree `name` of a workspace: `source/`, git's `index` for it, and `state.json`."""
+
+    def __init__(self, workspace: Workspace, name: str) -> None:
+        self.folder = workspace.trees / name
+        self.source = self.folder / "source"
+        self._staging = self.folder / "staging"
+        self._state = self.folder / "state.json"
+        self._checkout = Checkout(workspace.mirror, self.folder / "index", self.source)
+        self._surveyor = Surveyor(self.source, self._staging, self._checkout)
+
+    def disk_needed(self, commit: str) -> int:
+        """Bytes that the files of `commit` take on disk, in blocks of 4 KiB.
+
+        Raises SourceError where the mirror lacks the commit.
+        """
+        with self._told(commit):
+            return sum(self._checkout.disk_needed(commit).values())
+
+    def bring_to(
+        self, commit: str, plan: Plan, *, discard_edits: bool = False, meter: Meter | None = None
+    ) -> Changes:
+        """Makes `source` hold exactly the files of `commit` (a full id) with `plan` applied.
+
+        Files that have the right bytes keep their times. Raises SourceError, before anything is written, for
+        edits made by hand (unless `discard_edits`, which also deletes files that were added) and for symbolic
+        links in the way; also where git or the disk fails, and then the next call completes what was begun.
+        Raises ValueError for a plan that is not for this commit.
+        """
+        if not _COMMIT.fullmatch(commit):
+            raise ValueError(f"{commit!r} is not a full commit id")
+        for edit in plan.edits:
+            _check_path(edit.path)
+        with self._told(commit):
+            entries = self._check_bases(commit, plan)
+            record = self._prepare()
+            try:
+                return self._bring(record, commit, plan, entries, discard_edits, meter)
+            finally:
+                shutil.rmtree(self._staging, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Deletes the whole folder. Raises SourceError where that fails."""
+        try:
+            if self.source.exists():  # whole and first: half a tree looks as if somebody had deleted files
+                self._clear_staging()
+                self.source.rename(self._staging)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+        except OSError as error:
+            raise SourceError(
+                f"The working tree {self.folder} can't be deleted: {error.strerror} ({error.filename}).",
+                remedy="Make the folder writable and run again.",
+            ) from None
+
+    def _bring(
+        self,
+        record: Record,
+        commit: str,
+        plan: Plan,
+        entries: Mapping[str, Entry],
+        discard_edits: bool,
+        meter: Meter | None,
+    ) -> Changes:
+        target = Layer.of(commit, plan)
+        survey = self._surveyor.survey(record, target)
+        writes = [edit for edit in plan.edits if not self._surveyor.holds(edit, entries)]
+        checkouts = sorted(survey.differing - target.applied.keys())
+        leaving = sorted(survey.leaving | survey.added)
+        self._surveyor.check_way([*checkouts, *(edit.path for edit in writes)], survey.leaving)
+        if (survey.by_hand or survey.added) and not discard_edits:
+            raise self._edited(survey)
+        self._stage(writes)
+
+        if writes or checkouts or leaving:
+            record.beginning(target).save(self._state)
+        for path in leaving:
+            self._delete(path)
+        if checkouts:
+            self._checkout.write(checkouts, meter)
+            self._check_written(commit, target)
+        for edit in writes:
+            place = self.source / edit.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (self._staging / edit.path).replace(place)
+        if writes or checkouts or leaving or record != Record(target):
+            Record(target).save(self._state)
+
+        held = record.current is not None and record.current.commit == commit
+        return Changes(
+            written=tuple(edit.path for edit in writes),
+            restored=tuple(checkouts) if held else (),
+            removed=tuple(leaving),
+            checked_out=0 if held else len(checkouts),
+        )
+
+    def _check_bases(self, commit: str, plan: Plan) -> Mapping[str, Entry]:
+        above = {parent for edit in plan.edits for parent in parents(edit.path)}
+        entries = self._checkout.entries(commit, {edit.path for edit in plan.edits} | above)
+        self._surveyor.check_entries((edit.path for edit in plan.edits), entries)
+        for edit in plan.edits:
+            entry = entries.get(edit.path)
+            if (None if entry is None else entry.id) != edit.base_id:
+                raise ValueError(f"{edit.path}: the plan starts from other bytes than {commit} has")
+        for folder in above & entries.keys():
+            if entries[folder].mode != FOLDER:
+                raise ValueError(f"{folder}: the plan adds a file below a file of {commit}")
+        return entries
+
+    def _prepare(self) -> Record:
+        fresh = (
+            not self.source.exists()
+        )  # whoever deleted all of it wants it back, not a list of 15,000 edits
+        self.source.mkdir(parents=True, exist_ok=True)
+        self._clear_staging()
+        self._checkout.release()
+        return Record() if fresh else Record.load(self._state)
+
+    def _stage(self, writes: list[Edit]) -> None:
+        """Makes the plan's files outside `source`, with the mode that git gives them."""
+        self._checkout.export([edit.path for edit in writes if edit.base is not None], self._staging)
+        for edit in writes:
+            place = self._staging / edit.path
+            if edit.base is not None and place.read_bytes() != edit.base:
+                raise SourceError(
+                    f"{shown(edit.path)} can't be edited: the tree's .gitattributes make git write it with"
+                    " other line ends than it is stored with.",
+                    remedy="Leave this file out of the patches.",
+                )
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(edit.after)
+
+    def _check_written(self, commit: str, target: Layer) -> None:
+        left = self._checkout.differing() - target.applied.keys()
+        left -= self._surveyor.compare(left)[0]
+        if left:
+            paths = [shown(path) for path in sorted(left)]
+            raise self._git_failed(commit, f"git did not write {_listing(paths)} as the commit has it")
+
+    def _delete(self, path: str) -> None:
+        (self.source / path).unlink()
+        for parent in parents(path):
+            try:
+                (self.source / parent).rmdir()
+            except OSError:  # something is left in it
+                break
+
+    def _clear_staging(self) -> None:
+        if self._staging.exists():
+            shutil.rmtree(self._staging)
+
+    @contextmanager
+    def _told(self, commit: str) -> Iterator[None]:
+        """Turns what the disk and git say into SourceError."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise self._full(commit) from None
+            raise self._failed(f"{error.strerror} ({error.filename})") from None
+        except GitError as error:
+            raise self._git_failed(commit, _first_line(error)) from None
+
+    def _git_failed(self, commit: str, reason: str) -> SourceError:
+        try:
+            # git does not always say that it could not write a file because the disk is full.
+            full = self._missing(commit) + _INDEX > free_disk(self.folder)
+        except GitError:
+            full = False
+        return self._full(commit) if full else self._failed(reason)
+
+    def _missing(self, commit: str) -> int:
+        """Bytes that the files of `commit` which are not there take on disk."""
+        sizes = self._checkout.disk_needed(commit)
+        return sum(size for path, size in sizes.items() if not self._surveyor.mode(path))
+
+    def _full(self, commit: str) -> SourceError:
+        return SourceError(
+            f"The disk is full: {format_size(free_disk(self.folder))} are free, and the working tree"
+            f" {self.folder} takes about {format_size(self._missing(commit))} more.",
+            remedy="Make room and run the same command again: it goes on where this one stopped.",
+        )
+
+    def _failed(self, reason: str) -> SourceError:
+        return SourceError(
+            f"The working tree {self.folder} can't be made: {reason}.",
+            remedy="Once that is put right, run the same command again.",
+        )
+
+    def _edited(self, survey: Survey) -> SourceError:
+        told = [shown(path) + ("" if self._surveyor.mode(path) else " (deleted)") for path in survey.by_hand]
+        told += [f"{shown(path)} (added)" for path in sorted(survey.added)]
+        return SourceError(
+            f"Files in {self.source} were changed by hand: {_listing(told)}.",
+            remedy="Copy elsewhere what you want to keep, then run again with --discard-edits: it throws the"
+            " changes away.",
+        )
+
+
+def _check_path(path: str) -> None:
+    if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise ValueError(f"{path!r} is not a path inside a tree")
+
+
+def _first_line(error: GitError) -> str:
+    lines = (
+        line for line in error.stderr.splitlines() if line and not line.startswith(("warning:", "hint:"))
+    )
+    told = next(lines, f"git ended with exit code {error.status}")
+    return (
+        "".join(letter if letter.isprintable() else "?" for letter in told)
+        .removeprefix("fatal: ")
+        .rstrip(".")
+    )
+
+
+def _listing(told: Collection[str]) -> str:
+    more = len(told) - _LISTED
+    return ", ".join([*told][:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,75 @@
+"""The mirror on a real Node tree: what comes is what was asked for, and it is what git has."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nodekiln.recipe import Tag
+from nodekiln.reporting import Reporter
+from nodekiln.source.gitrun import GitRunner
+from nodekiln.source.location import parse_location
+from nodekiln.source.repository import Repository
+from nodekiln.workspace import Workspace
+
+pytestmark = pytest.mark.tree
+
+_TAG = Tag(20, 19, 2)
+_PATHS = (
+    "configure.py",
+    "lib/net.js",
+    "lib/internal/http2/core.js",
+    "lib/_http_outgoing.js",
+    "src/stream_base.cc",
+)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "build")
+
+
+@pytest.fixture
+def repository(workspace: Workspace, node_repository: Path) -> Repository:
+    location = parse_location(node_repository.as_uri(), base=Path("/"))
+    return Repository(workspace, location, Reporter(Console(file=io.StringIO())))
+
+
+def _git(repository: Path, *arguments: str) -> bytes:
+    return subprocess.run(
+        ["git", "--git-dir", repository, *arguments], capture_output=True, check=True
+    ).stdout
+
+
+def _blobs(git_dir: Path) -> int:
+    told = GitRunner(git_dir).run("cat-file", "--batch-all-objects", "--batch-check=%(objecttype)")
+    return told.split().count(b"blob")
+
+
+def test_five_files_come_alone_and_byte_for_byte(
+    repository: Repository, workspace: Workspace, node_repository: Path
+) -> None:
+    revision = repository.resolve(_TAG)
+    repository.fetch_files(revision, _PATHS)
+
+    assert _blobs(workspace.mirror) == len(_PATHS)
+    for path in _PATHS:
+        assert repository.read(revision, path) == _git(node_repository, "show", f"{_TAG}:{path}")
+
+
+def test_nothing_is_missing_once_all_is_fetched(
+    repository: Repository, workspace: Workspace, node_repository: Path
+) -> None:
+    revision = repository.resolve(_TAG)
+    repository.fetch_all(revision)
+
+    listed = GitRunner(workspace.mirror).run(
+        "rev-list", "--objects", "--no-walk", "--missing=print", revision.commit
+    )
+    assert b"?" not in {line[:1] for line in listed.splitlines()}
+    paths = _git(node_repository, "ls-tree", "-r", "-z", "--name-only", str(_TAG)).split(b"\0")
+    assert repository.sizes(revision).files == len([path for path in paths if path])
