@@ -1,0 +1,291 @@
+"""Applies patches in memory: exact context, no fuzz; bytes in, edits and an outcome for each hunk out.
+
+A hunk goes where git apply would put it, or nowhere. It is anchored at the ends of the file by git's rules:
+one that begins at line 1 fits only there, one without context below its last change only at the end. Away
+from its line it must fit in one place only, where git takes the nearest of several.
+
+The patches of a series may touch the same file. Each is applied to what the ones before left, as git does it,
+so that a patch is what git shows; lines remember where they came from, and the spans against the tree's own
+file fall out at the end. To demand that patches keep apart would shape them by our bookkeeping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from io import BytesIO
+from itertools import accumulate
+
+from nodekiln.edit import Conflict, Edit, Misfit, Read, Span
+from nodekiln.patching.patchfile import FileDiff, Hunk, Patch
+
+_PLACES_TOLD = 5
+_CHARACTERS_TOLD = 80
+
+
+class Fit(StrEnum):
+    """How a hunk fits."""
+
+    CLEAN = "clean"
+    OFFSET = "offset"
+    ALREADY_THERE = "already there"
+    CONFLICT = "conflict"
+    FILE_MISSING = "file missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one hunk, or of a file that a patch adds.
+
+    `line` is where it went, from 1, in the file as the patches before left it; without a fit, where it agrees
+    best (None: nowhere). `offset` is how many lines further down that is than the patch says.
+    """
+
+    patch: str
+    path: str
+    place: str
+    line: int | None
+    offset: int = 0
+    conflict: Conflict | None = None
+
+    @property
+    def fit(self) -> Fit:
+        """In one word."""
+        if self.conflict is None:
+            return Fit.OFFSET if self.offset else Fit.CLEAN
+        match self.conflict.misfit:
+            case Misfit.ALREADY_THERE:
+                return Fit.ALREADY_THERE
+            case Misfit.FILE_MISSING:
+                return Fit.FILE_MISSING
+        return Fit.CONFLICT
+
+    def __str__(self) -> str:
+        if self.conflict is not None:
+            return str(self.conflict)
+        moved = f" {self.offset:+d} lines" if self.offset else ""
+        return f"{self.path}: {self.patch}, {self.place}: {self.fit}{moved}"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of all hunks; `edits` is empty if one of them does not fit."""
+
+    edits: tuple[Edit, ...]
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        """Everything that does not fit."""
+        return tuple(outcome.conflict for outcome in self.outcomes if outcome.conflict is not None)
+
+
+@dataclass(slots=True)
+class _File:
+    """A file on its way through the patches. `origins` tells for each line which of the base it is, or why it
+    was added; `removed` tells for lines of the base why they went. `reason` is why the file was added."""
+
+    base: bytes | None
+    lines: list[bytes]
+    origins: list[int | str]
+    reason: str | None = None
+    removed: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, base: bytes) -> _File:
+        lines = _split(base)
+        return cls(base, lines, list(range(len(lines))))
+
+    @classmethod
+    def added(cls, lines: list[bytes], reason: str) -> _File:
+        return cls(None, lines, [reason] * len(lines), reason)
+
+    def change(self, start: int, hunk: Hunk, reason: str) -> None:
+        """Puts the hunk in at line `start`, from 0, where its lines are known to stand."""
+        lines: list[bytes] = []
+        origins: list[int | str] = []
+        position = start
+        for line in hunk.lines:
+            origin: int | str = self.origins[position] if line.before else reason
+            if line.after:
+                lines.append(line.content)
+                origins.append(origin)
+            elif isinstance(origin, int):
+                self.removed[origin] = reason
+            position += line.before
+        self.lines[start:position] = lines
+        self.origins[start:position] = origins
+
+    def spans(self) -> Iterator[Span]:
+        """What changed since the base: one span for each run of lines that are gone or new."""
+        bounds = [0, *accumulate(map(len, _split(self.base or b"")))]
+        reached, new = 0, b""
+        reasons = [] if self.reason is None else [self.reason]
+        for line, origin in zip([*self.lines, b""], [*self.origins, len(bounds) - 1], strict=True):
+            if isinstance(origin, str):
+                new += line
+                reasons.append(origin)
+                continue
+            if reasons or reached < origin:
+                reasons += [self.removed[gone] for gone in range(reached, origin)]
+                yield Span(bounds[reached], bounds[origin], new, "; ".join(dict.fromkeys(reasons)))
+            reached, new, reasons = origin + 1, b"", []
+
+
+def apply(patches: Iterable[Patch], read: Read) -> Applied:
+    """Applies patches one upon the other; tries every hunk of every patch, whatever failed before."""
+    files: dict[str, _File] = {}
+    outcomes: list[Outcome] = []
+    for patch in patches:
+        for diff in patch.files:
+            if diff.path not in files and (content := read(diff.path)) is not None:
+                files[diff.path] = _File.of(content)
+            file = files.get(diff.path)
+            if diff.added:
+                outcomes.append(_add(patch, diff, file))
+                if file is None:
+                    files[diff.path] = _File.added(_content(diff), patch.subject)
+            elif file is None:
+                text = "there is no such file"
+                conflict = Conflict(diff.path, patch.name, Misfit.FILE_MISSING, text)
+                outcomes.append(Outcome(patch.name, diff.path, "all hunks", None, conflict=conflict))
+            else:
+                outcomes += _change(patch, diff, file)
+    if any(outcome.conflict for outcome in outcomes):
+        return Applied((), tuple(outcomes))
+    changes = ((path, file.base, tuple(file.spans())) for path, file in sorted(files.items()))
+    edits = (Edit(path, base, spans) for path, base, spans in changes if spans)
+    # A patch may take back what one before it did.
+    return Applied(tuple(edit for edit in edits if edit.after != edit.base), tuple(outcomes))
+
+
+def _add(patch: Patch, diff: FileDiff, file: _File | None) -> Outcome:
+    if file is None:
+        return Outcome(patch.name, diff.path, "new file", 1)
+    if file.lines == _content(diff):
+        misfit, text = Misfit.ALREADY_THERE, "the file is there already, with the same content"
+    else:
+        misfit, text = Misfit.FILE_EXISTS, "the patch adds this file, and there is one with other content"
+    conflict = Conflict(diff.path, f"{patch.name}, new file", misfit, text)
+    return Outcome(patch.name, diff.path, "new file", None, conflict=conflict)
+
+
+def _content(diff: FileDiff) -> list[bytes]:
+    return [line for hunk in diff.hunks for line in hunk.after]
+
+
+def _change(patch: Patch, diff: FileDiff, file: _File) -> list[Outcome]:
+    """Finds the places of all hunks in the file as it is, then puts in those that fit."""
+    outcomes: list[Outcome] = []
+    places: list[tuple[int, Hunk]] = []
+    growth = 0
+    for number, hunk in enumerate(diff.hunks, 1):
+        expected = hunk.start - growth
+        growth += hunk.growth
+        # git counts with the hunks above done: where one of those went below, it means another line.
+        in_order = all(start < expected for start, _ in places)
+        found = _find(file.lines, hunk, hunk.before, expected if in_order else None)
+        name = f"hunk {number} of {len(diff.hunks)}"
+        line: int | None
+        if not isinstance(found, int):
+            misfit, text, line = _explain(file.lines, hunk, expected, found)
+        elif (other := _overlapped(found, hunk, places)) is not None:
+            text = f"it fits at line {found + 1}, and a hunk above it holds on to lines from {other + 1} on"
+            misfit, line = Misfit.OVERLAP, found + 1
+        else:
+            places.append((found, hunk))
+            outcomes.append(Outcome(patch.name, diff.path, name, found + 1, found - expected))
+            continue
+        conflict = Conflict(diff.path, f"{patch.name}, {name} (line {expected + 1})", misfit, text)
+        outcomes.append(Outcome(patch.name, diff.path, name, line, conflict=conflict))
+    # From the bottom up, so that the places above stay true.
+    for start, hunk in sorted(places, key=lambda place: place[0], reverse=True):
+        file.change(start, hunk, patch.subject)
+    return outcomes
+
+
+def _find(lines: list[bytes], hunk: Hunk, wanted: list[bytes], expected: int | None) -> int | list[int]:
+    """Where the wanted lines stand, if they stand at `expected` or in one place only; else all the places."""
+    last = len(lines) - len(wanted)
+    if not wanted:
+        places = [] if lines else [0]  # nothing to hold on to, unless the file is empty as well
+    else:
+        candidates = range(last, last + 1) if hunk.to_bottom else range(last + 1)
+        places = [
+            at
+            for at in candidates
+            if at >= 0 and not (hunk.from_top and at) and lines[at : at + len(wanted)] == wanted
+        ]
+    if expected in places:
+        return expected
+    return places[0] if len(places) == 1 else places
+
+
+def _overlapped(found: int, hunk: Hunk, places: list[tuple[int, Hunk]]) -> int | None:
+    """The start of a hunk above that holds one of the same lines, be it as context."""
+    for start, other in places:
+        if found < start + len(other.before) and start < found + len(hunk.before):
+            return start
+    return None
+
+
+def _explain(
+    lines: list[bytes], hunk: Hunk, expected: int, places: list[int]
+) -> tuple[Misfit, str, int | None]:
+    """Why a hunk has no place: misfit, text and the line, from 1, where it agrees best."""
+    if places:
+        told = ", ".join(str(at + 1) for at in places[:_PLACES_TOLD])
+        more = ", ..." if len(places) > _PLACES_TOLD else ""
+        text = f"its lines moved, and now stand in {len(places)} places: lines {told}{more}"
+        return Misfit.SEVERAL_MATCHES, text, places[0] + 1
+    done = _find(lines, hunk, hunk.after, hunk.start)
+    if isinstance(done, int):
+        return Misfit.ALREADY_THERE, f"line {done + 1} reads as if this were done already", done + 1
+    wanted = hunk.before
+    if not wanted:
+        return Misfit.NO_MATCH, "it has no context to go by; make the patch with some", None
+    at, agreeing = _nearest(lines, wanted, expected)
+    if not agreeing:
+        return Misfit.NO_MATCH, f"none of its {len(wanted)} lines is there", None
+    if agreeing == len(wanted):
+        end = "end" if hunk.to_bottom else "beginning"
+        text = f"its lines stand at line {at + 1}, and belong at the {end} of the file"
+        return Misfit.NO_MATCH, text, at + 1
+    differing, line = next(
+        (index, line) for index, line in enumerate(wanted) if lines[at + index : at + index + 1] != [line]
+    )
+    there = _shown(lines[at + differing]) if at + differing < len(lines) else "the end of the file"
+    text = (
+        f"{agreeing} of its {len(wanted)} lines agree at line {at + 1}; line {at + 1 + differing} should be"
+        f" {_shown(line)} and is {there}"
+    )
+    return Misfit.NO_MATCH, text, at + 1
+
+
+def _nearest(lines: list[bytes], wanted: list[bytes], expected: int) -> tuple[int, int]:
+    """Where most of the text agrees, nearest to the expected line, and how many lines do there."""
+
+    def agreeing(at: int) -> list[bytes]:
+        there = lines[at : at + len(wanted)]
+        return [line for line, found in zip(wanted, there, strict=False) if line == found]
+
+    # By the characters that agree, since a closing brace agrees everywhere.
+    best = max(
+        range(len(lines)),
+        key=lambda at: (sum(len(line.strip()) for line in agreeing(at)), -abs(at - expected)),
+        default=0,
+    )
+    return best, len(agreeing(best))
+
+
+def _split(content: bytes) -> list[bytes]:
+    """Lines, each with its \\n, which the last may lack; bytes.splitlines() would end them at \\r too."""
+    return BytesIO(content).readlines()
+
+
+def _shown(line: bytes) -> str:
+    """Quoted, with what does not print spelled out."""
+    text = line.decode(errors="backslashreplace").removesuffix("\n")
+    shown = repr(text if len(text) <= _CHARACTERS_TOLD else f"{text[:_CHARACTERS_TOLD]}...")
+    return shown if line.endswith(b"\n") else f"{shown} without a newline"

@@ -1,0 +1,79 @@
+"""The rewrite on sources that Node's authors wrote: one place in each of the two files, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from nodekiln.edit import Misfit, Plan, Refusal
+from nodekiln.patching.planner import paths, plan
+from nodekiln.recipe import Recipe, Tag
+
+_BUILTINS = os.environ.get("NODEKILN_BUILTINS")  # the fixtures hide it from the tests
+
+WRITABLE = "lib/internal/streams/writable.js"
+OLD_WRITABLE = "lib/_stream_writable.js"
+ADAPTERS = "lib/internal/webstreams/adapters.js"
+GUARDED = b"if (streamWritable.writableNeedDrain || !streamWritable.write(chunk)) {"
+UNGUARDED = b"if (!streamWritable.write(chunk)) {"
+
+
+def without_backpressure(tag: Tag) -> Recipe:
+    return Recipe(tag=tag, backpressure=False)
+
+
+def check(tag: Tag, files: Mapping[str, bytes]) -> None:
+    """One return becomes true and, where there are web streams, one condition goes."""
+    recipe = without_backpressure(tag)
+    planned = plan(recipe, files.get)
+    assert isinstance(planned, Plan), planned
+    after = {edit.path: edit.after for edit in planned.edits}
+    writable = WRITABLE if tag >= Tag(14, 21, 0) else OLD_WRITABLE
+    assert set(after) == {writable} | ({ADAPTERS} & set(files))
+    before, body = (
+        text.split(b"\nfunction writeOrBuffer(")[1].split(b"\n}\n")[0]
+        for text in (files[writable], after[writable])
+    )
+    assert body == before[: before.index(b"  return ")] + b"  return true;"
+    if ADAPTERS in files:
+        assert files[ADAPTERS].count(GUARDED) == 1
+        assert after[ADAPTERS] == files[ADAPTERS].replace(GUARDED, UNGUARDED)
+    # What was planned is there: planning again parses the files after and finds nothing left to do.
+    again = plan(recipe, {**files, **after}.get)
+    assert isinstance(again, Refusal)
+    assert [(conflict.path, conflict.misfit) for conflict in again.conflicts] == [
+        (writable, Misfit.ALREADY_THERE)
+    ]
+
+
+@pytest.mark.tree
+@pytest.mark.parametrize("tag", ["v18.20.4", "v20.19.2", "v22.22.2", "v24.21.0"])
+def test_a_real_tree_is_rewritten_in_exactly_two_places(node_repository: Path, tag: str) -> None:
+    files = {}
+    for path in paths(without_backpressure(Tag.parse(tag))):
+        argv = ["git", f"--git-dir={node_repository}", "cat-file", "blob", f"{tag}:{path}"]
+        files[path] = subprocess.run(argv, check=True, capture_output=True).stdout
+    check(Tag.parse(tag), files)
+
+
+@pytest.mark.tree
+def test_the_builtins_of_every_release_are_rewritten_in_exactly_two_places(tmp_path: Path) -> None:
+    if _BUILTINS is None or not Path(_BUILTINS).is_file():
+        pytest.skip("NODEKILN_BUILTINS names no archive of the JavaScript inside release binaries")
+    with tarfile.open(_BUILTINS) as archive:
+        archive.extractall(tmp_path, filter="data")
+    releases = sorted(tmp_path.glob("v*"))
+    assert releases
+    for release in releases:
+        tag = Tag.parse(release.name)
+        files = {}
+        for path in paths(without_backpressure(tag)):
+            file = release / path.removeprefix("lib/")
+            if file.is_file():
+                files[path] = file.read_bytes()
+        check(tag, files)

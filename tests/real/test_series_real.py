@@ -1,0 +1,84 @@
+"""The probe patches on real trees: they fit, and git apply makes the same bytes of the same files."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nodekiln.edit import Plan
+from nodekiln.patching.hunks import Fit
+from nodekiln.patching.planner import paths, work_out
+from nodekiln.patching.provider import Provider
+from nodekiln.patching.series import Series, load
+from nodekiln.recipe import Recipe, Tag
+
+pytestmark = pytest.mark.tree
+
+PATCHES = Path(__file__).parents[2] / "patches" / "usdt"
+
+
+@pytest.fixture(scope="module")
+def series() -> Series:
+    if not PATCHES.is_dir():
+        pytest.skip(f"this checkout has no {PATCHES.name} patches")
+    return load(PATCHES)
+
+
+def read(repository: Path, tag: str, wanted: tuple[str, ...]) -> dict[str, bytes]:
+    """Those of the files that the tag has."""
+    listed = ["git", f"--git-dir={repository}", "ls-tree", "--name-only", tag, *wanted]
+    names = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {
+        name: subprocess.run(
+            ["git", f"--git-dir={repository}", "cat-file", "blob", f"{tag}:{name}"],
+            check=True,
+            capture_output=True,
+        ).stdout
+        for name in names
+    }
+
+
+@pytest.mark.parametrize("tag", ["v20.19.2", "v22.22.2", "v24.21.0"])
+def test_the_series_fits_and_git_makes_the_same(
+    node_repository: Path, tmp_path: Path, series: Series, tag: str
+) -> None:
+    recipe = Recipe(tag=Tag.parse(tag), probes=True)
+    files = read(node_repository, tag, paths(recipe, series))
+    outcome = work_out(recipe, files.get, series)
+    assert isinstance(outcome.result, Plan), "\n".join(map(str, outcome.hunks))
+    assert {hunk.fit for hunk in outcome.hunks} <= {Fit.CLEAN, Fit.OFFSET}
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    for patch in series.select(recipe.tag):
+        subprocess.run(["git", "apply", str(PATCHES / patch.name)], cwd=tmp_path, check=True)
+    made = {
+        path.relative_to(tmp_path).as_posix(): path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    assert made == files | {edit.path: edit.after for edit in outcome.result.edits}
+
+
+@pytest.mark.parametrize("tag", ["v20.19.2", "v22.22.2", "v24.21.0"])
+def test_the_series_and_the_rewrite_leave_each_other_alone(
+    node_repository: Path, series: Series, tag: str
+) -> None:
+    probes = Recipe(tag=Tag.parse(tag), probes=True)
+    rewrite = Recipe(tag=Tag.parse(tag), backpressure=False)
+    both = Recipe(tag=Tag.parse(tag), backpressure=False, probes=True)
+    files = read(node_repository, tag, paths(both, series))
+    spans = {}
+    for recipe in (probes, rewrite, both):
+        result = work_out(recipe, files.get, series).result
+        assert isinstance(result, Plan), result
+        spans[recipe] = {(edit.path, span) for edit in result.edits for span in edit.spans}
+    assert spans[both] == spans[probes] | spans[rewrite]
+
+
+def test_18_brings_its_own_probes(node_repository: Path, series: Series) -> None:
+    recipe = Recipe(tag=Tag(18, 20, 4), probes=True)
+    outcome = work_out(recipe, read(node_repository, "v18.20.4", paths(recipe, series)).get, series)
+    assert (outcome.result, outcome.provider) == (Plan(), Provider.NATIVE)

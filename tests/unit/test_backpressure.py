@@ -1,0 +1,371 @@
+"""The rewrite that switches backpressure off: eras of sources before and after, and all that it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodekiln.edit import Conflict, Edit, Misfit, Refusal
+from nodekiln.patching.backpressure import PATHS, plan_backpressure
+
+NEWER, OLDER, ADAPTERS = PATHS
+
+RELEASE_6 = b"""\
+Writable.prototype.write = function(chunk, encoding, cb) {
+  var ret = false;
+  ret = writeOrBuffer(this, this._state, false, chunk, encoding, cb);
+  return ret;
+};
+
+// If we return false, then somebody waits.
+function writeOrBuffer(stream, state, isBuf, chunk, encoding, cb) {
+  var ret = state.length < state.mark;
+  if (!ret)
+    state.needDrain = true;
+
+  return ret;
+}
+"""
+RELEASE_14 = b"""\
+function writeOrBuffer(stream, state, chunk, encoding, callback) {
+  const ret = state.length < state.mark;
+  return ret && !state.errored && !state.destroyed;
+}
+"""
+RELEASE_22 = b"""\
+function writeOrBuffer(stream, state, chunk) {
+  const ret = state.length < state.mark || state.length === 0;
+
+  // Say false once destroyed.
+  return ret && (state[kState] & (kDestroyed | kErrored)) === 0;
+}
+Writable.prototype.write = function(chunk) { return _write(this, chunk) === true; };
+"""
+SHIM = b"'use strict';\nmodule.exports = require('stream').Writable;\n"
+ALREADY = b"function writeOrBuffer(a) {\n  return true;\n}\n"
+
+GUARDED = b"stream.writableNeedDrain || !stream.write(chunk)"
+UNGUARDED = b"!stream.write(chunk)"
+
+
+def adapters(write: bytes) -> bytes:
+    return (
+        b"function newReadableStreamFromStreamReadable(stream) { return new ReadableStream({}); }\n"
+        b"function newWritableStreamFromStreamWritable(stream) {\n"
+        b"  if (isDestroyed(stream)) { const gone = new WritableStream(); return gone; }\n"
+        b"  return new WritableStream({\n"
+        b"    start(c) { controller = c; },\n" + write + b",\n"
+        b"    close() { stream.end(); },\n"
+        b"  }, strategy);\n"
+        b"}\n"
+    )
+
+
+def asking(condition: bytes) -> bytes:
+    return adapters(b"write(chunk) {\n      if (" + condition + b") { return wait(); }\n    }")
+
+
+def rewritten(files: dict[str, bytes]) -> dict[str, bytes]:
+    edits = plan_backpressure(files.get)
+    assert not isinstance(edits, Refusal), edits
+    return {edit.path: edit.after for edit in edits}
+
+
+def refused(files: dict[str, bytes]) -> tuple[Conflict, ...]:
+    answer = plan_backpressure(files.get)
+    assert isinstance(answer, Refusal), answer
+    return answer.conflicts
+
+
+def misfits(files: dict[str, bytes]) -> list[tuple[str, Misfit]]:
+    return [(conflict.path, conflict.misfit) for conflict in refused(files)]
+
+
+@pytest.mark.parametrize(
+    ("files", "path", "before", "after"),
+    [
+        pytest.param({OLDER: RELEASE_6}, OLDER, b"\n\n  return ret;\n}", b"\n\n  return true;\n}", id="6"),
+        pytest.param(
+            {OLDER: RELEASE_14},
+            OLDER,
+            b"return ret && !state.errored && !state.destroyed;",
+            b"return true;",
+            id="14.0",
+        ),
+        pytest.param(
+            {OLDER: SHIM, NEWER: RELEASE_14},
+            NEWER,
+            b"return ret && !state.errored && !state.destroyed;",
+            b"return true;",
+            id="14.21",
+        ),
+        pytest.param(
+            {OLDER: SHIM, NEWER: RELEASE_22},
+            NEWER,
+            b"return ret && (state[kState] & (kDestroyed | kErrored)) === 0;",
+            b"return true;",
+            id="22",
+        ),
+    ],
+)
+def test_the_return_of_every_era_becomes_true(
+    files: dict[str, bytes], path: str, before: bytes, after: bytes
+) -> None:
+    assert files[path].count(before) == 1
+    assert rewritten(files) == {path: files[path].replace(before, after)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"{ return ret; }", b"{ return true; }"),
+        (b"{ return ret }", b"{ return true; }"),
+        (b"{ return ret // why\n}", b"{ return true; // why\n}"),
+        (b"{ return ret; /* last */ }", b"{ return true; /* last */ }"),
+        (b"{ return /* a */ ret /* b */; }", b"{ return true; }"),
+        (b"{ return (\n  a &&\n  b\n); }", b"{ return true; }"),
+        (b"{ return a ? true : b; }", b"{ return true; }"),
+        (b"{\r\n  x();\r\n  return ret;\r\n}\r\n", b"{\r\n  x();\r\n  return true;\r\n}\r\n"),
+        (b"{ '\xff\xfe'; return ret; } // caf\xe9", b"{ '\xff\xfe'; return true; } // caf\xe9"),
+        (b"{ if (a) { b(); }\f return ret; }", b"{ if (a) { b(); }\f return true; }"),
+    ],
+)
+def test_the_statement_becomes_exactly_return_true_and_nothing_else_changes(
+    before: bytes, after: bytes
+) -> None:
+    head = b"\xef\xbb\xbf// return ret;\nfunction writeOrBuffer(a, b = 1)"
+    assert rewritten({NEWER: head + before}) == {NEWER: head + after}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (GUARDED, UNGUARDED),
+        (b"stream.writableNeedDrain ||\n  // or\n  !stream.write(chunk)", UNGUARDED),
+        (b"stream.writableNeedDrain||! stream . write (chunk, 'x')", b"! stream . write (chunk, 'x')"),
+    ],
+)
+def test_the_adapter_no_longer_asks_for_need_of_drain(before: bytes, after: bytes) -> None:
+    files = {NEWER: RELEASE_22, ADAPTERS: asking(before)}
+    assert rewritten(files)[ADAPTERS] == asking(after)
+
+
+def test_what_the_branch_asks_once_the_chunk_is_written_stays() -> None:
+    inside = b"async write(chunk) { try { if (%s) { if (!stream.writableNeedDrain) { go(); } } } catch { } }"
+    files = {NEWER: RELEASE_22, ADAPTERS: adapters(inside % GUARDED)}
+    assert rewritten(files)[ADAPTERS] == adapters(inside % UNGUARDED)
+
+
+@pytest.mark.parametrize("files", [{}, {ADAPTERS: asking(UNGUARDED)}], ids=["no adapters", "not asked"])
+def test_an_adapter_that_loses_nothing_is_left_alone(files: dict[str, bytes]) -> None:
+    assert list(rewritten({NEWER: RELEASE_22, **files})) == [NEWER]
+
+
+def test_every_span_gives_its_reason() -> None:
+    files = {NEWER: RELEASE_22, ADAPTERS: asking(GUARDED)}
+    edits = plan_backpressure(files.get)
+    assert isinstance(edits, tuple)
+    reasons = [reason for edit in edits for reason in edit.reasons]
+    assert ["answers true" in reasons[0], "lose half of the data" in reasons[1]] == [True, True]
+
+
+def test_outside_the_spans_every_byte_stays() -> None:
+    files = {NEWER: RELEASE_22, ADAPTERS: asking(GUARDED)}
+    edits = plan_backpressure(files.get)
+    assert isinstance(edits, tuple)
+    for edit in edits:
+        [span] = edit.spans
+        assert edit.after == files[edit.path][: span.start] + span.new + files[edit.path][span.end :]
+
+
+def test_what_was_rewritten_is_refused_as_there_already() -> None:
+    files = {NEWER: RELEASE_22, ADAPTERS: asking(GUARDED)}
+    assert misfits({**files, **rewritten(files)}) == [(NEWER, Misfit.ALREADY_THERE)]
+
+
+def function(body: bytes) -> bytes:
+    return b"function writeOrBuffer(state) {\n" + body + b"\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "path", "misfit", "told"),
+    [
+        pytest.param({}, NEWER, Misfit.FILE_MISSING, OLDER, id="no file"),
+        pytest.param({OLDER: b"", NEWER: b""}, NEWER, Misfit.NO_MATCH, OLDER, id="empty"),
+        pytest.param({OLDER: SHIM}, OLDER, Misfit.NO_MATCH, OLDER, id="shim alone"),
+        pytest.param(
+            {NEWER: b"const writeOrBuffer = (a) => { return a; };"}, NEWER, Misfit.NO_MATCH, NEWER, id="arrow"
+        ),
+        pytest.param(
+            {OLDER: RELEASE_6, NEWER: RELEASE_22}, NEWER, Misfit.SEVERAL_MATCHES, OLDER, id="both files"
+        ),
+        pytest.param(
+            {NEWER: RELEASE_22 + RELEASE_22}, NEWER, Misfit.SEVERAL_MATCHES, "lines 1, 8", id="two functions"
+        ),
+        pytest.param(
+            {NEWER: b"function outer() {\n" + RELEASE_14 + b"}\n" + RELEASE_14},
+            NEWER,
+            Misfit.SEVERAL_MATCHES,
+            "lines 2, 7",
+            id="another one nested",
+        ),
+        pytest.param(
+            {NEWER: function(b"if (state) {\nreturn 1;\n}\nreturn ret;")},
+            NEWER,
+            Misfit.UNEXPECTED_SHAPE,
+            "2 returns, lines 3, 5",
+            id="two returns",
+        ),
+        pytest.param(
+            {NEWER: function(b"return 1;\n" * 9)},
+            NEWER,
+            Misfit.UNEXPECTED_SHAPE,
+            "lines 2, 3, 4, 5, 6, ...",
+            id="many returns",
+        ),
+        pytest.param(
+            {NEWER: function(b"state();")}, NEWER, Misfit.UNEXPECTED_SHAPE, "no return", id="no return"
+        ),
+        pytest.param(
+            {NEWER: function(b"return ret;\nstate();")},
+            NEWER,
+            Misfit.UNEXPECTED_SHAPE,
+            "line 2, is not its last",
+            id="not last",
+        ),
+        pytest.param(
+            {NEWER: function(b"if (state)\nreturn ret;")},
+            NEWER,
+            Misfit.UNEXPECTED_SHAPE,
+            "line 3, is not its last",
+            id="in a branch",
+        ),
+        pytest.param(
+            {NEWER: function(b"return;")}, NEWER, Misfit.UNEXPECTED_SHAPE, "returns no value", id="no value"
+        ),
+        pytest.param(
+            {NEWER: function(b"const f = () => 1;\nreturn f();")},
+            NEWER,
+            Misfit.UNEXPECTED_SHAPE,
+            "another function, line 2",
+            id="nested arrow",
+        ),
+        pytest.param(
+            {NEWER: function(b"return { get a() { } };")},
+            NEWER,
+            Misfit.UNEXPECTED_SHAPE,
+            "another function, line 2",
+            id="nested method",
+        ),
+        pytest.param({NEWER: b"async " + RELEASE_14}, NEWER, Misfit.UNEXPECTED_SHAPE, "promise", id="async"),
+        pytest.param({NEWER: ALREADY}, NEWER, Misfit.ALREADY_THERE, "already", id="already"),
+        pytest.param(
+            {NEWER: RELEASE_14 + b"\n\n}\n"}, NEWER, Misfit.UNPARSABLE, "line 7: does not parse", id="brace"
+        ),
+        pytest.param(
+            {NEWER: RELEASE_14[:-2]}, NEWER, Misfit.UNPARSABLE, "line 3: does not parse", id="cut off"
+        ),
+        pytest.param(
+            {NEWER: RELEASE_14, OLDER: b"\nlet = = 1;"}, OLDER, Misfit.UNPARSABLE, "line 2", id="bad shim"
+        ),
+        pytest.param(
+            {NEWER: RELEASE_14, ADAPTERS: b"\nlet = = 1;"}, ADAPTERS, Misfit.UNPARSABLE, "line 2", id="bad"
+        ),
+        pytest.param(
+            {NEWER: b"\n" + RELEASE_14.replace(b"state", b"st\xff")},
+            NEWER,
+            Misfit.UNPARSABLE,
+            "line 2",
+            id="name",
+        ),
+        pytest.param({NEWER: RELEASE_14 + b"\0"}, NEWER, Misfit.UNPARSABLE, "line 5", id="NUL"),
+    ],
+)
+def test_a_tree_that_does_not_fit_is_refused(
+    files: dict[str, bytes], path: str, misfit: Misfit, told: str
+) -> None:
+    [conflict] = refused(files)
+    assert (conflict.path, conflict.misfit) == (path, misfit)
+    assert told in str(conflict)
+
+
+@pytest.mark.parametrize(
+    ("content", "misfit"),
+    [
+        pytest.param(b"", Misfit.NO_MATCH, id="empty"),
+        pytest.param(asking(GUARDED) * 2, Misfit.SEVERAL_MATCHES, id="two functions"),
+        pytest.param(
+            asking(GUARDED).replace(b"WritableStream(", b"Other("), Misfit.NO_MATCH, id="no web stream"
+        ),
+        pytest.param(adapters(b"put() {}"), Misfit.NO_MATCH, id="no write()"),
+        pytest.param(adapters(b"write() {}, write() {}"), Misfit.SEVERAL_MATCHES, id="two write()"),
+        pytest.param(adapters(b"write: (c) => stream.write(c)"), Misfit.NO_MATCH, id="write no method"),
+        pytest.param(adapters(b"write(c) { return stream.write(c); }"), Misfit.NO_MATCH, id="no if"),
+        pytest.param(asking(b"stream.write(chunk)"), Misfit.NO_MATCH, id="not negated"),
+        pytest.param(asking(b"stream.full || !stream.write(c)"), Misfit.NO_MATCH, id="other property"),
+        pytest.param(asking(b"a.writableNeedDrain || !b.write(c)"), Misfit.NO_MATCH, id="two streams"),
+        pytest.param(asking(b"s?.writableNeedDrain || !s.write(c)"), Misfit.NO_MATCH, id="optional"),
+        pytest.param(asking(b"s.writableNeedDrain && !s.write(c)"), Misfit.NO_MATCH, id="and"),
+        pytest.param(asking(b"!s.write(c) || s.writableNeedDrain"), Misfit.NO_MATCH, id="reverse"),
+        pytest.param(asking(b"x || " + GUARDED), Misfit.NO_MATCH, id="three terms"),
+        pytest.param(asking(GUARDED + b") { } if (" + GUARDED), Misfit.SEVERAL_MATCHES, id="asked twice"),
+        pytest.param(
+            asking(b"stream.writableNeedDrain) { return; } if (" + UNGUARDED),
+            Misfit.UNEXPECTED_SHAPE,
+            id="asked before",
+        ),
+        pytest.param(
+            asking(b"stream['writableNeedDrain']) { return; } else if (" + GUARDED),
+            Misfit.UNEXPECTED_SHAPE,
+            id="asked before by key",
+        ),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused(content: bytes, misfit: Misfit) -> None:
+    assert misfits({NEWER: RELEASE_22, ADAPTERS: content}) == [(ADAPTERS, misfit)]
+
+
+def test_all_conflicts_are_told_at_once() -> None:
+    files = {OLDER: b"(", NEWER: b"\n)", ADAPTERS: b""}
+    assert misfits(files) == [
+        (NEWER, Misfit.UNPARSABLE),
+        (OLDER, Misfit.UNPARSABLE),
+        (ADAPTERS, Misfit.NO_MATCH),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"\0" * 300_000, id="NUL"),
+        pytest.param(bytes(range(256)) * 100, id="all bytes"),
+        pytest.param(b"\xff\xfe" * 100_000, id="no UTF-8"),
+        pytest.param(b"(" * 300_000, id="open"),
+        pytest.param(b"[" * 50_000 + b"]" * 50_000, id="deep"),
+        pytest.param(b"function writeOrBuffer() {" * 20_000 + b"}" * 20_000, id="nested functions"),
+        pytest.param(b"function writeOrBuffer() { return 1; }\n" * 20_000, id="many functions"),
+        pytest.param(b"function writeOrBuffer() { " + b"return 1; " * 50_000 + b"}", id="many returns"),
+    ],
+)
+def test_no_bytes_make_it_raise(content: bytes) -> None:
+    answer = plan_backpressure({NEWER: content, ADAPTERS: content}.get)
+    assert isinstance(answer, Refusal)
+
+
+def test_a_file_of_three_megabytes_is_rewritten() -> None:
+    filler = b"x = a + 1; // what it takes\n" * 110_000
+    files = {NEWER: filler + RELEASE_14}
+    assert len(files[NEWER]) > 3_000_000
+    assert rewritten(files)[NEWER].startswith(filler)
+
+
+def test_only_the_paths_it_names_are_read() -> None:
+    asked = []
+
+    def read(path: str) -> bytes | None:
+        asked.append(path)
+        return RELEASE_22 if path == NEWER else None
+
+    edits = plan_backpressure(read)
+    assert isinstance(edits, tuple)
+    assert all(isinstance(edit, Edit) for edit in edits)
+    assert sorted(asked) == sorted(PATHS)
