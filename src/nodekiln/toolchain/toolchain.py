@@ -1,0 +1,101 @@
+"""The toolchain as a value: what building runs, and what tells one toolchain from another."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nodekiln.edit import Read
+from nodekiln.process import capture
+from nodekiln.toolchain.compilers import Compiler, added_launcher, launched, probe
+from nodekiln.toolchain.environment import children_environment
+from nodekiln.toolchain.findings import Finding, error_of
+from nodekiln.toolchain.interpreters import Interpreter, find_interpreter
+from nodekiln.toolchain.makers import Generator, Maker, choose_maker
+from nodekiln.toolchain.request import Request
+from nodekiln.toolchain.requirements import any_python, read_requirements
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolchain:
+    """What a build runs with.
+
+    `cc` and `cxx` are as the user or Node spells them, with ccache in front where it is there and no other
+    launcher is. `identity` changes when a compiler does, and only then. `configure_env` is `build_env` with
+    untranslated messages, which configure reads; the build keeps the user's locale, as ccache's keys hold it.
+    """
+
+    cc: str
+    cxx: str
+    launcher: str | None
+    configure_env: Mapping[str, str]
+    build_env: Mapping[str, str]
+    make_argv: tuple[str, ...]
+    generator: Generator
+    python: str
+    identity: str
+    libc: str
+
+
+def detect(request: Request, read: Read) -> Toolchain:
+    """The toolchain that the request gets; `read` answers for the tag's files. About 0.1 s.
+
+    Raises ToolchainError where compiler, Python or ninja and make are missing.
+    """
+    env = children_environment(request)
+    walk = any_python() if request.tag is None else read_requirements(request.tag, read).walk
+    answers = (
+        probe("CC", env, request.platform),
+        probe("CXX", env, request.platform),
+        choose_maker(request, env),
+        find_interpreter(walk, env),
+    )
+    match answers:
+        case (Compiler() as cc, Compiler() as cxx, Maker() as maker, Interpreter() as python):
+            return _assemble(request, env, cc, cxx, maker, python.path)
+    raise error_of(tuple(answer for answer in answers if isinstance(answer, Finding)))
+
+
+def _assemble(
+    request: Request, env: Mapping[str, str], cc: Compiler, cxx: Compiler, maker: Maker, python: str
+) -> Toolchain:
+    spelled = {each.variable: launched(each, env) for each in (cc, cxx)}
+    build_env = {**env, **spelled}
+    return Toolchain(
+        cc=spelled["CC"],
+        cxx=spelled["CXX"],
+        launcher=cxx.command.launcher or added_launcher(cxx, env),
+        configure_env={**build_env, "LC_ALL": "C"},
+        build_env=build_env,
+        make_argv=maker.argv,
+        generator=maker.generator,
+        python=python,
+        identity="\n".join(_identity(each, env) for each in (cc, cxx)),
+        libc=_libc(cc, env, request.platform),
+    )
+
+
+def _identity(compiler: Compiler, env: Mapping[str, str]) -> str:
+    """Program, options, version line and target, asked past the launcher."""
+    version, target = (_ask(compiler, option, env) for option in ("--version", "-dumpmachine"))
+    options = " ".join(compiler.command.own[1:])
+    return f"{compiler.variable}: {compiler.command.program} [{options}] {version} ({target})"
+
+
+def _ask(compiler: Compiler, option: str, env: Mapping[str, str]) -> str:
+    """The first line of the answer, in English whatever the user's locale."""
+    answer = capture([*compiler.command.own, option], env={**env, "LC_ALL": "C"}, timeout=20)
+    return answer.stdout.decode(errors="replace").partition("\n")[0].strip()
+
+
+def _libc(cc: Compiler, env: Mapping[str, str], system: str) -> str:
+    """glibc 2.41, musl, macOS 14.5: what binaries of this compiler need of the system."""
+    if system == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    asked = b"#include <features.h>\n__GLIBC__ __GLIBC_MINOR__\n"
+    answer = capture([*cc.command.own, "-E", "-P", "-x", "c", "-"], env=env, stdin=asked, timeout=20)
+    match answer.stdout.decode(errors="replace").split()[-2:]:
+        case [major, minor] if major.isdecimal() and minor.isdecimal():
+            return f"glibc {major}.{minor}"
+    return "musl" if "musl" in _ask(cc, "-dumpmachine", env) else "unknown libc"

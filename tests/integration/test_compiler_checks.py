@@ -1,0 +1,263 @@
+"""Real compilers and Pythons of this machine, and broken ones made of shell scripts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nodekiln.errors import ToolchainError
+from nodekiln.process import child_environment
+from nodekiln.recipe import Tag
+from nodekiln.toolchain.checks import check_machine, check_tag
+from nodekiln.toolchain.compilers import Compiler, Family, check_mixed, probe
+from nodekiln.toolchain.findings import Finding, Round, Severity
+from nodekiln.toolchain.interpreters import Interpreter, check_modules, find_interpreter
+from nodekiln.toolchain.request import Request
+from nodekiln.toolchain.toolchain import Toolchain, detect
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("gcc") and shutil.which("g++")), reason="there is no gcc and g++ on PATH"
+)
+
+CONFIGURE = b"""command -v python3.99 >/dev/null && exec python3.99 "$0" "$@"
+command -v python3 >/dev/null && exec python3 "$0" "$@"
+exec python "$0" "$@"
+acceptable_pythons = ((3, 99), (3, 98))
+"""
+
+
+def nothing(path: str) -> bytes | None:
+    return None
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    """A build on this machine with an environment that nothing leaks into."""
+    environ = {name: os.environ[name] for name in ("PATH", "HOME")}
+    folder = script(tmp_path / "bin" / "python3", f'exec {sys.executable} "$@"').parent
+    environ["PATH"] = f"{folder}{os.pathsep}{environ['PATH']}"
+    return Request(
+        tag=Tag(20, 19, 2),
+        environ=child_environment(environ, venv=None),
+        build_dir=tmp_path / "build",
+        jobs=1,
+        disk_needed=0,
+        clean_env=False,
+        platform="linux",
+        configure_args=(),
+        use_ninja=None,
+    )
+
+
+def with_environ(request: Request, **variables: str) -> Request:
+    return replace(request, environ={**request.environ, **variables})
+
+
+def subjects(findings: tuple[Finding, ...]) -> list[str]:
+    return [finding.subject for finding in Round(findings).errors]
+
+
+def test_a_machine_that_builds_has_no_errors(request_: Request) -> None:
+    assert check_machine(request_).errors == ()
+
+
+@pytest.mark.parametrize("cxx", ["g++-99", "env A=b g++-99", "/nonexistent/g++", ""])
+def test_a_stray_cxx_is_named_in_well_under_two_seconds(cxx: str, request_: Request) -> None:
+    begun = time.monotonic()
+    (error,) = check_machine(with_environ(request_, CXX=cxx)).errors
+    assert time.monotonic() - begun < 2
+    assert error.subject == "CXX"
+    assert "unset CXX" in error.remedy
+
+
+def test_everything_is_said_at_once(request_: Request, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    wrong = replace(with_environ(request_, PATH=str(empty)), disk_needed=10**18)
+    assert subjects(check_machine(wrong).findings) == ["disk", "ninja", "CC", "CXX", "python"]
+
+
+def test_a_program_that_is_no_compiler_is_not_taken_for_one(request_: Request, tmp_path: Path) -> None:
+    script(tmp_path / "bin" / "fake", "echo hello")
+    assert subjects(check_machine(with_environ(request_, CXX="fake")).findings) == ["CXX"]
+
+
+def test_a_compiler_that_can_not_link_is_found(request_: Request, tmp_path: Path) -> None:
+    broken = script(
+        tmp_path / "bin" / "halfway",
+        'case " $* " in *" -o "*) echo error: no ld; exit 1;; esac\nexec g++ "$@"',
+    )
+    (error,) = check_machine(with_environ(request_, CXX=str(broken))).errors
+    assert "error: no ld" in error.what
+
+
+def test_the_family_is_told_by_the_macros_as_configure_does(request_: Request, tmp_path: Path) -> None:
+    clang = script(tmp_path / "bin" / "clang++-old", "echo 1 4 2 1 7 0 0 __apple_build_version__")
+    apple = script(tmp_path / "bin" / "apple++", "echo 1 4 2 1 15 0 0 15000100")
+    found = [probe("CXX", {**request_.environ, "CXX": str(each)}, "linux") for each in (clang, apple)]
+    assert [(each.family, each.version) for each in found if isinstance(each, Compiler)] == [
+        (Family.CLANG, (7, 0, 0)),
+        (Family.APPLE, (15, 0, 0)),
+    ]
+
+
+def test_two_kinds_of_compilers_are_warned_about(request_: Request, tmp_path: Path) -> None:
+    clang = script(tmp_path / "bin" / "clang++-7", "echo 1 4 2 1 7 0 0 __apple_build_version__")
+    cc = probe("CC", request_.environ, "linux")
+    cxx = probe("CXX", {**request_.environ, "CXX": str(clang)}, "linux")
+    assert isinstance(cc, Compiler)
+    assert isinstance(cxx, Compiler)
+    assert [finding.severity for finding in check_mixed(cc, cxx)] == [Severity.WARNING]
+    assert not list(check_mixed(cc, cc))
+
+
+def test_a_compiler_older_than_the_tag_asks_is_an_error(request_: Request, tmp_path: Path) -> None:
+    old = script(tmp_path / "bin" / "g++-9", "echo __clang__ 9 4 0 a b c d")
+    (error,) = Round(check_tag(with_environ(request_, CXX=str(old)), nothing)).errors
+    assert "gcc 9.4.0" in error.what
+    assert "g++ 10.1" in error.what
+
+
+def test_a_compiler_without_the_tags_standard_is_an_error(request_: Request) -> None:
+    common = b"'cflags_cc': [ '-std=gnu++99' ]"
+    (error,) = Round(check_tag(request_, {"common.gypi": common}.get)).errors
+    assert (error.subject, "-std=gnu++99" in error.what) == ("CXX", True)
+
+
+def test_the_python_that_configure_would_take_has_to_be_on_its_list(request_: Request) -> None:
+    (error,) = Round(check_tag(request_, {"configure": CONFIGURE}.get)).errors
+    assert error.subject == "python"
+    assert "3.98 to 3.99" in error.why
+
+
+def test_a_shim_that_does_not_run_stops_the_walk(request_: Request, tmp_path: Path) -> None:
+    script(tmp_path / "bin" / "python3.99", "echo not installed >&2; exit 127")
+    found = find_interpreter(("python3.99", "python3"), request_.environ)
+    assert isinstance(found, Finding)
+    assert "python3.99 does not run" in found.what
+
+
+def test_a_module_that_python_lacks_is_named(request_: Request) -> None:
+    python = find_interpreter(("python3",), request_.environ)
+    assert isinstance(python, Interpreter)
+    modules = dict.fromkeys(("json", "nothing_of_that_name"), ("It is needed.", "install it"))
+    assert [each.subject for each in check_modules(python, modules, request_.environ)] == [
+        "nothing_of_that_name"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rustc", "args", "warned"),
+    [
+        ("echo rustc 1.82.0", (), False),
+        ("echo rustc 1.70.0", (), True),
+        (None, (), True),
+        (None, ("--v8-disable-temporal-support",), False),
+    ],
+)
+def test_26_without_rust_is_warned_about(
+    rustc: str | None, args: tuple[str, ...], warned: bool, request_: Request, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rust"
+    script(folder / "cargo", "echo cargo 1.82.0")
+    script(folder / "rustc", rustc or "exit 1")
+    asked = replace(
+        with_environ(request_, PATH=f"{folder}:{request_.environ['PATH']}"),
+        tag=Tag(26, 0, 0),
+        configure_args=args,
+    )
+    found = check_tag(asked, {"common.gypi": b"'-std=gnu++17'"}.get)
+    assert ("rust" in [each.subject for each in found]) is warned
+
+
+def toolchain(request: Request) -> Toolchain:
+    return detect(request, nothing)
+
+
+def test_ccache_is_put_in_front_where_it_is_there(request_: Request, tmp_path: Path) -> None:
+    script(tmp_path / "bin" / "ccache", 'exec "$@"')
+    found = toolchain(with_environ(request_, CXX="g++ -m64"))
+    assert (found.cc, found.cxx, found.launcher) == ("ccache gcc", "ccache g++ -m64", "ccache")
+    assert found.build_env["CXX"] == found.cxx
+
+
+def test_ccache_stands_behind_the_settings_of_env(request_: Request, tmp_path: Path) -> None:
+    script(tmp_path / "bin" / "ccache", 'exec "$@"')
+    assert toolchain(with_environ(request_, CXX="env A=1 g++ -g")).cxx == "env A=1 ccache g++ -g"
+
+
+def test_a_ccache_that_fails_is_named_and_not_the_compiler(request_: Request, tmp_path: Path) -> None:
+    # As ccache does when it can't write its folder: commands that compile and link at once go through.
+    fails = 'case " $* " in *" -c "*) echo "ccache: error: No such file"; exit 1;; esac\nexec "$@"'
+    script(tmp_path / "bin" / "ccache", fails)
+    (error,) = check_machine(request_).errors
+    assert error.subject == "ccache"
+    assert "the compiler alone can: ccache: error: No such file" in error.what
+    assert "CCACHE_DISABLE=1" in error.remedy
+
+
+def test_where_the_compiler_fails_as_well_it_is_named(request_: Request, tmp_path: Path) -> None:
+    script(tmp_path / "bin" / "ccache", "echo ccache: error; exit 1")
+    broken = script(tmp_path / "bin" / "half", 'case " $* " in *" -c "*) exit 9;; esac\nexec g++ "$@"')
+    errors = check_machine(with_environ(request_, CXX=str(broken))).errors
+    assert [error.subject for error in errors] == ["ccache", "CXX"]
+    assert "exit code 9" in errors[1].what
+
+
+def test_a_launcher_of_the_users_stays_alone(request_: Request, tmp_path: Path) -> None:
+    for name in ("ccache", "sccache"):
+        script(tmp_path / "bin" / name, 'exec "$@"')
+    found = toolchain(with_environ(request_, CC="sccache gcc", CXX="sccache g++"))
+    assert (found.cc, found.cxx, found.launcher) == ("sccache gcc", "sccache g++", "sccache")
+
+
+def test_the_identity_is_that_of_the_compiler_not_of_its_spelling(request_: Request, tmp_path: Path) -> None:
+    script(tmp_path / "bin" / "ccache", 'exec "$@"')
+    plain, spelled = toolchain(request_), toolchain(with_environ(request_, CXX="ccache g++"))
+    assert plain.identity == spelled.identity
+    assert plain.identity != toolchain(with_environ(request_, CXX="g++ -m32")).identity
+
+
+def test_only_configure_gets_untranslated_messages(request_: Request) -> None:
+    found = toolchain(with_environ(request_, LANG="de_DE.UTF-8"))
+    assert found.configure_env["LC_ALL"] == "C"
+    assert "LC_ALL" not in found.build_env
+    assert found.build_env["LANG"] == "de_DE.UTF-8"
+
+
+def test_detection_without_a_compiler_ends_with_what_to_do(request_: Request) -> None:
+    with pytest.raises(ToolchainError, match=r"CXX: CXX is 'g\+\+-99'") as caught:
+        toolchain(with_environ(request_, CXX="g++-99"))
+    assert "unset CXX" in str(caught.value)
+
+
+@pytest.mark.parametrize(("include", "missing"), [("sys/sdt.h", []), ("sys/not-there.h", ["probes"])])
+def test_a_build_with_probes_needs_the_header_of_probes(
+    request_: Request, tmp_path: Path, include: str, missing: list[str]
+) -> None:
+    """A header of our own stands in for SystemTap's, or is not found."""
+    header = tmp_path / "include" / include
+    header.parent.mkdir(parents=True)
+    header.touch()
+    # Without the system's own headers, so that it does not matter what this machine has.
+    ours = f"-nostdinc -I{tmp_path}/include"
+    compiler = script(
+        tmp_path / "bin" / "cc-plus",
+        f'case " $* " in *" -E -x c++ - -o "*) set -- {ours} "$@";; esac\nexec g++ "$@"',
+    )
+    asked = replace(with_environ(request_, CXX=str(compiler)), probes=True)
+    assert subjects(check_machine(asked).findings) == missing
+    assert check_machine(replace(asked, probes=False)).errors == ()

@@ -1,0 +1,124 @@
+"""What a tag asks for: from its files where they say it, from the table where they don't."""
+
+from __future__ import annotations
+
+import pytest
+
+from nodekiln.edit import Read
+from nodekiln.recipe import Tag
+from nodekiln.toolchain.requirements import any_python, parse_version, read_requirements
+
+CONFIGURE = b"""#!/bin/sh
+_=[ 'exec' '/bin/sh' '-c' '''
+command -v python3.13 >/dev/null && exec python3.13 "$0" "$@"
+command -v python3.12 >/dev/null && exec python3.12 "$0" "$@"
+command -v python3 >/dev/null && exec python3 "$0" "$@"
+exec python "$0" "$@"
+''' "$0" "$@"
+]
+del _
+acceptable_pythons = ((3, 13), (3, 12))
+"""
+CONFIGURE_PY = b"""import sys
+from packaging.version import Version
+  elif clang_version < (19, 1, 0) if is_clang else gcc_version < (13, 2, 0):
+    warn(f'C++ compiler (CXX={CXX}, {version_str}) too old, need g++ 13.2.0 or clang++ 19.1.0')
+"""
+COMMON = b"""
+          '-std:c++20',
+        'cflags_cc': [ '-fno-rtti', '-std=gnu++23' ],
+          '-qxclang=-std=c++14',
+"""
+
+
+def reader(**files: bytes) -> Read:
+    named = {path.replace("__", "."): content for path, content in files.items()}
+    return lambda path: named.get(path)
+
+
+def test_the_tags_own_words_win_over_the_table() -> None:
+    needs = read_requirements(
+        Tag(20, 0, 0), reader(configure=CONFIGURE, configure__py=CONFIGURE_PY, common__gypi=COMMON)
+    )
+    assert needs.gxx == (13, 2, 0)
+    assert needs.clang == (19, 1, 0)
+    assert needs.standard == "gnu++23"
+    assert needs.pythons == ((3, 13), (3, 12))
+    assert needs.walk == ("python3.13", "python3.12", "python3", "python")
+
+
+def test_the_table_answers_for_a_tag_that_says_nothing() -> None:
+    needs = read_requirements(Tag(24, 2, 0), reader())
+    assert (needs.gxx, needs.clang, needs.standard) == ((12, 2), (8, 0), "gnu++20")
+    assert (needs.pythons[0], needs.pythons[-1]) == ((3, 13), (3, 9))
+    assert needs.walk == any_python()
+
+
+@pytest.mark.parametrize(
+    ("tag", "newest"),
+    [
+        ("18.12.0", 10),
+        ("18.19.0", 11),
+        ("18.20.4", 12),
+        ("20.10.0", 11),
+        ("20.15.1", 12),
+        ("20.16.0", 13),
+        ("22.2.0", 12),
+        ("22.3.0", 13),
+        ("22.22.0", 13),
+        ("22.22.1", 14),
+        ("24.13.0", 13),
+        ("24.13.1", 14),
+    ],
+)
+def test_the_table_knows_from_which_release_a_python_is_accepted(tag: str, newest: int) -> None:
+    assert read_requirements(Tag.parse(tag), reader()).pythons[0] == (3, newest)
+
+
+def test_a_major_that_nobody_knows_asks_for_nothing() -> None:
+    needs = read_requirements(Tag(99, 0, 0), reader())
+    assert (needs.gxx, needs.clang, needs.standard, needs.pythons, needs.rust) == ((), (), "", (), ())
+
+
+@pytest.mark.parametrize(
+    ("tag", "version", "fails"),
+    [
+        ("22.2.0", "12.1.0", True),
+        ("22.5.1", "12.2.0", True),
+        ("22.5.1", "12.3.0", False),
+        ("22.6.0", "12.2.0", False),
+        ("22.1.0", "12.2.0", False),
+        ("19.9.0", "14.1.0", True),
+        ("18.20.4", "13.3.0", False),
+        ("20.0.0", "14.1.0", False),
+    ],
+)
+def test_compilers_that_are_known_to_fail(tag: str, version: str, fails: bool) -> None:
+    bad = read_requirements(Tag.parse(tag), reader()).known_bad
+    assert any(each.covers(parse_version(version)) for each in bad) is fails
+
+
+GYP = {"tools/gyp/pylib/gyp/__init__.py": b"import sys\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "modules"),
+    [
+        ({"configure.py": CONFIGURE_PY} | GYP, ()),
+        ({"configure.py": CONFIGURE_PY}, ("gyp", "packaging")),
+        ({"configure.py": b"import sys\n"}, ("gyp",)),
+        ({"configure.py": b"from distutils.version import StrictVersion\n"} | GYP, ("distutils",)),
+        (
+            {"configure.py": b"", "tools/gyp/pylib/gyp/input.py": b"from distutils.version import X\n"} | GYP,
+            ("distutils",),
+        ),
+        ({"configure.py": b"try:\n  from distutils.spawn import x\n"} | GYP, ()),
+    ],
+)
+def test_modules_that_the_tree_does_not_bring(files: dict[str, bytes], modules: tuple[str, ...]) -> None:
+    assert read_requirements(Tag(20, 0, 0), files.get).modules_missing == modules
+
+
+def test_rust_is_asked_for_from_26_on() -> None:
+    assert read_requirements(Tag(25, 0, 0), reader()).rust == ()
+    assert read_requirements(Tag(26, 0, 0), reader()).rust == (1, 82)
