@@ -1,0 +1,79 @@
+"""Whether a published binary still is what a recipe asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nodekiln.binaries.store import Published, sha256_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What decides how a binary comes out."""
+
+    commit: str
+    plan: str
+    """The plan's digest."""
+    configure_args: tuple[str, ...]
+    compiler: str
+    """The toolchain's identity."""
+    environment: str
+    """The variables that configure writes into the build files, as a shell takes them (CFLAGS='-O0 -g')."""
+
+
+def differences(published: Published, wanted: Wanted) -> tuple[str, ...]:
+    """In what the binary that is there differs from what is wanted; empty where it is the one.
+
+    Reads the whole binary for its hash (0.1 s for 50 MB): a file that was changed since is not what we made.
+    """
+    facts = published.facts
+    if facts is None:
+        return (published.trouble or "its manifest is missing",)
+    found = []
+    if facts["commit"] != wanted.commit:
+        found.append(f"the tag's commit was {facts['commit'][:12]} and is {wanted.commit[:12]}")
+    if facts["plan"] != wanted.plan:
+        found.append("its edits were others")
+    if tuple(facts["configure_args"]) != wanted.configure_args:
+        found.append("its configure arguments were others")
+    if facts["toolchain"].get("identity") != wanted.compiler:
+        found.append("it was made by another compiler")
+    environment = facts["toolchain"].get("environment")
+    if environment is None:
+        found.append("it does not tell which flags it was made with")
+    elif environment != wanted.environment:
+        found.append(
+            f"it was made with {environment or 'no flags'}, and now has {wanted.environment or 'none'}"
+        )
+    if sha256_of(published.binary) != facts["sha256"]:
+        found.append("the file was changed since it was made")
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedGraft:
+    """What decides how a graft comes out."""
+
+    release: str
+    """SHA-256 of the official binary."""
+    plan: str
+    """The plan's digest."""
+    probes: tuple[str, ...]
+    """Their names."""
+
+
+def graft_differences(published: Published, wanted: WantedGraft) -> tuple[str, ...]:
+    """The same for a graft, which is read whole as well."""
+    facts = published.facts
+    if facts is None or facts.get("graft") is None:
+        return (published.trouble or "its manifest is of no graft",)
+    found = []
+    if facts["graft"]["release_sha256"] != wanted.release:
+        found.append("it was made from another release binary")
+    if facts["plan"] != wanted.plan:
+        found.append("its edits were others")
+    if tuple(probe["name"] for probe in facts["graft"]["probes"]) != wanted.probes:
+        found.append("its probes were others")
+    if sha256_of(published.binary) != facts["sha256"]:
+        found.append("the file was changed since it was made")
+    return tuple(found)

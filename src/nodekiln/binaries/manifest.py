@@ -1,0 +1,131 @@
+"""manifest.json: everything needed to make a binary again, and what was found by running it.
+
+The fields are those of the dataclasses here, under the same names; `schema` grows by one when a reader of an
+older version would misread a newer file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from nodekiln.binaries.selfcheck import Findings
+from nodekiln.edit import Plan
+from nodekiln.errors import KilnError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """One file that the plan changes: git's ids of it before (None: added) and after, and why."""
+
+    path: str
+    before: str | None
+    after: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRange:
+    """Bytes of the release that a graft changed: from `start` on, `old` became `new` (as text)."""
+
+    path: str
+    start: int
+    length: int
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddedProbe:
+    """A probe that a graft added: a note that names an address, and where its arguments are found there."""
+
+    provider: str
+    name: str
+    address: int
+    arguments: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grafted:
+    """What a graft was made from, and what it changed."""
+
+    platform: str
+    release: str
+    """Where the release came from."""
+    release_sha256: str
+    release_checks: tuple[str, ...]
+    changed: tuple[ChangedRange, ...]
+    probes: tuple[AddedProbe, ...]
+    remarks: tuple[str, ...]
+    """What whoever uses the binary should know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """One published binary. What a graft has none of (a commit, a toolchain, steps, ...) is empty."""
+
+    name: str
+    route: str
+    """How it was made: "build" or "graft"."""
+    tag: str
+    backpressure: bool
+    probes: bool
+    repository: str
+    commit: str
+    plan: str
+    """The plan's digest."""
+    planned: tuple[PlannedFile, ...]
+    configure_args: tuple[str, ...]
+    config: dict[str, Any]
+    """The variables of config.gypi, as configure wrote them."""
+    toolchain: dict[str, str]
+    """cc, cxx, identity, libc, python, generator and launcher, as they were used; `environment`: the other
+    variables that configure wrote into the build files."""
+    machine: dict[str, str]
+    """system, release and processor of the machine that made it."""
+    seconds: dict[str, float]
+    """How long each step took."""
+    steps: int
+    """Steps that ninja or make ran."""
+    sha256: str
+    size: int
+    """Bytes of the binary."""
+    probes_seen: str | None
+    """Whether a probe was seen to fire, or why that was not tried; None without probes."""
+    self_check: Findings | None
+    """What the binary answered; None where it could not be run here."""
+    made: str
+    """When it was published, UTC, ISO 8601."""
+    made_by: str
+    """nodekiln's version."""
+    graft: Grafted | None = None
+    """None for a build."""
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+
+def planned_files(plan: Plan) -> tuple[PlannedFile, ...]:
+    """The plan as a manifest tells it."""
+    return tuple(PlannedFile(edit.path, edit.base_id, edit.after_id, edit.reasons) for edit in plan.edits)
+
+
+def read_facts(text: str) -> dict[str, Any]:
+    """Reads a manifest back as plain data; raises KilnError where it is damaged or of a newer schema."""
+    try:
+        facts = json.loads(text)
+        schema = int(facts["schema"])
+        needed = {field.name for field in dataclasses.fields(Manifest)} - {"graft"}  # younger than schema 1
+        missing = needed - set(facts)
+    except (ValueError, KeyError, TypeError):
+        raise KilnError("manifest.json is damaged.") from None
+    if schema > SCHEMA:
+        raise KilnError(f"manifest.json was written by a newer nodekiln (schema {schema}).")
+    if missing:
+        raise KilnError(f"manifest.json is damaged: no {', '.join(sorted(missing))}.")
+    return dict(facts)

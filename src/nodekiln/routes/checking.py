@@ -1,0 +1,122 @@
+"""The two looks at the machine before a build: what is wrong is told, and errors end the run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nodekiln.building.jobs import default_jobs
+from nodekiln.errors import SourceError, UsageError
+from nodekiln.machine import available_memory, cores
+from nodekiln.recipe import Recipe, Tag
+from nodekiln.reporting import Reporter
+from nodekiln.routes import disk
+from nodekiln.routes.planning import open_tag
+from nodekiln.settings import Settings
+from nodekiln.source.opening import Source
+from nodekiln.toolchain import requirements
+from nodekiln.toolchain.checks import check_machine, check_tag
+from nodekiln.toolchain.findings import Finding, Round, Severity, raise_for
+from nodekiln.toolchain.request import Request
+
+
+def make_request(
+    settings: Settings,
+    tag: Tag | None,
+    *,
+    configure_args: tuple[str, ...],
+    jobs: int,
+    disk_needed: int,
+    clean_env: bool,
+    probes: bool,
+) -> Request:
+    """What the toolchain is asked about."""
+    return Request(
+        tag=tag,
+        environ=settings.environment,
+        build_dir=settings.workspace.root,
+        jobs=jobs,
+        disk_needed=disk_needed,
+        clean_env=clean_env,
+        platform=sys.platform,
+        configure_args=configure_args,
+        use_ninja=None,
+        probes=probes,
+    )
+
+
+def look_at_machine(request: Request, reporter: Reporter) -> None:
+    """What needs no tree; raises ToolchainError that lists everything wrong."""
+    _tell(check_machine(request), reporter)
+
+
+def look_at_tag(request: Request, source: Source, reporter: Reporter) -> None:
+    """What the tag's own files ask for; raises ToolchainError that lists everything wrong."""
+    source.need(requirements.PATHS)
+    _tell(Round(check_tag(request, source.read)), reporter)
+
+
+@dataclass(frozen=True, slots=True)
+class Examination(Round):
+    """Both looks together, as ./inv doctor tells them."""
+
+    tag: Tag | None
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        what = f"a build of {self.tag}" if self.tag else "a build"
+        warnings = f"{len(self.warnings)} warning{'s' * (len(self.warnings) != 1)}"
+        if self.errors:
+            return f"{len(self.errors)} in the way of {what}, {warnings}"
+        return f"nothing is in the way of {what}; {warnings}"
+
+    def as_data(self) -> dict[str, Any]:
+        """For machines: the tag (or null), whether a build could go on, and all findings."""
+        return {
+            "tag": None if self.tag is None else str(self.tag),
+            "ok": not self.errors,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def examine(
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    tag: Tag | None,
+    repository: str | None,
+    configure_args: tuple[str, ...],
+    clean_env: bool,
+    probes: bool,
+) -> Examination:
+    """Looks at the machine and, where there is a tag, at what that asks for; writes no tree."""
+    request = make_request(
+        settings,
+        tag,
+        configure_args=configure_args,
+        jobs=default_jobs(cores(), available_memory()),
+        disk_needed=disk.FIRST_BUILD,
+        clean_env=clean_env,
+        probes=probes,
+    )
+    findings = check_machine(request).findings
+    if tag is not None:
+        try:
+            source = open_tag(Recipe(tag=tag), repository, settings, reporter, accept_moved=False)
+            source.need(requirements.PATHS)
+        except (SourceError, UsageError) as error:
+            told = Finding(Severity.ERROR, "source", error.message, "", error.remedy or "")
+            return Examination((*findings, told), tag)
+        findings += check_tag(request, source.read)
+    return Examination(findings, tag)
+
+
+def _tell(found: Round, reporter: Reporter) -> None:
+    for finding in found.findings:
+        if finding.severity is Severity.WARNING:
+            reporter.warn(str(finding))
+        elif finding.severity is Severity.NOTE:
+            reporter.say(str(finding))
+    raise_for(found.findings)

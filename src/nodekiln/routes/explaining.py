@@ -1,0 +1,36 @@
+"""A failed step, told with the end of its log and with the cause of a symptom that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from nodekiln.errors import BuildError
+from nodekiln.toolchain.diagnosis import diagnose
+
+_SHOWN_LINES = 12
+_DIAGNOSED = 2 * 2**20
+"""Bytes of a log's end that are searched for known symptoms."""
+
+
+@contextmanager
+def explained(log: Path) -> Iterator[None]:
+    """Adds to a BuildError of the block what `log` shows; raises it again."""
+    try:
+        yield
+    except BuildError as error:
+        text = _end_of(log)
+        last = [f"  | {line}" for line in text.splitlines()[-_SHOWN_LINES:]]
+        causes = [
+            f"  {told.cause}\n  {told.remedy}" + (f" ({told.source})" if told.source else "")
+            for told in diagnose(text)[:2]
+        ]
+        raise BuildError("\n".join([error.message, *last, *causes]), remedy=f"The whole log: {log}") from None
+
+
+def _end_of(log: Path) -> str:
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _DIAGNOSED))
+        return file.read().decode(errors="backslashreplace")
+    return ""
