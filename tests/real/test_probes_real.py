@@ -1,0 +1,532 @@
+"""The probes of a built v20.19.2: listed, fired under bpftrace, counted, and unnoticed by the program.
+
+Builds three recipes in one tree through the command line. NODEKILN_PROBE_BINARIES takes the place of the
+builds: a binary with probes and one with probes and without backpressure, joined as in PATH.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodekiln.elf import open_elf
+from nodekiln.elfnotes import read_probes
+
+_ENVIRONMENT = dict(os.environ)
+_PROJECT = Path(__file__).parents[2]
+_TAG = "v20.19.2"
+
+ARGUMENTS = {
+    "gc__start": 3,
+    "gc__done": 3,
+    "http__server__request": 7,
+    "http__server__response": 4,
+    "http__client__request": 7,
+    "http__client__response": 4,
+    "net__server__connection": 4,
+    "net__stream__end": 4,
+    "stream__write": 5,
+    "stream__backpressure": 5,
+    "stream__drain": 4,
+}
+
+# bpftrace takes six arguments on x86-64, so the seventh, the file descriptor, is read from the connection.
+CONNECTION = "*(int32*)arg{0}, *(int32*)(arg{0} + 4), str(*(uint64*)(arg{0} + 8)), *(int32*)(arg{0} + 16)"
+TELL_NET = "".join(
+    f'usdt:NODE:node:{name} {{ printf("{name}|%s|%d|%d|%d|%d|%s|%d\\n", str(arg1), arg2, arg3, '
+    f"{CONNECTION.format(0)}); }}\n"
+    for name in (
+        "http__server__response",
+        "http__client__response",
+        "net__server__connection",
+        "net__stream__end",
+    )
+)
+TELL_REQUESTS = (
+    'usdt:NODE:node:http__server__request { printf("http__server__request|%s|%d|%s|%s|", str(arg2), arg3, '
+    'str(arg4), str(arg5)); printf("%d|%d|%s|%d|", ' + CONNECTION.format(1) + "); "
+    'printf("%d|%s|%s|%s\\n", *(uint32*)arg0, str(*(uint64*)(arg0 + 8)), str(*(uint64*)(arg0 + 16)), '
+    "str(*(uint64*)(arg0 + 24))); }\n"
+    'usdt:NODE:node:http__client__request { printf("http__client__request|%s|%d|%s|%s|", str(arg2), arg3, '
+    'str(arg4), str(arg5)); printf("%d|%d|%s|%d|", ' + CONNECTION.format(1) + "); "
+    'printf("%s|%s\\n", str(*(uint64*)arg0), str(*(uint64*)(arg0 + 8))); }\n'
+)
+TELL_STREAMS = "".join(
+    f'usdt:NODE:node:{name} {{ printf("{name}|%d|%d|%d|%d{more}\\n", arg0, arg1, arg2, arg3{argument}); }}\n'
+    for name, more, argument in (
+        ("stream__write", "|%d", ", arg4"),
+        ("stream__backpressure", "|%d", ", arg4"),
+        ("stream__drain", "", ""),
+    )
+)
+# `new net.Socket().end()` marks where counting begins and ends, for each thread.
+TELL_GC = """
+usdt:NODE:node:net__stream__end { @on[tid] = 1 - @on[tid]; }
+usdt:NODE:node:gc__start /@on[tid]/ { @begun[tid, arg0] = nsecs; }
+usdt:NODE:node:gc__done /@begun[tid, arg0]/ {
+  printf("gc|%d|%d|%d\\n", tid, arg0, nsecs - @begun[tid, arg0]);
+  delete(@begun[tid, arg0]);
+}
+"""
+
+pytestmark = [pytest.mark.build, pytest.mark.xdist_group("probes")]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A binary with probes, one without backpressure besides; their manifests if they were built here."""
+
+    stock: Path
+    ignoring: Path
+    manifests: dict[str, dict[str, Any]] | None = None
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    if given := _ENVIRONMENT.get("NODEKILN_PROBE_BINARIES"):
+        stock, ignoring = map(Path, given.split(os.pathsep))
+        yield Built(stock, ignoring)
+        return
+    if "NODEKILN_REPOSITORY" not in _ENVIRONMENT:
+        pytest.skip("NODEKILN_REPOSITORY names no repository with a real Node tree")
+    folder = tmp_path_factory.mktemp("kiln") / "build"
+    manifests, paths = {}, {}
+    for words in (("--no-probes",), (), ("--no-backpressure",)):
+        argv = [sys.executable, str(_PROJECT / "program.py"), "build", "--tag", _TAG, *words]
+        done = subprocess.run(
+            argv,
+            env={**_ENVIRONMENT, "NODEKILN_BUILD": str(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        path = Path(done.stdout.strip())
+        paths[words] = path
+        manifests[" ".join(words)] = json.loads((path.parent / "manifest.json").read_text())
+    yield Built(paths[()], paths["--no-backpressure",], manifests)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def node(built: Built) -> Path:
+    return built.stock
+
+
+def run(node: Path, *words: str | Path) -> str:
+    return subprocess.run(
+        [str(node), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+        env=_ENVIRONMENT,
+    ).stdout
+
+
+def trace(program: str, node: Path, folder: Path, *words: str | Path) -> tuple[list[list[str]], str]:
+    """Runs node with these words under a bpftrace program: what the probes told, and what node printed."""
+    needs_tracer()
+    told = folder / "told.txt"
+    command = " ".join(map(str, (node, *words)))
+    argv = ["bpftrace", "-q", "-o", str(told), "-e", program.replace("NODE", str(node)), "-c", command]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=300, env=_ENVIRONMENT)
+    lines = told.read_text().splitlines()
+    return [line.split("|") for line in lines if "|" in line], done.stdout
+
+
+def needs_tracer() -> None:
+    if shutil.which("bpftrace") is None or os.geteuid() != 0:
+        pytest.skip("tracing needs bpftrace and root")
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_going_to_probes_leaves_v8_alone(built: Built) -> None:
+    if built.manifests is None:
+        pytest.skip("binaries were given, so nothing was built")
+    without, probes, ignoring = (built.manifests[words] for words in ("--no-probes", "", "--no-backpressure"))
+    assert without["steps"] > 1500
+    assert probes["steps"] <= 20
+    assert ignoring["steps"] <= 12
+
+
+def test_the_notes_list_every_probe_with_its_arguments(node: Path) -> None:
+    with open_elf(node) as elf:
+        probes = read_probes(elf)
+    assert {probe.name: len(probe.arguments.split()) for probe in probes} == ARGUMENTS
+    assert len(probes) == len(ARGUMENTS)
+    assert {probe.provider for probe in probes} == {"node"}
+    counters = sorted(probe.semaphore for probe in probes)
+    assert [at - counters[0] for at in counters] == [2 * place for place in range(len(probes))]
+
+
+@pytest.mark.parametrize("place", ["main thread", "worker"])
+def test_nodes_own_list_of_modules_at_start_holds(node: Path, place: str, tmp_path: Path) -> None:
+    repository = _ENVIRONMENT.get("NODEKILN_REPOSITORY")
+    if repository is None:
+        pytest.skip("NODEKILN_REPOSITORY names no repository with a real Node tree")
+    test = "test/parallel/test-bootstrap-modules.js"
+    argv = ["git", f"--git-dir={repository}", "archive", _TAG, test, "test/common"]
+    packed = subprocess.run(argv, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        tar.extractall(tmp_path, filter="data")
+    if place == "worker":
+        script = f"new (require('worker_threads').Worker)({str(tmp_path / test)!r})"
+        run(node, "-e", script)
+    else:
+        run(node, tmp_path / test)
+
+
+@pytest.mark.trace
+def test_bpftrace_lists_every_probe(node: Path) -> None:
+    needs_tracer()
+    argv = ["bpftrace", "-l", f"usdt:{node}:*"]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert sorted(shown.split()) == sorted(f"usdt:{node}:node:{name}" for name in ARGUMENTS)
+
+
+HTTP = """
+const http = require('http');
+const agent = new http.Agent({ keepAlive: true });
+const hosts = ['127.0.0.1', 'localhost'];
+const seen = [];
+const server = http.createServer((request, response) => {
+  seen.push([request.socket.remoteAddress, request.socket.remotePort, request.socket._handle.fd]);
+  response.end('thanks');
+});
+server.listen(0, '127.0.0.1', async () => {
+  const { port } = server.address();
+  for (let i = 0; i < 7; i++) {
+    await new Promise((resolve, reject) => {
+      http.request({
+        host: hosts[i % 2], family: 4, port, path: `/asked/${i}`, method: i % 3 ? 'GET' : 'PUT',
+        agent: i < 5 ? agent : false, headers: { 'X-Forwarded-For': `10.0.0.${i}` },
+      }, (response) => response.resume().on('end', resolve)).on('error', reject).end();
+    });
+  }
+  agent.destroy();
+  server.close();
+  require('fs').writeFileSync(process.argv[2], JSON.stringify({ port, seen }));
+});
+"""
+
+
+@pytest.mark.trace
+def test_http_probes_tell_seven_requests(node: Path, tmp_path: Path) -> None:
+    script, facts = write(tmp_path, "http.js", HTTP), tmp_path / "facts.json"
+    told, _ = trace(TELL_REQUESTS + TELL_NET, node, tmp_path, script, facts)
+    known = json.loads(facts.read_text())
+    port = str(known["port"])
+    methods = ["GET" if i % 3 else "PUT" for i in range(7)]
+    by_name = {name: [line[1:] for line in told if line[0] == name] for name in ARGUMENTS}
+
+    requests = by_name["http__server__request"]
+    assert len(requests) == 7
+    for i, (address, peer, fd) in enumerate(known["seen"]):
+        connection = [str(fd), str(peer), address, "0"]
+        assert requests[i] == [
+            *(address, str(peer), methods[i], f"/asked/{i}"),
+            *connection,
+            *("1", f"/asked/{i}", methods[i], f"10.0.0.{i}"),
+        ]
+        response = by_name["http__server__response"][i]
+        assert response[:6] == [address, str(peer), str(fd), str(fd), str(peer), address]
+    assert len(by_name["http__server__response"]) == 7
+
+    sent = by_name["http__client__request"]
+    assert len(sent) == 7
+    for i, line in enumerate(sent):
+        assert line[:4] == ["127.0.0.1", port, methods[i], f"/asked/{i}"]
+        assert line[8:] == [f"/asked/{i}", methods[i]]
+        assert int(line[4]) > 2
+        assert line[5:7] == [port, "127.0.0.1"]
+    answered = by_name["http__client__response"]
+    assert [line[:3] for line in answered] == [["127.0.0.1", port, line[4]] for line in sent]
+
+
+NET = """
+const net = require('net');
+const server = net.createServer((socket) => socket.resume());
+server.listen(0, '127.0.0.1', async () => {
+  for (let i = 0; i < 11; i++) {
+    await new Promise((resolve) => {
+      const socket = net.connect(server.address().port, '127.0.0.1', () => socket.end('x'.repeat(i)));
+      socket.resume().on('close', resolve);
+    });
+  }
+  server.close();
+});
+"""
+
+
+@pytest.mark.trace
+def test_net_probes_tell_eleven_connections(node: Path, tmp_path: Path) -> None:
+    told, _ = trace(TELL_NET, node, tmp_path, write(tmp_path, "net.js", NET))
+    accepted = [line for line in told if line[0] == "net__server__connection"]
+    ended = [line for line in told if line[0] == "net__stream__end"]
+    assert (len(accepted), len(ended)) == (11, 22)  # each side ends its own
+    for line in told:
+        assert line[1] == "127.0.0.1"
+        assert int(line[2]) > 0
+        assert int(line[3]) > 2
+        assert line[4:7] == [line[3], line[2], line[1]]
+
+
+STREAMS = """
+const { Writable } = require('stream');
+const fs = require('fs');
+const slow = new Writable({ highWaterMark: 10, write(chunk, encoding, done) { setTimeout(done, 1); } });
+(async () => {
+  for (let i = 0; i < 13; i++) {
+    slow.write('four');
+    if (slow.writableNeedDrain) await new Promise((resolve) => slow.once('drain', resolve));
+  }
+  const file = fs.createWriteStream(process.argv[2]).on('open', (fd) => {
+    file.end('seventeen letters');
+    fs.writeFileSync(process.argv[3], `${fd}`);
+  });
+})();
+"""
+
+
+@pytest.mark.trace
+@pytest.mark.parametrize("recipe", ["stock", "ignoring"])
+def test_stream_probes_tell_thirteen_writes(built: Built, recipe: str, tmp_path: Path) -> None:
+    """Of 13 chunks every third finds the stream full, whatever the recipe lets write() answer."""
+    script, fd = write(tmp_path, "streams.js", STREAMS), tmp_path / "fd"
+    node = built.stock if recipe == "stock" else built.ignoring
+    told, _ = trace(TELL_STREAMS, node, tmp_path, script, tmp_path / "out", fd)
+    slow = told[0][1]
+    assert [line[0] + "|" + "|".join(line[2:]) for line in told if line[1] == slow] == (
+        [
+            "stream__write|-1|4|10|4",
+            "stream__write|-1|8|10|4",
+            "stream__write|-1|12|10|4",
+            "stream__backpressure|-1|12|10|4",
+            "stream__drain|-1|0|10",
+        ]
+        * 4
+        + ["stream__write|-1|4|10|4"]
+    )
+    (other,) = [line for line in told if line[1] != slow]
+    assert other[0] == "stream__write"
+    assert other[2:] == [fd.read_text(), "17", "16384", "17"]
+
+
+GC = """
+const net = require('net');
+const { PerformanceObserver, performance } = require('perf_hooks');
+const mark = () => new net.Socket().end();
+const work = () => {
+  let kept = [];
+  for (let i = 0; i < 600; i++) {
+    kept.push(Array.from({ length: 3000 }, (_, n) => ({ n, text: `${i} ${n}` })));
+    if (kept.length > 40) kept = kept.slice(20);
+    if (i % 100 === 50) gc();
+  }
+};
+const entries = [];
+const observer = new PerformanceObserver((list) => entries.push(...list.getEntries()));
+observer.observe({ entryTypes: ['gc'] });
+setTimeout(() => {
+  mark();
+  const begun = performance.now();
+  work();
+  const ended = performance.now();
+  mark();
+  setTimeout(() => {
+    entries.push(...observer.takeRecords());
+    const between = entries.filter(({ startTime }) => startTime >= begun && startTime <= ended);
+    require('fs').writeFileSync(
+      process.argv[2], JSON.stringify(between.map(({ detail, duration }) => [detail.kind, duration])));
+  }, 200);
+}, 50);
+"""
+
+
+@pytest.mark.trace
+def test_gc_probes_count_what_perf_hooks_count(node: Path, tmp_path: Path) -> None:
+    script, facts = write(tmp_path, "gc.js", GC), tmp_path / "facts.json"
+    told, _ = trace(TELL_GC, node, tmp_path, "--expose-gc", script, facts)
+    observed = json.loads(facts.read_text())
+    probed = [(int(kind), int(duration) / 1e6) for _, _, kind, duration in told]
+    counts = Counter(kind for kind, _ in probed)
+    for kind in (1, 2, 4):
+        assert counts[kind] == sum(1 for other, _ in observed if other == kind)
+    assert counts[1] > 10
+    assert counts[4] >= 6
+    comparable = {1, 2, 4}
+    total = sum(duration for kind, duration in probed if kind in comparable)
+    assert total == pytest.approx(sum(took for kind, took in observed if kind in comparable), rel=0.05)
+
+
+WORKERS = """
+const { Worker, isMainThread } = require('worker_threads');
+const net = require('net');
+if (isMainThread) for (let i = 0; i < 3; i++) new Worker(__filename);
+new net.Socket().end();
+for (let i = 0; i < 5; i++) gc();
+new net.Socket().end();
+"""
+
+
+@pytest.mark.trace
+def test_each_thread_tells_its_own_collections_once(node: Path, tmp_path: Path) -> None:
+    script = write(tmp_path, "workers.js", WORKERS)
+    told, _ = trace(TELL_GC, node, tmp_path, "--expose-gc", script)
+    full = Counter(thread for _, thread, kind, _ in told if kind == "4")
+    assert sorted(full.values()) == [5, 5, 5, 5]
+
+
+HOSTILE = """
+const http = require('http'), net = require('net'), { Writable } = require('stream');
+const listen = (server, ...where) => new Promise((resolve) => server.listen(...where, resolve));
+const get = (options) => new Promise((resolve, reject) =>
+  http.get({ agent: false, ...options }, (r) => r.resume().on('end', resolve)).on('error', reject));
+const throwing = (object, key) => Object.defineProperty(object, key, {
+  get() { console.log('getter ran:', key); throw new Error(key); }, set() {}, configurable: true });
+class Odd extends http.IncomingMessage {
+  constructor(socket) { super(socket); throwing(this, 'url'); }
+}
+(async () => {
+  const server = http.createServer({ IncomingMessage: Odd }, (request, response) => response.end());
+  await listen(server, 0, '127.0.0.1');
+  await get({ port: server.address().port, host: '127.0.0.1' });
+  server.close();
+
+  const unix = http.createServer((request, response) => response.end());
+  await listen(unix, process.argv[2]);
+  await get({ socketPath: process.argv[2], path: '/unix' });
+  unix.close();
+
+  const destroyed = new net.Socket().on('error', ({ code }) => console.log(code));
+  destroyed.destroy();
+  destroyed.end();
+
+  const traps = { get(target, key) { console.log('trap', key); },
+                  getOwnPropertyDescriptor(target, key) { console.log('trap', key); } };
+  for (const socket of [undefined, null, 5, 'text', new Proxy({}, traps)]) {
+    const response = new http.ServerResponse({ method: 'GET' });
+    Object.defineProperty(response, 'socket', { value: socket });
+    try { response._finish(); console.log('finished'); } catch ({ code }) { console.log(code); }
+  }
+  for (const receiver of [{}, { _handle: 5 }]) {
+    try { net.Socket.prototype.end.call(receiver); } catch (error) { console.log(error.constructor.name); }
+  }
+
+  const stream = new Writable({ highWaterMark: 1, write(chunk, encoding, done) { setImmediate(done); } });
+  throwing(stream, 'fd');
+  throwing(stream, '_handle');
+  console.log(stream.write('more'));
+  await new Promise((resolve) => stream.once('drain', resolve));
+
+  const greeter = net.createServer((socket) => socket.end());
+  await listen(greeter, 0, '127.0.0.1');
+  const socket = net.connect(greeter.address().port, '127.0.0.1');
+  console.log('listeners', socket.listenerCount('connect'));
+  socket.resume().on('close', () => {
+    console.log('peer after close', socket.remoteAddress, socket._peername);  // a getter would have kept it
+    greeter.close();
+  });
+  await get({ port: 1, host: '127.0.0.1' }).catch(({ code }) => console.log(code));
+})();
+"""
+
+
+@pytest.mark.trace
+def test_a_hostile_program_does_not_notice(node: Path, tmp_path: Path) -> None:
+    script = write(tmp_path, "hostile.js", HOSTILE)
+    alone = run(node, script, tmp_path / "alone.sock")
+    everything = TELL_REQUESTS + TELL_NET + TELL_STREAMS
+    told, printed = trace(everything, node, tmp_path, script, tmp_path / "traced.sock")
+    assert printed.strip() == alone.strip()
+    assert "getter ran" not in alone
+    assert "trap" not in alone
+
+    by_name = {name: [line[1:] for line in told if line[0] == name] for name in ARGUMENTS}
+    odd, unix = by_name["http__server__request"]
+    assert (odd[3], odd[9], odd[11]) == ("", "", "")
+    assert (unix[0], unix[1], unix[3], unix[5], unix[6]) == ("", "0", "/unix", "0", "")
+    unknown = ["", "0", "-1", "-1", "0", "", "0"]
+    assert by_name["http__server__response"][2:] == [unknown] * 5
+    assert by_name["net__stream__end"].count(unknown) == 3
+    (full,) = [line for line in by_name["stream__backpressure"] if line[3] == "1"]
+    assert full[1] == "-1"
+
+
+FLAGS = """
+const flags = require('internal/test/binding').internalBinding('probes').flags();
+const up = () => ['gcStart', 'streamWrite'].map((name) => flags[name][0]).join(' ');
+let last;
+setInterval(() => { if (up() !== last) console.log(last = up()); }, 5);
+"""
+
+
+@contextmanager
+def started(argv: list[str | Path]) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=_ENVIRONMENT) as child:
+        try:
+            yield child
+        finally:
+            child.terminate()
+            child.wait(timeout=60)
+
+
+@pytest.mark.trace
+def test_flags_go_up_and_down_with_the_tracer(node: Path, tmp_path: Path) -> None:
+    needs_tracer()
+    script = write(tmp_path, "flags.js", FLAGS)
+    with started([node, "--expose-internals", script]) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "0 0\n"
+        program = f"usdt:{node}:node:stream__write {{ @ = count(); }}"
+        with started(["bpftrace", "-q", "-p", str(child.pid), "-e", program]):
+            assert child.stdout.readline() == "0 1\n"
+        assert child.stdout.readline() == "0 0\n"
+
+
+SNAPSHOT = """
+const { Writable } = require('stream');
+const { startupSnapshot } = require('v8');
+const fast = new Writable({ write(chunk, encoding, done) { done(); } });
+fast.write('while the snapshot is built');
+startupSnapshot.setDeserializeMainFunction(() => {
+  const slow = new Writable({ highWaterMark: 1, write(chunk, encoding, done) { setTimeout(done, 1); } });
+  let left = 5;
+  const go = () => { if (left-- > 0) slow.once('drain', go).write('more'); };
+  go();
+});
+"""
+
+
+@pytest.mark.trace
+@pytest.mark.parametrize("built_while", ["alone", "traced"])
+def test_a_snapshot_keeps_no_flags(node: Path, built_while: str, tmp_path: Path) -> None:
+    script, blob = write(tmp_path, "snapshot.js", SNAPSHOT), tmp_path / "blob"
+    building = ("--snapshot-blob", blob, "--build-snapshot", script)
+    if built_while == "alone":
+        run(node, *building)
+    else:
+        trace(TELL_STREAMS, node, tmp_path, *building)
+    told, _ = trace(TELL_STREAMS, node, tmp_path, "--snapshot-blob", blob)
+    counts = Counter(line[0] for line in told)
+    assert counts == {"stream__write": 5, "stream__backpressure": 5, "stream__drain": 5}
+    assert run(node, "--snapshot-blob", blob) == ""
