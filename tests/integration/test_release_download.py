@@ -1,0 +1,329 @@
+"""Fetching from a server that breaks off, lies, redirects and asks for a password."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import re
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from rich.console import Console
+
+from nodekiln.errors import SourceError, UsageError
+from nodekiln.grafting import dist
+from nodekiln.grafting.download import Server, UnreachableError
+from nodekiln.grafting.platforms import Platform
+from nodekiln.grafting.release import Release, obtain
+from nodekiln.recipe import Tag
+from nodekiln.reporting import Reporter
+
+TAG = Tag(22, 20, 0)
+LINUX = Platform("linux", "x64")
+NODE = (b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + b"\x3e\0").ljust(64, b"\0") + b"node" * 50_000
+TARBALL = "node-v22.20.0-linux-x64.tar.xz"
+
+
+def tarball() -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:xz", preset=0) as archive:
+        for name, content in (
+            ("bin/node", NODE),
+            ("include/node/node.h", b"// node.h\n"),
+            ("README.md", b"hi"),
+        ):
+            member = tarfile.TarInfo(f"node-v22.20.0-linux-x64/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+ARCHIVE = tarball()
+
+
+def sums(archive: bytes = ARCHIVE, name: str = TARBALL) -> bytes:
+    return f"{'0' * 64}  other.tar.gz\n{hashlib.sha256(archive).hexdigest()}  {name}\n".encode()
+
+
+@dataclass
+class Site:
+    """A server's files, what it does to those who ask, and what they asked."""
+
+    url: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
+    breaks_after: list[int] = field(default_factory=list)
+    """Bytes of a tarball after which the connection breaks, once each."""
+    ranges: bool = True
+    asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    """Path, Range and Authorization of each request."""
+
+    def asked_for(self, ending: str) -> list[tuple[str, str | None, str | None]]:
+        return [request for request in self.asked if request[0].endswith(ending)]
+
+
+def handler(site: Site) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted, told = self.headers["Range"], self.headers["Authorization"]
+            site.asked.append((self.path, wanted, told))
+            if self.path in site.redirects:
+                self.send_response(302)
+                self.send_header("Location", site.redirects[self.path])
+                self.end_headers()
+                return
+            content = site.files.get(self.path)
+            if content is None:
+                self.send_error(404)
+                return
+            start = int(re.sub(r"\D", "", wanted)) if wanted and site.ranges else 0
+            if start and start >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            end = len(content)
+            if self.path.endswith(".xz") and site.breaks_after:
+                end = start + site.breaks_after.pop(0)
+            self.wfile.write(content[start:end])
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
+            pass
+
+    return Handler
+
+
+def serve(host: str) -> Iterator[Site]:
+    server = ThreadingHTTPServer((host, 0), BaseHTTPRequestHandler)
+    site = Site(f"http://{host}:{server.server_port}")
+    server.RequestHandlerClass = handler(site)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield site
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A mirror with a whole release."""
+    for made in serve("127.0.0.1"):
+        made.files["/dist/v22.20.0/SHASUMS256.txt"] = sums()
+        made.files[f"/dist/v22.20.0/{TARBALL}"] = ARCHIVE
+        yield made
+
+
+@pytest.fixture
+def other() -> Iterator[Site]:
+    """Another host."""
+    yield from serve("127.0.0.2")
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def reporter(said: io.StringIO) -> Reporter:
+    return Reporter(Console(file=said, soft_wrap=True))
+
+
+def get(site: Site, folder: Path, reporter: Reporter, *, path: str = "/dist", user: str = "") -> Release:
+    mirror = site.url.replace("//", f"//{user}") + path
+    return obtain(TAG, LINUX, folder=folder, file=None, mirror=mirror, env={}, reporter=reporter)
+
+
+def part(folder: Path) -> Path:
+    return folder / ".downloads" / f"{hashlib.sha256(ARCHIVE).hexdigest()[:16]}.part"
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(
+        path.name for path in folder.rglob("*") if path.name.startswith(".staging") or path.suffix == ".part"
+    )
+
+
+def test_a_release_is_fetched_checked_and_unpacked(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+    got = get(site, tmp_path, reporter)
+    assert got.path.read_bytes() == NODE
+    assert got.sha256 == hashlib.sha256(NODE).hexdigest()
+    assert got.origin == f"{site.url}/dist/v22.20.0/{TARBALL}"
+    assert got.checks[0] == "sha256 as in SHASUMS256.txt"
+    assert got.checks[1] == "signature not checked (SHASUMS256.txt.sig is not there)"
+    assert got.headers is not None
+    assert (got.headers / "node" / "node.h").read_bytes() == b"// node.h\n"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_release_that_is_kept_asks_nobody(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+    first = get(site, tmp_path, reporter)
+    site.asked.clear()
+    assert get(site, tmp_path, reporter) == first
+    assert site.asked == []
+
+
+def test_a_kept_release_that_was_damaged_is_fetched_again(
+    site: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    get(site, tmp_path, reporter).path.write_bytes(NODE[:-1])
+    assert get(site, tmp_path, reporter).path.read_bytes() == NODE
+
+
+def test_a_broken_connection_is_resumed_in_the_same_run(
+    site: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    site.breaks_after = [100, 50]
+    assert get(site, tmp_path, reporter).path.read_bytes() == NODE
+    assert [wanted for _, wanted, _ in site.asked_for(".xz")] == [None, "bytes=100-", "bytes=150-"]
+
+
+def test_what_came_before_the_last_break_is_used_by_the_next_run(
+    site: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    site.breaks_after = [100, 10, 1]
+    with pytest.raises(SourceError, match="breaks off; 111 bytes"):
+        get(site, tmp_path, reporter)
+    site.asked.clear()
+    assert get(site, tmp_path, reporter).path.read_bytes() == NODE
+    assert [wanted for _, wanted, _ in site.asked_for(".xz")] == ["bytes=111-"]
+
+
+def test_a_server_that_can_not_resume_sends_it_all_again(
+    site: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    site.breaks_after, site.ranges = [100], False
+    assert get(site, tmp_path, reporter).path.read_bytes() == NODE
+
+
+def test_a_part_that_is_too_long_is_thrown_away(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+    part(tmp_path).parent.mkdir()
+    part(tmp_path).write_bytes(ARCHIVE + b"more")
+    assert get(site, tmp_path, reporter).path.read_bytes() == NODE
+
+
+def test_a_download_with_another_hash_is_refused_and_removed(
+    site: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    site.files[f"/dist/v22.20.0/{TARBALL}"] = ARCHIVE[:-1] + b"!"
+    with pytest.raises(SourceError, match=r"is damaged: .* It was removed\."):
+        get(site, tmp_path, reporter)
+    assert leftovers(tmp_path) == []
+
+
+def test_an_archive_with_the_right_hash_and_no_node_is_refused_and_removed(
+    site: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    wrong = ARCHIVE[: len(ARCHIVE) // 2]
+    site.files[f"/dist/v22.20.0/{TARBALL}"] = wrong
+    site.files["/dist/v22.20.0/SHASUMS256.txt"] = sums(wrong)
+    with pytest.raises(SourceError, match="is damaged"):
+        get(site, tmp_path, reporter)
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [b"", sums(name="node-v22.20.0-linux-arm64.tar.xz"), sums() + sums(b"x"), b"\xff\xfe", sums()[:-9]],
+)
+def test_a_list_without_just_one_hash_of_it_counts_as_not_there(
+    listed: bytes, site: Site, tmp_path: Path
+) -> None:
+    site.files["/dist/v22.20.0/SHASUMS256.txt"] = listed
+    with pytest.raises(UnreachableError, match=f"has no {TARBALL}"):
+        dist.fetch(
+            TAG,
+            LINUX,
+            Server(f"{site.url}/dist", env={}),
+            folder=tmp_path,
+            signers=(),
+            env={},
+            reporter=Reporter(Console(quiet=True)),
+        )
+
+
+def test_a_list_without_end_is_refused(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+    site.files["/dist/v22.20.0/SHASUMS256.txt"] = b"a" * (2**20 + 1)
+    with pytest.raises(SourceError, match="no such file"):
+        get(site, tmp_path, reporter)
+
+
+def test_where_neither_a_mirror_nor_npm_is_both_are_told(tmp_path: Path, reporter: Reporter) -> None:
+    with pytest.raises(SourceError, match=r"refused.* npm is not here"):
+        obtain(TAG, LINUX, folder=tmp_path, file=None, mirror="http://127.0.0.1:1", env={}, reporter=reporter)
+    assert leftovers(tmp_path) == []
+
+
+BASIC = "Basic " + base64.b64encode(b"me:a b").decode()
+
+
+def test_a_password_goes_to_its_host_and_is_not_told(
+    site: Site, tmp_path: Path, reporter: Reporter, said: io.StringIO
+) -> None:
+    got = get(site, tmp_path, reporter, user="me:a%20b@")
+    assert {told for *_, told in site.asked} == {BASIC}
+    assert "me" not in urlsplit(got.origin).netloc
+    assert "a%20b" not in said.getvalue()
+
+
+def test_a_password_never_goes_to_another_host(
+    site: Site, other: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    path = f"/dist/v22.20.0/{TARBALL}"
+    site.redirects[path] = f"{other.url}/elsewhere.xz"
+    other.files["/elsewhere.xz"] = ARCHIVE
+    assert get(site, tmp_path, reporter, user="me:a%20b@").path.read_bytes() == NODE
+    assert site.asked_for(path) == [(path, None, BASIC)]
+    assert other.asked == [("/elsewhere.xz", None, None)]
+
+
+def test_a_password_goes_along_within_its_host(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+    path = f"/dist/v22.20.0/{TARBALL}"
+    site.redirects[path] = "/moved.xz"
+    site.files["/moved.xz"] = ARCHIVE
+    get(site, tmp_path, reporter, user="me:a%20b@")
+    assert site.asked_for("/moved.xz") == [("/moved.xz", None, BASIC)]
+
+
+def test_a_redirect_to_a_file_is_not_followed(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+    site.redirects["/dist/v22.20.0/SHASUMS256.txt"] = "file:///etc/passwd"
+    with pytest.raises(SourceError, match="is not allowed"):
+        get(site, tmp_path, reporter)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "",
+        "nodejs.org/dist",
+        "file:///srv",
+        "http://",
+        "http://h:x/",
+        "ftp://h/d",
+        "http://h/é",
+        "http://h/a b",
+    ],
+)
+def test_what_is_no_url_of_a_folder_is_wrong_usage(base: str) -> None:
+    with pytest.raises(UsageError, match="is no http"):
+        Server(base, env={})
+
+
+@pytest.mark.skipif(shutil.which("gpg") is None, reason="there is no gpg")
+def test_a_list_with_a_wrong_signature_is_refused(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+    site.files["/dist/v22.20.0/SHASUMS256.txt.sig"] = b"nonsense"
+    env = {"PATH": os.environ["PATH"], "GNUPGHOME": str(tmp_path)}
+    mirror = f"{site.url}/dist"
+    with pytest.raises(SourceError, match=r"signature of SHASUMS256\.txt is wrong"):
+        obtain(TAG, LINUX, folder=tmp_path, file=None, mirror=mirror, env=env, reporter=reporter)

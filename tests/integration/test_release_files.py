@@ -1,0 +1,152 @@
+"""A release that the user has: a bare binary, a tarball, and what only looks like one."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nodekiln.errors import SourceError
+from nodekiln.grafting.platforms import Platform
+from nodekiln.grafting.release import Release, obtain
+from nodekiln.recipe import Tag
+from nodekiln.reporting import Reporter
+
+TAG = Tag(22, 20, 0)
+NODE = (b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + b"\x3e\0").ljust(64, b"\0")
+
+
+def get(file: Path, folder: Path, platform: str = "linux-x64") -> Release:
+    return obtain(
+        TAG,
+        Platform.parse(platform),
+        folder=folder / "releases",
+        file=file,
+        mirror=None,
+        env={},
+        reporter=Reporter(Console(quiet=True)),
+    )
+
+
+def pack(file: Path, members: Mapping[str, bytes | tarfile.TarInfo], mode: Any = "w:gz") -> Path:
+    """An archive; a TarInfo is a member without content, under the mapping's name."""
+    with tarfile.open(file, mode) as archive:
+        for name, what in members.items():
+            member = what if isinstance(what, tarfile.TarInfo) else tarfile.TarInfo(name)
+            if isinstance(what, bytes):
+                member.size = len(what)
+            member.name = name
+            archive.addfile(member, io.BytesIO(what) if isinstance(what, bytes) else None)
+    return file
+
+
+def link(kind: bytes, to: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo()
+    member.type, member.linkname = kind, to
+    return member
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_bare_binary_stays_where_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "node"
+    file.write_bytes(NODE)
+    got = get(file, tmp_path)
+    assert (got.path, got.headers, got.checks) == (file, None, ("none: a file of the user's",))
+    assert files(tmp_path) == ["node"]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+def test_a_tarball_is_unpacked_once(tmp_path: Path, mode: str) -> None:
+    file = pack(tmp_path / "node.tar", {"package/bin/node": NODE, "package/include/node/a/b.h": b"//"}, mode)
+    got = get(file, tmp_path)
+    assert got.path.read_bytes() == NODE
+    assert got.path.stat().st_mode & 0o777 == 0o755
+    assert got.headers is not None
+    assert (got.headers / "node/a/b.h").read_bytes() == b"//"
+    made = got.path.stat().st_mtime_ns
+    assert get(file, tmp_path).path.stat().st_mtime_ns == made
+
+
+def test_only_the_binary_and_its_headers_are_taken(tmp_path: Path) -> None:
+    members: dict[str, bytes | tarfile.TarInfo] = {
+        "../../evil": b"x",
+        "/evil": b"x",
+        "p/include/node/../../../evil": b"x",
+        "p/include/node//evil": b"x",
+        "p/include/node/.evil": b"x",
+        "p/include/other/evil.h": b"x",
+        "p/lib/evil": b"x",
+        "p/q/bin/node": b"x",
+        "bin/node": b"x",
+        "p/include/node/evil.h": link(tarfile.SYMTYPE, "/etc/passwd"),
+        "p/include/node/node.h": b"//",
+        "p/bin/node": NODE,
+    }
+    got = get(pack(tmp_path / "node.tgz", members), tmp_path)
+    assert files(got.path.parent) == ["include/node/node.h", "node", "release.json"]
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"p/bin/node": NODE, "q/bin/node": NODE}, "holds node twice"),
+        ({"p/bin/node": NODE, "p/include/node/a": b"x", "q/include/node/a": b"y"}, "holds a twice"),
+        ({"p/bin/node": NODE, "p/include/node/a": b"x", "p/include/node/a/b": b"y"}, "holds a twice"),
+        ({"p/bin/node": link(tarfile.SYMTYPE, "/bin/sh")}, "no bin/node"),
+        ({"p/bin/node": link(tarfile.LNKTYPE, "/bin/sh")}, "no bin/node"),
+        ({"p/bin/node": b"#!/bin/sh\n"}, "no program for"),
+        ({"p/bin/node": b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + b"\xb7\0" * 99}, "is for linux-arm64"),
+        ({"README": b"hi"}, "no bin/node"),
+    ],
+)
+def test_an_archive_of_something_else_is_refused_and_leaves_nothing(
+    tmp_path: Path, members: Mapping[str, bytes | tarfile.TarInfo], told: str
+) -> None:
+    file = pack(tmp_path / "node.tgz", members)
+    with pytest.raises(SourceError, match=told):
+        get(file, tmp_path)
+    assert files(tmp_path) == ["node.tgz"]
+
+
+def test_a_binary_that_claims_more_than_any_release_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("p/bin/node")
+    member.size = 2**29 + 1
+    file = tmp_path / "node.tar"
+    file.write_bytes(member.tobuf() + NODE * 100)
+    with pytest.raises(SourceError, match="larger than any release's"):
+        get(file, tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.9])
+def test_a_cut_off_archive_is_refused(tmp_path: Path, keep: float) -> None:
+    whole = pack(
+        tmp_path / "node.tar", {"p/README": bytes(range(256)) * 200, "p/bin/node": NODE * 3000}, "w:xz"
+    )
+    whole.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * keep)])
+    with pytest.raises(SourceError, match=r"is damaged|no program"):
+        get(whole, tmp_path)
+    assert files(tmp_path) == ["node.tar"]
+
+
+def test_a_binary_for_another_platform_is_refused_and_its_own_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "node"
+    file.write_bytes(NODE)
+    with pytest.raises(SourceError, match=r"is for linux-x64, and this graft is for linux-arm64") as caught:
+        get(file, tmp_path, "linux-arm64")
+    assert "--platform linux-x64" in (caught.value.remedy or "")
+
+
+@pytest.mark.parametrize("name", ["missing", "folder"])
+def test_what_can_not_be_read_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SourceError, match="can't be read"):
+        get(tmp_path / name, tmp_path)

