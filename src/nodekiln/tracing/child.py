@@ -1,0 +1,76 @@
+"""A program that is there, with its process id, before it does anything: a tracer attaches meanwhile."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from nodekiln.errors import UsageError
+from nodekiln.tracing import ptrace
+from nodekiln.tracing.tracer import UntraceableError
+
+_HELD = Path(__file__).with_name("held.py")
+
+
+class Held:
+    """A process that becomes a program when it is let go; it shares our terminal and its Ctrl-C."""
+
+    def __init__(self, process: subprocess.Popen[bytes], wire: socket.socket, program: str) -> None:
+        self.process = process
+        self._wire = wire
+        self._program = program
+        self._is_stopped = False
+
+    def stop_at_exec(self) -> None:
+        """Linux: lets it become the program, and stops it there.
+
+        Raises UntraceableError where ptrace is forbidden, UsageError where the program can't be run.
+        Letting go has to come from the same thread.
+        """
+        self._wire.recv(1)  # else the exec that it stops at could be the one by which Python begins
+        try:
+            ptrace.seize(self.process.pid)
+        except PermissionError:
+            raise UntraceableError(
+                "This process may not stop its own child (ptrace), as in some containers.",
+                remedy="Start the program yourself, and trace it with --pid.",
+            ) from None
+        self._wire.sendall(b"!")
+        if not ptrace.wait_for_exec(self.process.pid):
+            raise UsageError(f"{self._program} can't be run.")
+        self._is_stopped = True
+
+    def let_go(self) -> None:
+        """Lets the program begin; nothing happens where it was killed meanwhile."""
+        with suppress(ProcessLookupError, BrokenPipeError, ConnectionResetError):
+            if self._is_stopped:
+                ptrace.detach(self.process.pid)
+            else:
+                self._wire.sendall(b"!")
+
+
+@contextmanager
+def hold(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Iterator[Held]:
+    """Holds a program back; whatever is left of it on the way out is killed.
+
+    It gets `env` without NODE_OPTIONS and NODE_PATH, which would change what is traced.
+    """
+    clean = {name: value for name, value in env.items() if name not in ("NODE_OPTIONS", "NODE_PATH")}
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_HELD), str(theirs.fileno()), *argv],
+                env=clean,
+                cwd=cwd,
+                pass_fds=(theirs.fileno(),),
+            )
+        try:
+            yield Held(process, ours, argv[0])
+        finally:
+            process.kill()
+            process.wait()

@@ -1,0 +1,73 @@
+"""Whether the probes of a fresh binary fire: notes that list them prove nothing (nodejs/node#43651)."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodekiln.elf import ElfError, open_elf
+from nodekiln.elfnotes import read_probes
+from nodekiln.errors import CheckError, UsageError
+from nodekiln.tracing.bpftrace import check_machine, check_path, follow_with_bpftrace
+from nodekiln.tracing.child import hold
+from nodekiln.tracing.scripts import Language, Script, find_script, require_probes
+from nodekiln.tracing.session import attach
+from nodekiln.tracing.tracer import UntraceableError
+
+_COLLECT = "for (let i = 0; i < 3; i++) gc();"
+_PATIENCE = 20.0
+"""Seconds for the tracer to attach, and for the program to end; together they take about 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Whether a GC probe was seen to fire; `how`, or why that could not be tried ("unproven: ...")."""
+
+    fired: bool
+    how: str
+
+
+def prove(binary: Path, env: Mapping[str, str]) -> Proof:
+    """Runs three collections in `binary` under bpftrace.
+
+    Raises CheckError only where the tracer was attached, the program ended well, and nothing fired.
+    """
+    script = find_script("gc", Language.BPFTRACE)
+    try:
+        with open_elf(binary) as elf:
+            probes = [probe for probe in read_probes(elf) if probe.provider == "node"]
+        require_probes(script, {probe.name for probe in probes}, str(binary))
+        check_path(str(binary.resolve()))
+        program = check_machine(env, counted=any(probe.semaphore for probe in probes))
+        seen, returncode = _collections(binary, program, script, env)
+    except (ElfError, UntraceableError, UsageError) as error:
+        return Proof(False, f"unproven: {error.message}")
+    except subprocess.TimeoutExpired:
+        return Proof(False, f"unproven: {binary} did not end within {_PATIENCE:.0f} seconds.")
+    if returncode != 0:
+        return Proof(False, f"unproven: {binary} ended with exit code {returncode}.")
+    if not seen:
+        raise CheckError(
+            f"{binary} has probes, and none fired: bpftrace was attached, and saw no garbage collection.",
+            remedy="Build again with --from-scratch, or with --no-probes to do without.",
+        )
+    return Proof(True, "node:gc__start and node:gc__done fired under bpftrace")
+
+
+def _collections(binary: Path, program: Path, script: Script, env: Mapping[str, str]) -> tuple[int, int]:
+    """How many collections the tracer told, and the binary's exit code."""
+    lines: list[str] = []
+    argv = [str(binary.absolute()), "--expose-gc", "-e", _COLLECT]
+    with (
+        tempfile.TemporaryDirectory(prefix="nodekiln-") as folder,
+        hold(argv, env=env, cwd=Path(folder)) as held,
+    ):
+        held.stop_at_exec()
+        tracer = follow_with_bpftrace(program, script, pid=held.process.pid, env=env)
+        with attach(tracer, lines.append, privileged="", patience=_PATIENCE):
+            held.let_go()
+            returncode = held.process.wait(_PATIENCE)
+    return sum("," in line for line in lines), returncode

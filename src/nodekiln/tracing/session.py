@@ -1,0 +1,159 @@
+"""A tracer at work: started, waited for, read, and ended whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
+
+from nodekiln.process import end_group
+from nodekiln.tracing.tracer import Tracer, UntraceableError, diagnose
+
+_ENDING = 10.0
+"""Seconds that a tracer gets to print what it counted, once it was told to end."""
+
+Take = Callable[[str], None]
+
+
+class Attached:
+    """A tracer at work."""
+
+    def __init__(self, tracer: Tracer, take: Take) -> None:
+        self._tracer, self._take = tracer, take
+        self._settled = threading.Event()
+        self._ready = False
+        self._trouble: OSError | None = None
+        self._said: list[str] = []
+        self._process = subprocess.Popen(
+            tracer.argv,
+            env=dict(tracer.env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is the program's; the tracer has to outlive it
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream, take), daemon=True)
+            for stream, take in (
+                (self._process.stdout, self._take_line),
+                (self._process.stderr, self._said.append),
+            )
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def said(self) -> str:
+        """What it wrote to stderr: everything, once it has ended."""
+        return "\n".join(self._said)
+
+    def wait_until_ready(self, patience: float, privileged: str) -> None:
+        """Until every probe is in place; raises UntraceableError where it gave up, or was too slow."""
+        until = time.monotonic() + patience
+        while not self._settled.wait(0.1):
+            if self._process.poll() is not None:
+                break
+            if time.monotonic() > until:
+                raise UntraceableError(
+                    f"{self._tracer.argv[0]} was not attached within {patience:.0f} seconds.",
+                    remedy="Look what it does: add -v to the command, without -q:\n  "
+                    + " ".join(self._tracer.argv),
+                )
+        if not self._ready:
+            self._process.wait()
+            self._join()
+            if not self._ready:
+                raise diagnose(self.said, privileged=privileged)
+
+    def wait(self) -> None:
+        """Until it ends by itself, as it does when the process it looks at ends."""
+        self._process.wait()
+
+    def tell_to_end(self) -> None:
+        """Asks for what it counted, and its end."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
+
+    def finish(self) -> None:
+        """Ends it in peace, after the process it looks at: everything it prints has been taken then.
+
+        Raises the OSError of a take that failed, and UntraceableError where the tracer failed.
+        """
+        try:
+            self._process.wait(self._tracer.lingers)
+        except subprocess.TimeoutExpired:
+            self.tell_to_end()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDING)
+        if self._process.poll() is None:
+            raise UntraceableError(
+                f"{self._tracer.argv[0]} did not end, and was killed; its counts are lost."
+            )
+        self._join()
+        if self._trouble is not None:
+            raise self._trouble
+        if self._process.returncode != 0:
+            raise diagnose(self.said, privileged=" ".join(self._tracer.argv))
+
+    def end(self) -> None:
+        """Kills what is left of it."""
+        if self._process.poll() is None:
+            end_group(self._process, ())
+        self._join()
+
+    def _join(self) -> None:
+        for reader in self._readers:
+            reader.join()
+
+    def _read(self, stream: IO[bytes], take: Take) -> None:
+        with stream:
+            for raw in stream:
+                line = raw.decode(errors="backslashreplace").rstrip("\n")
+                if line == self._tracer.attached:
+                    self._ready = True
+                    self._settled.set()
+                else:
+                    take(line)
+
+    def _take_line(self, line: str) -> None:
+        """Where nobody takes lines any more, tracing ends; what comes until then is read, and lost."""
+        if self._trouble is None:
+            try:
+                self._take(line)
+            except OSError as error:
+                self._trouble = error
+                self.tell_to_end()
+
+
+@contextmanager
+def attach(tracer: Tracer, take: Take, *, privileged: str, patience: float = 60) -> Iterator[Attached]:
+    """Starts a tracer and yields once it is attached; each line that it prints goes to `take`, in a thread.
+
+    It is finished on the way out, or killed where an error goes through. Raises what `wait_until_ready` and
+    `finish` raise.
+    """
+    attached = Attached(tracer, take)
+    try:
+        attached.wait_until_ready(patience, privileged)
+        yield attached
+        attached.finish()
+    finally:
+        attached.end()
+
+
+@contextmanager
+def signals_go_to(receive: Callable[[signal.Signals], object]) -> Iterator[None]:
+    """Hands requests to end (Ctrl-C, SIGTERM, SIGHUP) on instead of ending; ignored ones stay so."""
+    former = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            former[number] = signal.signal(number, lambda got, _: receive(signal.Signals(got)))
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,0 +1,52 @@
+"""What a tracer is to a session: how to start it, when it is attached, and why it could not.
+
+bpftrace.py and dtrace.py each make a Tracer; neither starts anything.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from nodekiln.errors import ToolchainError
+
+
+class UntraceableError(ToolchainError):
+    """Nothing can be traced here, or not by this user; `remedy` says what would change that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracer:
+    """A tracer's command line for one process.
+
+    `attached` is the line that it prints, on either stream, once every probe is in place. `lingers`: seconds
+    that it may take to end by itself after the process has; 0 for one that waits to be told.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    attached: str
+    lingers: float
+
+
+def diagnose(said: str, *, privileged: str) -> UntraceableError:
+    """Why a tracer gave up, from what it said; the last line that is no warning where nothing is known.
+
+    `privileged` is the command to type for a user who lacks the rights.
+    """
+    for pattern, why, remedy in _known():
+        if pattern.search(said):
+            return UntraceableError(why, remedy=remedy.replace("PRIVILEGED", privileged))
+    lines = [line for line in said.splitlines() if line.strip() and not line.startswith("WARNING")]
+    last = lines[-1] if lines else "it said nothing."
+    return UntraceableError(f"The tracer could not attach: {last}")
+
+
+@cache
+def _known() -> tuple[tuple[re.Pattern[str], str, str], ...]:
+    rows = tomllib.loads(Path(__file__).with_name("failures.toml").read_text())["failure"]
+    return tuple((re.compile(row["pattern"]), row["why"], row["remedy"]) for row in rows)
