@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell starts what it puts in the background with interrupts ignored, and children inherit that: tests that
+# interrupt something would wait forever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _REAL_REPOSITORY = os.environ.get("NODEKILN_REPOSITORY")
 
