@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import repeat
 from pathlib import Path
 
@@ -55,7 +56,10 @@ def test_an_error_of_the_writer_leaves_no_commit_and_no_git(repository: Path) ->
 
     with pytest.raises(KeyError), fast_import(repository) as stream:  # noqa: PT012 (the block is looked into)
         stream.commit(REF, "Words\n", [])
-        assert len(running()) == 1
+        until = time.monotonic() + 10  # a process that is just being started has no command line yet
+        while len(running()) != 1:
+            assert time.monotonic() < until
+            time.sleep(0.02)
         raise KeyError
 
     assert running() == []
