@@ -308,6 +308,7 @@ def _checkout(folder: Path, config: str | None) -> Path:
     folder.mkdir()
     (folder / "invoke.yaml").write_text(config)
     shutil.copy(project / "tasks.py", folder)
+    shutil.copytree(project / "commands", folder / "commands")
     return Path(shutil.copy(project / "program.py", folder))
 
 

@@ -1,0 +1,120 @@
+"""Commands that look: at this machine, at a binary, at what is there."""
+
+from __future__ import annotations
+
+import json
+
+from invoke.context import Context
+
+from commands.options import (
+    CONFIGURE_ARGS,
+    CONFIGURE_FILE,
+    FORMAT,
+    REPOSITORY,
+    TAG,
+    command,
+    make_recipe,
+    output_format,
+    read_settings,
+)
+
+
+@command(
+    help={
+        "tag": TAG + "; without it, only what needs no tag is looked at",
+        "probes": "with --no-probes, look as for a build without probes",
+        "repository": REPOSITORY,
+        "configure-args": CONFIGURE_ARGS,
+        "configure-file": CONFIGURE_FILE,
+        "clean-env": "look at the environment as --clean-env would leave it",
+        "format": FORMAT,
+    }
+)
+def doctor(
+    context: Context,
+    tag: str = "",
+    probes: bool = True,
+    repository: str = "",
+    configure_args: str = "",
+    configure_file: str = "",
+    clean_env: bool = False,
+    format: str = "text",  # noqa: A002 (the option's name)
+) -> int:
+    """Say what would stop or disturb a build on this machine; exit code 3 where something would stop it."""
+    from nodekiln.errors import ToolchainError
+    from nodekiln.reporting import Reporter
+    from nodekiln.routes.checking import examine
+
+    settings = read_settings(context)
+    recipe = make_recipe(settings, tag, True, probes, configure_args, configure_file, "") if tag else None
+    args = settings.configure_args if recipe is None else recipe.configure_args
+    as_json = output_format(format) == "json"
+    found = examine(
+        settings,
+        Reporter(),
+        tag=None if recipe is None else recipe.tag,
+        repository=repository or None,
+        configure_args=args,
+        clean_env=clean_env,
+        probes=probes,
+    )
+    if as_json:
+        print(json.dumps(found.as_data(), indent=2))
+    else:
+        for finding in found.findings:
+            print(f"{finding.severity.value:8}{finding}")
+        print(found.summary)
+    return ToolchainError.exit_code if found.errors else 0
+
+
+@command(help={"file": "a binary, from wherever", "format": FORMAT})
+def inspect(context: Context, file: str, format: str = "text") -> None:  # noqa: A002 (the option's name)
+    """Say what a binary is: grafted or built here, or neither; recipe, probes, hash. Runs nothing of it."""
+    from nodekiln.routes.inspect import inspect
+
+    as_json = output_format(format) == "json"
+    found = inspect(read_settings(context).here / file)
+    print(json.dumps(found.as_data(), indent=2) if as_json else "\n".join(found.lines()))
+
+
+@command(help={"binary": "name of a binary, or any ELF file", "format": FORMAT})
+def probes(context: Context, binary: str, format: str = "text") -> None:  # noqa: A002 (the option's name)
+    """List the USDT probes of a binary with their arguments; no root needed, nothing is run."""
+    from nodekiln.reporting import Reporter, show_table
+    from nodekiln.routes.probes import HEADINGS, find_binary, probes
+
+    as_json = output_format(format) == "json"
+    path = find_binary(binary, read_settings(context))
+    found = probes(path)
+    if as_json:
+        print(json.dumps([row.as_data() for row in found], indent=2))
+    elif not found:
+        Reporter().say(f"{path} has no probes")
+    else:
+        show_table(HEADINGS, [row.cells() for row in found])
+
+
+@command(help={"name": "name of a binary, as ./inv list shows it"})
+def path(context: Context, name: str) -> None:
+    """Print where a binary is, for $(./inv path NAME) app.js."""
+    from nodekiln.binaries.store import Store
+
+    settings = read_settings(context)
+    print(Store(settings.workspace.binaries).get(name).binary)
+
+
+@command(name="list", help={"format": FORMAT})
+def list_binaries(context: Context, format: str = "text") -> None:  # noqa: A002 (the option's name)
+    """Show the binaries that are there."""
+    from nodekiln.binaries.store import Store
+    from nodekiln.reporting import Reporter, show_table
+    from nodekiln.routes.listing import rows
+
+    settings = read_settings(context)
+    found = rows(Store(settings.workspace.binaries))
+    if output_format(format) == "json":
+        print(json.dumps([row.as_data() for row in found], indent=2))
+    elif not found:
+        Reporter().say("no binaries yet: ./inv build --tag v22.20.0 --no-backpressure makes one")
+    else:
+        show_table(("name", "size", "made", "write()", "source"), [row.cells() for row in found])

@@ -1,0 +1,181 @@
+"""Commands that make binaries, or show what would be made."""
+
+from __future__ import annotations
+
+import os
+
+from invoke.context import Context
+
+from commands.options import (
+    BACKPRESSURE,
+    CONFIGURE_ARGS,
+    CONFIGURE_FILE,
+    MOVED,
+    PROBES,
+    REPOSITORY,
+    TAG,
+    command,
+    make_recipe,
+    needed,
+    number,
+    read_settings,
+)
+
+
+@command(
+    help={
+        "tag": TAG,
+        "backpressure": BACKPRESSURE,
+        "probes": PROBES,
+        "repository": REPOSITORY,
+        "configure-args": CONFIGURE_ARGS,
+        "configure-file": CONFIGURE_FILE,
+        "name": "word that tells these configure arguments in the binary's name (default: a short hash)",
+        "jobs": "compilers at once (default: cores, as far as memory allows)",
+        "force": "build although the binary is there; only what changed is compiled",
+        "from-scratch": "build with an empty out/",
+        "clean-env": "build without CFLAGS, MAKEFLAGS, stray CC and the like from the environment",
+        "dry-run": "check and plan, then say what would be done",
+        "accept-moved-tag": MOVED,
+        "discard-edits": "throw away what somebody edited by hand in the working tree",
+    },
+    optional=[],
+)
+def build(
+    context: Context,
+    tag: str = "",
+    backpressure: bool = True,
+    probes: bool = True,
+    repository: str = "",
+    configure_args: str = "",
+    configure_file: str = "",
+    name: str = "",
+    jobs: str = "",
+    force: bool = False,
+    from_scratch: bool = False,
+    clean_env: bool = False,
+    dry_run: bool = False,
+    accept_moved_tag: bool = False,
+    discard_edits: bool = False,
+) -> None:
+    """Make a Node binary from a release's source, checked and published under build/binaries."""
+    settings, count = read_settings(context), number("--jobs", jobs)
+    recipe = make_recipe(settings, tag, backpressure, probes, configure_args, configure_file, name)
+    from nodekiln.reporting import Reporter  # a mistyped option need not wait for what a build imports
+    from nodekiln.routes.build import BuildRequest, build
+
+    request = BuildRequest(
+        recipe=recipe,
+        repository=repository or None,
+        jobs=count,
+        force=force,
+        from_scratch=from_scratch,
+        clean_env=clean_env,
+        dry_run=dry_run,
+        accept_moved_tag=accept_moved_tag,
+        discard_edits=discard_edits,
+    )
+    path = build(request, settings, Reporter())
+    if path is not None:
+        print(path)
+
+
+@command(
+    help={
+        "tag": TAG,
+        "backpressure": BACKPRESSURE,
+        "probes": "with --no-probes, no GC probes are added; macOS and Windows take none",
+        "platform": "what the binary is for, as linux-arm64, darwin-x64, win-x64 (default: this machine)",
+        "release": "official binary, or tarball with one, to start from (default: it is downloaded)",
+        "mirror": "URL of a folder like nodejs.org/dist (default: NODEKILN_MIRROR, or that one)",
+        "force": "make it although it is there",
+    }
+)
+def graft(
+    context: Context,
+    tag: str = "",
+    backpressure: bool = True,
+    probes: bool = True,
+    platform: str = "",
+    release: str = "",
+    mirror: str = "",
+    force: bool = False,
+) -> None:
+    """Make a Node binary from the official one, in seconds and without a compiler."""
+    from nodekiln.grafting.platforms import Platform
+    from nodekiln.recipe import Tag
+    from nodekiln.reporting import Reporter
+    from nodekiln.routes.graft import GraftRequest, graft
+
+    settings = read_settings(context)
+    request = GraftRequest(
+        tag=Tag.parse(needed("--tag", tag, "v22.20.0")),
+        backpressure=backpressure,
+        probes=probes,
+        platform=Platform.parse(platform) if platform else None,
+        file=settings.here / release if release else None,
+        mirror=mirror or os.environ.get("NODEKILN_MIRROR") or None,
+        force=force,
+    )
+    print(graft(request, settings, Reporter()))
+
+
+@command(
+    help={
+        "tag": TAG,
+        "backpressure": BACKPRESSURE,
+        "probes": PROBES,
+        "repository": REPOSITORY,
+        "accept-moved-tag": MOVED,
+    }
+)
+def patch(
+    context: Context,
+    tag: str = "",
+    backpressure: bool = True,
+    probes: bool = True,
+    repository: str = "",
+    accept_moved_tag: bool = False,
+) -> None:
+    """Show what a recipe changes in the release's files, as a diff that git apply takes; writes nothing."""
+    from nodekiln.patching import diff
+    from nodekiln.reporting import Reporter, show_diff
+    from nodekiln.routes.planning import make_plan, open_tag
+
+    settings, reporter = read_settings(context), Reporter()
+    recipe = make_recipe(settings, tag, backpressure, probes, "", "", "")
+    source = open_tag(recipe, repository or None, settings, reporter, accept_moved=accept_moved_tag)
+    text = diff.render(make_plan(recipe, source, settings, reporter).plan)
+    if not text:
+        reporter.say(f"{recipe.name} is the release as it stands: nothing to change")
+    show_diff(text, diff.color, settings.environment)
+
+
+@command(
+    name="import-tarball",
+    help={
+        "tag": TAG,
+        "file": "source tarball of that release (.tar.gz, .tar.xz, .tar.bz2)",
+        "shasums": "SHASUMS256.txt that names the tarball, to check it against",
+        "accept-moved-tag": "replace another tarball that was imported as this tag",
+    },
+)
+def import_tarball(
+    context: Context, tag: str = "", file: str = "", shasums: str = "", accept_moved_tag: bool = False
+) -> None:
+    """Take a release's source from a tarball instead of a git repository."""
+    from nodekiln.recipe import Tag
+    from nodekiln.reporting import Reporter, format_size
+    from nodekiln.source.tarball import import_tarball
+
+    settings, reporter = read_settings(context), Reporter()
+    done = import_tarball(
+        settings.workspace,
+        Tag.parse(needed("--tag", tag, "v20.19.2")),
+        settings.here / needed("--file", file, "node-v20.19.2.tar.gz"),
+        reporter,
+        shasums=settings.here / shasums if shasums else None,
+        accept_moved=accept_moved_tag,
+    )
+    checked = "its hash stands in SHASUMS" if done.checked else "checked against no SHASUMS"
+    print(f"{done.tag} is {done}: {done.files} files, {format_size(done.size)}, {checked}")
