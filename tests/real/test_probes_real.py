@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,14 +74,25 @@ TELL_STREAMS = "".join(
     )
 )
 # `new net.Socket().end()` marks where counting begins and ends, for each thread.
-TELL_GC = """
-usdt:NODE:node:net__stream__end { @on[tid] = 1 - @on[tid]; }
+MARK = "usdt:NODE:node:net__stream__end { @on[tid] = 1 - @on[tid]; }\n"
+# Told at the end: to print wakes bpftrace, which then takes the core from the thread that is being timed.
+TELL_COLLECTIONS = (
+    MARK
+    + """
+BEGIN { @number = 0; }
 usdt:NODE:node:gc__start /@on[tid]/ { @begun[tid, arg0] = nsecs; }
 usdt:NODE:node:gc__done /@begun[tid, arg0]/ {
-  printf("gc|%d|%d|%d\\n", tid, arg0, nsecs - @begun[tid, arg0]);
+  @took[@number, arg0] = nsecs - @begun[tid, arg0];
+  @number++;
   delete(@begun[tid, arg0]);
 }
 """
+)
+TOOK = re.compile(r"^@took\[(\d+), (\d+)\]: (\d+)$", re.MULTILINE)
+TELL_GC = "".join(
+    f'usdt:NODE:node:{name} /@on[tid]/ {{ printf("{name}|%d|%d|%d\\n", tid, arg0, arg2); }}\n'
+    for name in ("gc__start", "gc__done")
+)
 
 pytestmark = [pytest.mark.build, pytest.mark.xdist_group("probes")]
 
@@ -174,8 +186,10 @@ def test_the_notes_list_every_probe_with_its_arguments(node: Path) -> None:
     assert {probe.name: len(probe.arguments.split()) for probe in probes} == ARGUMENTS
     assert len(probes) == len(ARGUMENTS)
     assert {probe.provider for probe in probes} == {"node"}
-    counters = sorted(probe.semaphore for probe in probes)
-    assert [at - counters[0] for at in counters] == [2 * place for place in range(len(probes))]
+    counters = {probe.name: probe.semaphore for probe in probes}
+    assert counters["stream__backpressure"] == counters["stream__write"]
+    apart = sorted(set(counters.values()))
+    assert [at - apart[0] for at in apart] == [2 * place for place in range(len(ARGUMENTS) - 1)]
 
 
 @pytest.mark.parametrize("place", ["main thread", "worker"])
@@ -207,7 +221,7 @@ HTTP = """
 const http = require('http');
 const agent = new http.Agent({ keepAlive: true });
 const hosts = ['127.0.0.1', 'localhost'];
-const seen = [];
+const seen = [], sent = [];
 const server = http.createServer((request, response) => {
   seen.push([request.socket.remoteAddress, request.socket.remotePort, request.socket._handle.fd]);
   response.end('thanks');
@@ -219,12 +233,15 @@ server.listen(0, '127.0.0.1', async () => {
       http.request({
         host: hosts[i % 2], family: 4, port, path: `/asked/${i}`, method: i % 3 ? 'GET' : 'PUT',
         agent: i < 5 ? agent : false, headers: { 'X-Forwarded-For': `10.0.0.${i}` },
-      }, (response) => response.resume().on('end', resolve)).on('error', reject).end();
+      }, (response) => {
+        sent.push(response.socket._handle.fd);
+        response.resume().on('end', resolve);
+      }).on('error', reject).end();
     });
   }
   agent.destroy();
   server.close();
-  require('fs').writeFileSync(process.argv[2], JSON.stringify({ port, seen }));
+  require('fs').writeFileSync(process.argv[2], JSON.stringify({ port, seen, sent }));
 });
 """
 
@@ -251,43 +268,49 @@ def test_http_probes_tell_seven_requests(node: Path, tmp_path: Path) -> None:
         assert response[:6] == [address, str(peer), str(fd), str(fd), str(peer), address]
     assert len(by_name["http__server__response"]) == 7
 
-    sent = by_name["http__client__request"]
-    assert len(sent) == 7
-    for i, line in enumerate(sent):
-        assert line[:4] == ["127.0.0.1", port, methods[i], f"/asked/{i}"]
-        assert line[8:] == [f"/asked/{i}", methods[i]]
-        assert int(line[4]) > 2
-        assert line[5:7] == [port, "127.0.0.1"]
-    answered = by_name["http__client__response"]
-    assert [line[:3] for line in answered] == [["127.0.0.1", port, line[4]] for line in sent]
+    peer = ["127.0.0.1", port]
+    assert len(known["sent"]) == 7
+    # Left out is how much is buffered: whether the request's own headers are, depends on when it connected.
+    assert [line[:7] + line[8:] for line in by_name["http__client__request"]] == [
+        [*peer, methods[i], f"/asked/{i}", str(fd), *reversed(peer), f"/asked/{i}", methods[i]]
+        for i, fd in enumerate(known["sent"])
+    ]
+    assert [line[:6] for line in by_name["http__client__response"]] == [
+        [*peer, str(fd), str(fd), *reversed(peer)] for fd in known["sent"]
+    ]
 
 
 NET = """
 const net = require('net');
-const server = net.createServer((socket) => socket.resume());
+const peer = (socket) => ['127.0.0.1', `${socket.remotePort}`, `${socket._handle.fd}`];
+const accepted = [], connected = [];
+const server = net.createServer((socket) => { accepted.push(peer(socket)); socket.resume(); });
 server.listen(0, '127.0.0.1', async () => {
   for (let i = 0; i < 11; i++) {
     await new Promise((resolve) => {
-      const socket = net.connect(server.address().port, '127.0.0.1', () => socket.end('x'.repeat(i)));
+      const socket = net.connect(server.address().port, '127.0.0.1', () => {
+        connected.push(peer(socket));
+        socket.end('x'.repeat(i));
+      });
       socket.resume().on('close', resolve);
     });
   }
   server.close();
+  require('fs').writeFileSync(process.argv[2], JSON.stringify({ accepted, connected }));
 });
 """
 
 
 @pytest.mark.trace
 def test_net_probes_tell_eleven_connections(node: Path, tmp_path: Path) -> None:
-    told, _ = trace(TELL_NET, node, tmp_path, write(tmp_path, "net.js", NET))
-    accepted = [line for line in told if line[0] == "net__server__connection"]
-    ended = [line for line in told if line[0] == "net__stream__end"]
-    assert (len(accepted), len(ended)) == (11, 22)  # each side ends its own
-    for line in told:
-        assert line[1] == "127.0.0.1"
-        assert int(line[2]) > 0
-        assert int(line[3]) > 2
-        assert line[4:7] == [line[3], line[2], line[1]]
+    script, facts = write(tmp_path, "net.js", NET), tmp_path / "facts.json"
+    told, _ = trace(TELL_NET, node, tmp_path, script, facts)
+    known = json.loads(facts.read_text())
+    assert len(known["accepted"]) == len(known["connected"]) == 11
+    assert [line[1:4] for line in told if line[0] == "net__server__connection"] == known["accepted"]
+    ended = sorted(line[1:4] for line in told if line[0] == "net__stream__end")
+    assert ended == sorted(known["accepted"] + known["connected"])  # each side ends its own
+    assert [line[4:7] for line in told] == [list(reversed(line[1:4])) for line in told]
 
 
 STREAMS = """
@@ -337,10 +360,10 @@ const { PerformanceObserver, performance } = require('perf_hooks');
 const mark = () => new net.Socket().end();
 const work = () => {
   let kept = [];
-  for (let i = 0; i < 600; i++) {
+  for (let i = 0; i < 1500; i++) {
     kept.push(Array.from({ length: 3000 }, (_, n) => ({ n, text: `${i} ${n}` })));
     if (kept.length > 40) kept = kept.slice(20);
-    if (i % 100 === 50) gc();
+    if (i % 50 === 25) gc();
   }
 };
 const entries = [];
@@ -360,22 +383,72 @@ setTimeout(() => {
   }, 200);
 }, 50);
 """
+COMPARABLE = (1, 2, 4)
+TRIES = 3
+"""A thread that loses its core between the two clocks, the probes' and that of perf_hooks, does so for
+milliseconds, which then count in one of the two only: up to 2% of a type's time, with eight programs on two
+cores. That happens by chance; what measures the wrong thing does so every time."""
+FIXED_YOUNG = ("--expose-gc", "--min-semi-space-size=2", "--max-semi-space-size=2")
 
 
 @pytest.mark.trace
-def test_gc_probes_count_what_perf_hooks_count(node: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("option", "young"), [("--no-minor-mc", 1), ("--minor-mc", 2)])
+def test_gc_probes_count_and_time_what_perf_hooks_does(
+    node: Path, option: str, young: int, tmp_path: Path
+) -> None:
     script, facts = write(tmp_path, "gc.js", GC), tmp_path / "facts.json"
-    told, _ = trace(TELL_GC, node, tmp_path, "--expose-gc", script, facts)
-    observed = json.loads(facts.read_text())
-    probed = [(int(kind), int(duration) / 1e6) for _, _, kind, duration in told]
-    counts = Counter(kind for kind, _ in probed)
-    for kind in (1, 2, 4):
-        assert counts[kind] == sum(1 for other, _ in observed if other == kind)
-    assert counts[1] > 10
-    assert counts[4] >= 6
-    comparable = {1, 2, 4}
-    total = sum(duration for kind, duration in probed if kind in comparable)
-    assert total == pytest.approx(sum(took for kind, took in observed if kind in comparable), rel=0.05)
+    shares = []
+    for _ in range(TRIES):
+        trace(TELL_COLLECTIONS, node, tmp_path, *FIXED_YOUNG, option, script, facts)
+        told = TOOK.findall((tmp_path / "told.txt").read_text())
+        numbered = sorted(tuple(map(int, numbers)) for numbers in told)
+        probed = [(kind, took / 1e6) for _, kind, took in numbered if kind in COMPARABLE]
+        observed = [(kind, took) for kind, took in json.loads(facts.read_text()) if kind in COMPARABLE]
+        assert [kind for kind, _ in probed] == [kind for kind, _ in observed]
+        counts = Counter(kind for kind, _ in probed)
+        assert set(counts) == {young, 4}
+        assert counts[young] > 50
+        assert counts[4] >= 30
+        totals = {kind: (total(probed, kind), total(observed, kind)) for kind in counts}
+        shares.append({kind: ours / theirs for kind, (ours, theirs) in totals.items()})
+        if all(share == pytest.approx(1, abs=0.05) for share in shares[-1].values()):
+            return
+    pytest.fail(f"Time by probes is not what perf_hooks tells, by type, in {TRIES} runs: {shares}")
+
+
+def total(collections: list[tuple[int, float]], kind: int) -> float:
+    """Milliseconds of all collections of that type."""
+    return sum(took for other, took in collections if other == kind)
+
+
+SEEDED = """
+let kept = [];
+for (let i = 0; i < 300; i++) {
+  kept.push(Array.from({ length: 3000 }, (_, n) => ({ n, text: `${i} ${n} ${Math.random()}` })));
+  if (kept.length > 40) kept = kept.slice(20);
+  if (i % 30 === 15) gc();
+}
+"""
+# One thread, no decision that goes by the clock, and so large a heap that only the program's own gc() goes
+# through all of it: two runs collect alike, whatever else the machine does, and however long their words are.
+ALIKE = (
+    *("--predictable", "--predictable-gc-schedule", "--single-threaded", "--random-seed=7"),
+    *("--initial-old-space-size=256", "--expose-gc"),
+)
+PRINTED = re.compile(r"^\[\d+:0x\w+\]\s+\d+ ms: (Scavenge|Minor Mark|Mark-Compact)", re.MULTILINE)
+TYPES = {"Scavenge": "1", "Minor Mark": "2", "Mark-Compact": "4"}
+
+
+@pytest.mark.trace
+@pytest.mark.parametrize("option", ["--no-minor-mc", "--minor-mc"])
+def test_gc_probes_count_what_trace_gc_prints_in_another_run(node: Path, option: str, tmp_path: Path) -> None:
+    script = write(tmp_path, "seeded.js", SEEDED)
+    printed = [TYPES[what] for what in PRINTED.findall(run(node, *ALIKE, option, "--trace-gc", script))]
+    told, _ = trace(TELL_GC.replace("/@on[tid]/", ""), node, tmp_path, *ALIKE, option, script)
+    ends = [kind for name, _, kind, _ in told if name == "gc__done"]
+    assert [kind for kind in ends if kind in TYPES.values()] == printed
+    assert Counter(printed)["4"] >= 10
+    assert len(printed) > 15
 
 
 WORKERS = """
@@ -391,9 +464,40 @@ new net.Socket().end();
 @pytest.mark.trace
 def test_each_thread_tells_its_own_collections_once(node: Path, tmp_path: Path) -> None:
     script = write(tmp_path, "workers.js", WORKERS)
-    told, _ = trace(TELL_GC, node, tmp_path, "--expose-gc", script)
-    full = Counter(thread for _, thread, kind, _ in told if kind == "4")
-    assert sorted(full.values()) == [5, 5, 5, 5]
+    told, _ = trace(MARK + TELL_GC, node, tmp_path, "--expose-gc", script)
+    full = Counter((name, thread, isolate) for name, thread, kind, isolate in told if kind == "4")
+    assert list(full.values()) == [5] * 8  # start and done, in four threads with an isolate each
+
+
+SECOND = """
+const net = require('net');
+const second = require(process.argv[2]);
+const collect = (times) => {
+  new net.Socket().end();
+  for (let i = 0; i < times; i++) gc();
+  new net.Socket().end();
+};
+if (!second.create()) throw new Error('no second environment');
+collect(5);
+second.free();
+collect(7);
+"""
+
+
+@pytest.mark.trace
+def test_two_environments_on_one_isolate_tell_each_collection_once(node: Path, tmp_path: Path) -> None:
+    """And the one that is left goes on telling them when the other is gone."""
+    needs_tracer()
+    headers = node.parent / "include" / "node"
+    if shutil.which("g++") is None or not headers.is_dir():
+        pytest.skip("needs g++ and the binary's headers beside it")
+    addon, source = tmp_path / "second.node", Path(__file__).with_name("second_environment.cc")
+    compiler = ["g++", "-std=gnu++17", "-shared", "-fPIC", f"-I{headers}", "-o", str(addon), str(source)]
+    subprocess.run(compiler, check=True)
+    script = write(tmp_path, "second.js", SECOND)
+    told, _ = trace(MARK + TELL_GC, node, tmp_path, "--expose-gc", script, addon)
+    full = [name for name, _, kind, _ in told if kind == "4"]
+    assert full == ["gc__start", "gc__done"] * 12
 
 
 HOSTILE = """
@@ -403,6 +507,8 @@ const get = (options) => new Promise((resolve, reject) =>
   http.get({ agent: false, ...options }, (r) => r.resume().on('end', resolve)).on('error', reject));
 const throwing = (object, key) => Object.defineProperty(object, key, {
   get() { console.log('getter ran:', key); throw new Error(key); }, set() {}, configurable: true });
+const names = ['places', 'areCounters', 'isUp', 'writeFlag', 'streamWrite', 'streamDrain'];
+for (const name of names) throwing(Object.prototype, name);
 class Odd extends http.IncomingMessage {
   constructor(socket) { super(socket); throwing(this, 'url'); }
 }
@@ -432,6 +538,20 @@ class Odd extends http.IncomingMessage {
     try { net.Socket.prototype.end.call(receiver); } catch (error) { console.log(error.constructor.name); }
   }
 
+  // What a class of its own, or one of Node's, gives to every object that has none itself.
+  class Derived extends net.Socket {}
+  for (const key of ['_handle', 'connecting', '_writableState', 'fd']) throwing(Derived.prototype, key);
+  class Answer extends http.ServerResponse {}
+  const bases = [new Proxy({}, traps), Object.create(new Proxy({}, traps))];
+  for (const key of ['socket', 'connection']) throwing(Answer.prototype, key);
+  const derived = Object.create(Derived.prototype), answer = Object.create(Answer.prototype);
+  for (const socket of [derived, ...bases]) {
+    try { net.Socket.prototype.end.call(socket); } catch ({ constructor }) { console.log(constructor.name); }
+  }
+  for (const response of [answer, ...bases]) {
+    try { http.ServerResponse.prototype._finish.call(response); } catch ({ code }) { console.log(code); }
+  }
+
   const stream = new Writable({ highWaterMark: 1, write(chunk, encoding, done) { setImmediate(done); } });
   throwing(stream, 'fd');
   throwing(stream, '_handle');
@@ -440,12 +560,25 @@ class Odd extends http.IncomingMessage {
 
   const greeter = net.createServer((socket) => socket.end());
   await listen(greeter, 0, '127.0.0.1');
-  const socket = net.connect(greeter.address().port, '127.0.0.1');
+  let runs = 0;
+  class Counting extends net.Socket {
+    get _handle() { runs++; return super._handle; }
+    set _handle(handle) { super._handle = handle; }
+    get path() { runs++; }
+  }
+  const socket = new Counting().connect(greeter.address().port, '127.0.0.1');
   console.log('listeners', socket.listenerCount('connect'));
-  socket.resume().on('close', () => {
-    console.log('peer after close', socket.remoteAddress, socket._peername);  // a getter would have kept it
-    greeter.close();
-  });
+  await new Promise((resolve) => socket.on('connect', resolve));
+  const handle = socket._handle, counting = { get(...words) { runs++; return Reflect.get(...words); },
+    getPrototypeOf() { runs++; return null; }, getOwnPropertyDescriptor() { runs++; } };
+  require('fs').writeFileSync(process.argv[3], `${greeter.address().port} ${handle.fd}`);
+  Object.setPrototypeOf(handle, new Proxy(Object.getPrototypeOf(handle), counting));
+  runs = 0;
+  socket.end();
+  console.log('runs', runs);
+  await new Promise((resolve) => socket.resume().on('close', resolve));
+  console.log('peer after close', socket.remoteAddress, socket._peername);  // a getter would have kept it
+  greeter.close();
   await get({ port: 1, host: '127.0.0.1' }).catch(({ code }) => console.log(code));
 })();
 """
@@ -453,28 +586,39 @@ class Odd extends http.IncomingMessage {
 
 @pytest.mark.trace
 def test_a_hostile_program_does_not_notice(node: Path, tmp_path: Path) -> None:
-    script = write(tmp_path, "hostile.js", HOSTILE)
-    alone = run(node, script, tmp_path / "alone.sock")
+    script, known = write(tmp_path, "hostile.js", HOSTILE), tmp_path / "known"
+    alone = run(node, script, tmp_path / "alone.sock", known)
     everything = TELL_REQUESTS + TELL_NET + TELL_STREAMS
-    told, printed = trace(everything, node, tmp_path, script, tmp_path / "traced.sock")
+    told, printed = trace(everything, node, tmp_path, script, tmp_path / "traced.sock", known)
     assert printed.strip() == alone.strip()
-    assert "getter ran" not in alone
-    assert "trap" not in alone
+    assert set(re.findall("getter ran: (.*)", alone)) <= {
+        "_writableState",
+        "socket",
+    }  # what Node itself asks for
+    assert "getter ran: _writableState" in alone
 
     by_name = {name: [line[1:] for line in told if line[0] == name] for name in ARGUMENTS}
+    unknown = ["", "0", "-1", "-1", "0", "", "0"]
     odd, unix = by_name["http__server__request"]
     assert (odd[3], odd[9], odd[11]) == ("", "", "")
-    assert (unix[0], unix[1], unix[3], unix[5], unix[6]) == ("", "0", "/unix", "0", "")
-    unknown = ["", "0", "-1", "-1", "0", "", "0"]
-    assert by_name["http__server__response"][2:] == [unknown] * 5
-    assert by_name["net__stream__end"].count(unknown) == 3
+    assert unix == ["", "0", "GET", "/unix", "-1", "0", "", "0", "1", "/unix", "GET", ""]
+    sent = by_name["http__client__request"][1]
+    assert sent[:7] + sent[8:] == ["", "0", "GET", "/unix", "-1", "0", "", "/unix", "GET"]
+    assert by_name["http__client__response"][1] == unknown
+    assert by_name["http__server__response"][1:] == [unknown] * 9
+    port, fd = known.read_text().split()
+    ended = by_name["net__stream__end"]
+    assert [line for line in ended if line[1] == port] == [
+        ["127.0.0.1", port, fd, fd, port, "127.0.0.1", "0"]
+    ]
     (full,) = [line for line in by_name["stream__backpressure"] if line[3] == "1"]
     assert full[1] == "-1"
 
 
 FLAGS = """
-const flags = require('internal/test/binding').internalBinding('probes').flags();
-const up = () => ['gcStart', 'streamWrite'].map((name) => flags[name][0]).join(' ');
+const { flags, places } = require('internal/test/binding').internalBinding('probes');
+const all = flags();
+const up = () => ['gcStart', 'streamWrite', 'streamBackpressure'].map((name) => all[places[name]]).join(' ');
 let last;
 setInterval(() => { if (up() !== last) console.log(last = up()); }, 5);
 """
@@ -496,11 +640,16 @@ def test_flags_go_up_and_down_with_the_tracer(node: Path, tmp_path: Path) -> Non
     script = write(tmp_path, "flags.js", FLAGS)
     with started([node, "--expose-internals", script]) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == "0 0\n"
-        program = f"usdt:{node}:node:stream__write {{ @ = count(); }}"
-        with started(["bpftrace", "-q", "-p", str(child.pid), "-e", program]):
-            assert child.stdout.readline() == "0 1\n"
-        assert child.stdout.readline() == "0 0\n"
+        assert child.stdout.readline() == "0 0 0\n"
+        for probe, up in (
+            ("stream__write", "0 1 1\n"),
+            ("stream__backpressure", "0 1 1\n"),
+            ("gc__start", "1 0 0\n"),
+        ):
+            program = f"usdt:{node}:node:{probe} {{ @ = count(); }}"
+            with started(["bpftrace", "-q", "-p", str(child.pid), "-e", program]):
+                assert child.stdout.readline() == up
+            assert child.stdout.readline() == "0 0 0\n"
 
 
 SNAPSHOT = """

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from nodekiln.edit import Plan
-from nodekiln.patching.hunks import Fit
+from nodekiln.patching.hunks import Fit, apply
 from nodekiln.patching.planner import paths, work_out
 from nodekiln.patching.provider import Provider
 from nodekiln.patching.series import Series, load
@@ -16,6 +19,7 @@ from nodekiln.recipe import Recipe, Tag
 
 pytestmark = pytest.mark.tree
 
+_BUILTINS = os.environ.get("NODEKILN_BUILTINS")  # the fixtures hide it from the tests
 PATCHES = Path(__file__).parents[2] / "patches" / "usdt"
 
 
@@ -76,6 +80,59 @@ def test_the_series_and_the_rewrite_leave_each_other_alone(
         assert isinstance(result, Plan), result
         spans[recipe] = {(edit.path, span) for edit in result.edits for span in edit.spans}
     assert spans[both] == spans[probes] | spans[rewrite]
+
+
+def test_the_javascript_of_every_release_takes_the_patches(tmp_path: Path, series: Series) -> None:
+    """Of 19 and later, that is, and without the C++ that no release has in it."""
+    if _BUILTINS is None or not Path(_BUILTINS).is_file():
+        pytest.skip("NODEKILN_BUILTINS names no archive of the JavaScript inside release binaries")
+    with tarfile.open(_BUILTINS) as archive:
+        archive.extractall(tmp_path, filter="data")
+    releases = {folder: Tag.parse(folder.name) for folder in tmp_path.glob("v*")}
+    served = {folder: series.select(tag)[1:] for folder, tag in releases.items() if tag >= Tag(19, 0, 0)}
+    assert len(served) >= 5
+    for folder, patches in served.items():
+        files = {
+            path: (folder / path.removeprefix("lib/")).read_bytes()
+            for patch in patches
+            for path in patch.paths
+        }
+        applied = apply(patches, files.get)
+        assert not applied.conflicts, f"{folder.name}: {applied.conflicts}"
+        assert {edit.path for edit in applied.edits} == set(files)
+
+
+# What lib/internal/probes.js reads instead of a getter of Node's, and where those stand.
+GETTERS = {
+    "lib/net.js": ("_handle", "kHandle"),
+    "lib/_http_outgoing.js": ("socket", "kSocket"),
+    "lib/_http_client.js": ("path", "kPath"),
+}
+
+
+@pytest.mark.parametrize(("tag", "count"), [("v20.19.2", 1), ("v22.22.2", 2), ("v24.21.0", 3)])
+def test_a_getter_of_nodes_tells_the_symbol_that_the_probes_read(
+    node_repository: Path, series: Series, tag: str, count: int
+) -> None:
+    added = {diff.path: diff for patch in series.select(Tag.parse(tag)) for diff in patch.files}
+    probes = b"".join(added["lib/internal/probes.js"].hunks[0].after).decode()
+    commons = "lib/internal/stream_base_commons.js"
+    files = read(node_repository, tag, (*GETTERS, commons))
+    symbols = "".join(text.decode() for text in files.values())
+    told = 0
+    for path, (key, symbol) in GETTERS.items():
+        assert re.search(rf"readInherited\(\w+, '{key}', '{symbol}'\)", probes)
+        getter = re.search(
+            rf"prototype, '{key}', {{\s+__proto__: null,\s+get(?:: function)?\(\) {{\s*return this\[(\w+)\];",
+            files[path].decode(),
+        )
+        if getter is not None:
+            told += 1
+            assert getter[1] == symbol
+            assert f"const {symbol} = Symbol('{symbol}');" in symbols
+        else:
+            assert f"prototype, '{key}'" not in files[path].decode()
+    assert told == count
 
 
 def test_18_brings_its_own_probes(node_repository: Path, series: Series) -> None:

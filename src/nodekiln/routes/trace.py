@@ -88,7 +88,7 @@ def _trace_started(request: TraceRequest, settings: Settings, reporter: Reporter
     binary = find_binary(request.binary, settings).absolute()
     if not os.access(binary, os.X_OK):
         raise UsageError(f"{binary} can't be run.", remedy="chmod +x makes it executable.")
-    make = _tracer(request.script, binary, str(binary), settings)
+    make = tracer_for(request.script, binary, str(binary), settings)
     argv = [str(binary), *request.words]
     with hold(argv, env=settings.environment, cwd=settings.here) as held:
         if _on_linux():
@@ -121,17 +121,23 @@ def _trace_running(
         raise UsageError(f"There is no process {pid}.", remedy="pgrep -a node shows those of Node.") from None
     except PermissionError:
         raise UntraceableError(f"Process {pid} is not yours.", remedy=f"Type: {request.as_root}") from None
-    make = _tracer(request.script, executable, name, settings)
-    with attach(make(pid), take, privileged=request.as_root) as tracer:
+    make = tracer_for(request.script, executable, name, settings)
+    with (
+        attach(make(pid), take, privileged=request.as_root) as tracer,
+        signals_go_to(lambda _: tracer.tell_to_end()),
+    ):
         reporter.say(f"tracing process {pid}; Ctrl-C ends it")
-        with signals_go_to(lambda _: tracer.tell_to_end()):
-            tracer.wait()
+        tracer.wait()
     _pass_on(tracer.said, reporter)
     return 0
 
 
-def _tracer(name: str, executable: Path, shown: str, settings: Settings) -> Callable[[int], Tracer]:
-    """Looks whether `executable` can be traced here with that script; answers pid -> Tracer."""
+def tracer_for(name: str, executable: Path, shown: str, settings: Settings) -> Callable[[int], Tracer]:
+    """Looks whether `executable` can be traced here with that script; answers pid -> Tracer.
+
+    `shown` is what errors call it. Raises UsageError for a binary without the probes, UntraceableError where
+    this machine can't trace.
+    """
     env = settings.environment
     if not _on_linux():
         script = find_script(name, Language.DTRACE)
@@ -154,16 +160,34 @@ def _check_probes(script: Script, executable: Path, shown: str) -> bool:
 
 @contextmanager
 def _lines_to(output: Path | None) -> Iterator[Take]:
-    """Takes lines, each through at once. Raises OSError where the file can't be made; leaves no empty one."""
+    """Takes lines, each through at once. Raises OSError where the file can't be written.
+
+    What the file held goes with the first line, or at the end of a trace without any: a trace that never
+    began leaves it as it was, and makes none.
+    """
     if output is None:
         yield lambda line: _write(sys.stdout, line)
         return
-    with output.open("w") as file:
+    made = not output.exists()
+    with output.open("a") as file:
+        is_begun = False
+
+        def begin() -> None:
+            nonlocal is_begun
+            if not is_begun and output.is_file():  # not /dev/stderr
+                file.truncate(0)
+            is_begun = True
+
+        def take(line: str) -> None:
+            begin()
+            _write(file, line)
+
         try:
-            yield lambda line: _write(file, line)
+            yield take
+            begin()
         except BaseException:
-            if file.tell() == 0 and output.is_file():  # not /dev/stderr
-                output.unlink()
+            if made and not is_begun:
+                output.unlink(missing_ok=True)
             raise
 
 

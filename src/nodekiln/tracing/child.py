@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from nodekiln.errors import UsageError
 from nodekiln.tracing import ptrace
@@ -54,8 +55,12 @@ class Held:
 
 
 @contextmanager
-def hold(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Iterator[Held]:
+def hold(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, output: IO[bytes] | None = None
+) -> Iterator[Held]:
     """Holds a program back; whatever is left of it on the way out is killed.
+
+    What it prints goes to `output`, None: where ours goes.
 
     It gets `env` without NODE_OPTIONS and NODE_PATH, which would change what is traced.
     """
@@ -68,6 +73,8 @@ def hold(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> Iterator[
                 env=clean,
                 cwd=cwd,
                 pass_fds=(theirs.fileno(),),
+                stdout=output,
+                stderr=output,
             )
         try:
             yield Held(process, ours, argv[0])

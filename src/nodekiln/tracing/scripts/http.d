@@ -4,7 +4,7 @@
  *   dtrace -Z -s http.d PID
  *
  * A server's time goes from the request's headers to the end of the response; a client's from the end of the request to
- * the response's headers. Requests whose socket has no file descriptor are only counted.
+ * the response's headers. Requests that come without a file descriptor (unix sockets) are only counted.
  */
 
 #pragma D option quiet
