@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nodekiln.elf import NOTE, NewSection, add_sections, open_elf
+from nodekiln.elf import NOTE, open_elf
 from nodekiln.elfnotes import PROBES, probe_sections
+from nodekiln.elfsections import NewSection, add_sections
 from nodekiln.grafting.probes import gc_probes
 
 _ROUNDS = 3
@@ -60,7 +61,7 @@ def ways() -> Iterator[tuple[str, Callable[[Path, bytes], None]]]:
 
 def search_with_nodekiln(node: Path) -> bytes:
     with open_elf(node) as elf:
-        return probe_sections(gc_probes(elf))[0].content
+        return probe_sections(gc_probes(elf).probes)[0].content
 
 
 def search_with_pyelftools(node: Path) -> int:

@@ -1,10 +1,10 @@
-"""What a graft costs, and whether the grafted binary is as fast as the release.
+"""What a graft costs.
 
     python benchmarks/graft.py TAG NODE
 
 NODE: the official binary of TAG for this machine. Prints medians and the quarter and three-quarter marks:
-copying the file against locating, rewriting and writing; the whole ./inv graft; and of the release and its
-graft, run in turns, startup and a loop that computes.
+copying the file against locating, rewriting and writing; and the whole ./inv graft, which runs the binary,
+and traces it where it may.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from nodekiln.routes.surgery import operate, plan_surgery
 _ROUNDS = 15
 _PROGRAM = Path(__file__).resolve().parents[1] / "program.py"
 """What ./inv runs, once its packages are installed."""
-_COMPUTE = "let n = 0; for (let i = 0; i < 1e8; i++) n = (n * 31 + i) | 0; globalThis.n = n;"
 
 
 def say(line: str) -> None:
@@ -89,17 +88,6 @@ def main(tag: Tag, node: Path, folder: Path) -> None:
             ("./inv graft, already there", lambda: run(*command, env=env)),
         ]
     )
-
-    say("startup:")
-    before, after = in_turns(
-        [("release", lambda: run(node, "-e", "0")), ("graft", lambda: run(made, "-e", "0"))]
-    )
-    say(f"  {after / before:.3f} of the release")
-    say("a loop that computes:")
-    before, after = in_turns(
-        [("release", lambda: run(node, "-e", _COMPUTE)), ("graft", lambda: run(made, "-e", _COMPUTE))]
-    )
-    say(f"  {after / before:.3f} of the release")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,12 @@
-"""ELF files: what stands in one, and sections added to one. Knows 64-bit little-endian programs only.
+"""ELF files: what stands in one. Knows 64-bit little-endian programs only.
 
-Both are our own. Reading: pyelftools takes 3 to 4 s to look at the symbols of a release (135 000 of them in
-22.20.0, 146 000 in 24.21.0), a search in the mapped file 0.03 s. Writing (123 and 127 MB): LIEF takes 2 s
-and moves segments; objcopy takes 0.5 s, lays out anew what no segment covers, and in 22.20.0 segments
-too; this only appends, takes 1 ms, and leaves every byte outside the ELF header as it was.
-benchmarks/elf_sections.py measures all of it.
+A reader of our own: pyelftools takes 3 to 4 s to look at the symbols of a release (135 000 of them in
+22.20.0, 146 000 in 24.21.0), a search in the mapped file 0.03 s (benchmarks/elf_sections.py).
 """
 
 from __future__ import annotations
 
-import errno
 import mmap
-import os
 import struct
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,12 +16,15 @@ from pathlib import Path
 
 from nodekiln.errors import SourceError
 
-BYTES, NOTE = 1, 7
-"""Types of sections that can be added: PROGBITS and NOTE."""
+NOTE = 7
+"""The type of a section that holds notes."""
+HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+SECTION = struct.Struct("<IIQQQQIIQQ")
+"""A line of the section table."""
+RESERVED = 0xFF00
+"""Section indexes from here on have meanings of their own; the count of a file with more stands elsewhere."""
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 
 _MACHINES = {
@@ -43,8 +41,6 @@ _EXECUTABLE, _SHARED = 2, 3
 _LOAD, _CAN_EXECUTE = 1, 1
 _SYMTAB, _STRTAB, _NOBITS, _DYNSYM = 2, 3, 8, 11
 _FUNCTION = 2
-_RESERVED = 0xFF00
-"""Section indexes from here on have meanings of their own; the count of a file with more stands elsewhere."""
 
 _LARGEST_TABLE = 2**28
 """Bytes of one symbol or string table; the largest in a release has 14 MB. More is refused."""
@@ -95,15 +91,6 @@ class Symbol:
     section: Section | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewSection:
-    """A section to add; by its type notes (NOTE) or some bytes (BYTES)."""
-
-    name: str
-    content: bytes
-    kind: int
-
-
 @dataclass(frozen=True)
 class Elf:
     """A program's tables, over bytes that the caller keeps. `file` is its name, for messages."""
@@ -127,6 +114,14 @@ class Elf:
         for start, offset, size in self.segments:
             if start <= address < start + size:
                 return address - start + offset
+        return None
+
+    def bytes_at(self, address: int, size: int) -> bytes | None:
+        """What a section holds at an address; None where none holds that much there."""
+        for section in self.sections:
+            inside = address - section.address
+            if section.address and 0 <= inside <= section.stored - size:
+                return bytes(self.data[section.offset + inside : section.offset + inside + size])
         return None
 
     def find_symbols(self, starts: Collection[str]) -> dict[str, tuple[Symbol, ...]]:
@@ -209,23 +204,23 @@ def parse(data: Buffer, file: str) -> Elf:
     """
     if data[:4] != b"\x7fELF":
         raise ElfError(file, "is not an ELF file")
-    if len(data) < _HEADER.size:
+    if len(data) < HEADER.size:
         raise ElfError(file, "is cut off within its ELF header")
-    header = _HEADER.unpack_from(data)
+    header = HEADER.unpack_from(data)
     ident, kind, machine, _, _, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, shstrndx = header
     if ident[4] != 2 or ident[5] != 1:
         raise ElfError(file, "is for a 32-bit machine" if ident[4] == 1 else "is for a big-endian machine")
     if kind not in (_EXECUTABLE, _SHARED):
         raise ElfError(file, "is an ELF file, but not a program")
-    if (phnum and phentsize != _SEGMENT.size) or (shoff and shentsize != _SECTION.size):
+    if (phnum and phentsize != _SEGMENT.size) or (shoff and shentsize != SECTION.size):
         raise ElfError(file, "has tables whose entries have another size than those of 64-bit programs")
-    if shoff and (not 0 < shnum < _RESERVED or shstrndx >= shnum):
+    if shoff and (not 0 < shnum < RESERVED or shstrndx >= shnum):
         raise ElfError(file, "has a section table that can't be read")
-    lines = _SECTION.size * shnum if shoff else 0
+    lines = SECTION.size * shnum if shoff else 0
     _check_ranges(
         file,
         len(data),
-        [(0, _HEADER.size, "its ELF header"), (phoff, _SEGMENT.size * phnum, "its program headers")],
+        [(0, HEADER.size, "its ELF header"), (phoff, _SEGMENT.size * phnum, "its program headers")],
         [(shoff, lines, "its section table")],
     )
     segments = _SEGMENT.iter_unpack(data[phoff : phoff + _SEGMENT.size * phnum])
@@ -233,7 +228,7 @@ def parse(data: Buffer, file: str) -> Elf:
     _check_ranges(
         file,
         len(data),
-        [(0, _HEADER.size, "its ELF header"), (shoff, lines, "its section table")],
+        [(0, HEADER.size, "its ELF header"), (shoff, lines, "its section table")],
         [(section.offset, section.stored, repr(section.name)) for section in sections],
     )
     return Elf(
@@ -247,30 +242,6 @@ def parse(data: Buffer, file: str) -> Elf:
             if type_ == _LOAD and flags & _CAN_EXECUTE
         ),
     )
-
-
-def add_sections(path: Path, added: Sequence[NewSection]) -> None:
-    """Appends sections to a program; before its old end only two fields change, of the ELF header.
-
-    The sections, their names and a new section table go to the end: nothing that is mapped moves, and no
-    segment covers them. Meant for a copy; until the last write, of the ELF header, the file is what it was.
-    Raises ElfError for a file that can't be read or written, that has no section table, or that has a section
-    of that name already.
-    """
-    with open_elf(path) as elf:
-        size = len(elf.data)
-        header, tail = _appendix(elf, added)
-    try:
-        with path.open("r+b", buffering=0) as file:
-            try:
-                if os.pwrite(file.fileno(), tail, size) != len(tail):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.pwrite(file.fileno(), header, 0)
-            except OSError:
-                file.truncate(size)
-                raise
-    except OSError as error:
-        raise ElfError(str(path), f"can't be written: {error.strerror}") from None
 
 
 def _check_ranges(file: str, size: int, *parts: Sequence[tuple[int, int, str]]) -> None:
@@ -287,7 +258,7 @@ def _check_ranges(file: str, size: int, *parts: Sequence[tuple[int, int, str]]) 
 
 
 def _sections(data: Buffer, file: str, table: bytes | bytearray, names: int) -> tuple[Section, ...]:
-    lines = list(_SECTION.iter_unpack(table))
+    lines = list(SECTION.iter_unpack(table))
     start, size = lines[names][4], lines[names][5]
     if start + size > len(data):
         raise ElfError(file, "is cut off, or damaged: its section names lie beyond its end")
@@ -302,30 +273,3 @@ def _text(file: str, data: Buffer, place: int, end: int) -> str:
     if stop < 0:
         raise ElfError(file, "is damaged: a name in it has no end")
     return data[place:stop].decode(errors="backslashreplace")
-
-
-def _appendix(elf: Elf, added: Sequence[NewSection]) -> tuple[bytes, bytes]:
-    """The ELF header after, and what follows the file's last byte."""
-    header = list(_HEADER.unpack_from(elf.data))
-    shoff, shnum, shstrndx = header[6], header[12], header[13]
-    if not elf.sections:
-        raise ElfError(elf.file, "has no section table to add to: packed, or stripped of it")
-    if shnum + len(added) >= _RESERVED:
-        raise ElfError(elf.file, f"has no room for more sections: it has {shnum}")
-    there = {section.name for section in elf.sections}
-    table = list(_SECTION.iter_unpack(elf.data[shoff : shoff + shnum * _SECTION.size]))
-    names = elf.content(elf.sections[shstrndx])
-    size = len(elf.data)
-    tail = b"\0" * (-size % 8)
-    for new in added:
-        if new.name in there:
-            raise ElfError(elf.file, f"has a section {new.name} already")
-        there.add(new.name)
-        table.append((len(names), new.kind, 0, 0, size + len(tail), len(new.content), 0, 0, 4, 0))
-        names += new.name.encode() + b"\0"
-        tail += new.content + b"\0" * (-len(new.content) % 8)
-    name, kind, flags, address, _, _, link, info, align, entry = table[shstrndx]
-    table[shstrndx] = (name, kind, flags, address, size + len(tail), len(names), link, info, align, entry)
-    tail += names + b"\0" * (-len(names) % 8)
-    header[6], header[12] = size + len(tail), len(table)
-    return _HEADER.pack(*header), tail + b"".join(_SECTION.pack(*line) for line in table)

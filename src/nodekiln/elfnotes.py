@@ -11,7 +11,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from nodekiln.elf import BYTES, NOTE, Buffer, Elf, ElfError, NewSection
+from nodekiln.elf import NOTE, Buffer, Elf, ElfError
+from nodekiln.elfsections import BYTES, NewSection
 
 PROBES = ".note.stapsdt"
 """The section in which tracers look for USDT probes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import io
 import json
@@ -9,10 +10,11 @@ import os
 import platform
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from nodekiln.binaries.store import Store
 from nodekiln.elf import open_elf
 from nodekiln.elfnotes import read_identity, read_probes
 from nodekiln.errors import CheckError, KilnError, PatchError, SourceError, ToolchainError, UsageError
@@ -33,6 +36,7 @@ from nodekiln.settings import Settings
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("gcc") is None, reason="needs Linux and gcc"
 )
+CHECKOUT = Path(__file__).parents[2]
 TAG = Tag(22, 20, 0)
 HERE = Platform.of_machine(sys.platform, platform.machine())
 OTHER = Platform("linux", "x64" if str(HERE) == "linux-arm64" else "arm64")
@@ -132,9 +136,14 @@ class Desk:
     def build(self) -> Path:
         return self.folder / "build"
 
+    @property
+    def path(self) -> str:
+        """A PATH with nothing, so without a tracer: this Node collects no garbage that it could see."""
+        return str(self.folder / "nothing")
+
     def settings(self, environment: Mapping[str, str]) -> Settings:
         return Settings.read(
-            environ={"NODEKILN_BUILD": str(self.build), "PATH": os.environ["PATH"], **environment},
+            environ={"NODEKILN_BUILD": str(self.build), "PATH": self.path, **environment},
             config=None,
             root=self.folder,
             here=self.folder,
@@ -162,6 +171,17 @@ class Desk:
         )
         reporter = Reporter(Console(file=self.said, soft_wrap=True))
         return graft(request, self.settings(environment or {}), reporter)
+
+    def inv(self, *words: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        """What a user types, by way of the command `prefix`."""
+        env = {
+            "PATH": self.path,
+            "HOME": str(self.folder),
+            "PYTHONPATH": str(CHECKOUT / "src"),
+            "NODEKILN_BUILD": str(self.build),
+        }
+        argv = [*prefix, sys.executable, str(CHECKOUT / "program.py"), *words]
+        return subprocess.run(argv, cwd=self.folder, env=env, check=False, capture_output=True, text=True)
 
     def published(self) -> list[str]:
         folder = self.build / "binaries"
@@ -215,6 +235,7 @@ def test_the_manifest_tells_the_release_every_range_and_the_probes(desk: Desk) -
     assert graft["release_sha256"] == hashlib.sha256(desk.release.read_bytes()).hexdigest()
     assert graft["release"] == str(desk.release)
     assert [probe["name"] for probe in graft["probes"]] == ["gc__start", "gc__done"]
+    assert facts["probes_seen"] == "unproven: There is no bpftrace on the PATH."
     before = desk.release.read_bytes()
     for change in graft["changed"]:
         place = slice(change["start"], change["start"] + change["length"])
@@ -222,6 +243,55 @@ def test_the_manifest_tells_the_release_every_range_and_the_probes(desk: Desk) -
         assert made.read_bytes()[place].decode() == change["new"]
     assert len(graft["changed"]) == 2
     assert (made.parent / "patch.diff").read_text().count("diff --git") == 2
+
+
+def apply(before: bytes, graft: Mapping[str, Any]) -> bytes:
+    """What the manifest says that a release becomes."""
+    after = bytearray(before)
+    ranges = [
+        *((row["start"], row["old"].encode(), row["new"].encode()) for row in graft["changed"]),
+        *((row["start"], *map(bytes.fromhex, (row["old"], row["new"]))) for row in graft["rewritten"]),
+    ]
+    for start, old, new in ranges:
+        assert before[start : start + len(old)] == old
+        assert len(old) == len(new)
+        assert old != new
+        after[start : start + len(new)] = new
+    return bytes(after)
+
+
+def ends_of(rows: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    return [(row["start"], row["start"] + row["length"]) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("backpressure", "probes", "padding"), [(False, True, 0), (False, False, 3), (True, True, 1)]
+)
+def test_a_graft_differs_from_its_release_in_the_ranges_of_its_manifest_and_nowhere_else(
+    desk: Desk, backpressure: bool, probes: bool, padding: int
+) -> None:
+    desk.release.write_bytes(desk.release.read_bytes() + b"\xff" * padding)
+    before = desk.release.read_bytes()
+    made = desk.graft(backpressure=backpressure, probes=probes)
+    after, graft = made.read_bytes(), manifest(made)["graft"]
+    assert isinstance(graft, dict)
+    assert after[: len(before)] == apply(before, graft)
+    assert graft["release_size"] == len(before)
+    appended = ends_of(graft["appended"])
+    assert appended[0][0] == len(before)
+    assert [start for start, _ in appended[1:]] == [end for _, end in appended[:-1]]
+    assert appended[-1][1] == len(after)
+    told = [*ends_of([*graft["changed"], *graft["rewritten"]]), (len(before), len(after))]
+    for start, end in told:
+        assert f"{end - start} bytes at {start:#x}, " in desk.said.getvalue()
+
+
+def test_what_was_appended_is_told_by_its_name(desk: Desk) -> None:
+    graft = manifest(desk.graft())["graft"]
+    assert isinstance(graft, dict)
+    names = ["section .note.nodekiln", "section .note.stapsdt", "section .stapsdt.base"]
+    told = [row["what"] for row in graft["appended"] if row["what"] != "zeros"]
+    assert told == [*names, "names of the sections", "section table"]
 
 
 def test_the_caveats_are_said_and_kept(desk: Desk) -> None:
@@ -269,7 +339,7 @@ def test_a_graft_for_another_platform_is_named_for_it_and_not_run(desk: Desk) ->
     desk.release.write_bytes(data)
     made = desk.graft(target=OTHER, probes=False)
     assert made.parent.name == f"v22.20.0-no-backpressure-graft-{OTHER}"
-    assert manifest(made)["self_check"] is None
+    assert (manifest(made)["self_check"], manifest(made)["probes_seen"]) == (None, None)
     assert "self-check: not run" in desk.said.getvalue()
 
 
@@ -327,14 +397,20 @@ def test_an_inspection_of_nothing_is_wrong_usage(tmp_path: Path) -> None:
         inspect(tmp_path)
 
 
-def refused(desk: Desk, kind: type[KilnError], told: str, **words: Any) -> None:
+def refused(desk: Desk, kind: type[KilnError], told: str, *, file: Path | None = None, **words: Any) -> None:
     """The graft is refused with that text, the input is as it was, and nothing was made."""
-    before = desk.release.read_bytes()
+    release = file or desk.release
+    before, published = (release.read_bytes(), release.stat()), desk.published()
     with pytest.raises(kind) as caught:
-        desk.graft(**words)
+        desk.graft(file=file, **words)
     assert told in str(caught.value)
-    assert desk.release.read_bytes() == before
-    assert desk.published() == []
+    after = release.stat()
+    assert (release.read_bytes(), after.st_mtime_ns, after.st_mode) == (
+        before[0],
+        before[1].st_mtime_ns,
+        before[1].st_mode,
+    )
+    assert desk.published() == published
 
 
 def test_a_truncated_release_is_refused(desk: Desk) -> None:
@@ -378,8 +454,7 @@ def test_a_release_of_another_version_is_refused(desk: Desk) -> None:
 
 def test_a_graft_of_a_graft_is_refused(desk: Desk) -> None:
     made = desk.graft()
-    with pytest.raises(PatchError, match="was grafted already: it is v22"):
-        desk.graft(file=made)
+    refused(desk, PatchError, "was grafted already: it is v22", file=made, backpressure=True)
 
 
 def test_a_release_whose_text_was_changed_already_is_refused(desk: Desk) -> None:
@@ -413,16 +488,81 @@ def test_a_binary_that_shows_other_texts_is_not_published(desk: Desk) -> None:
     refused(desk, CheckError, "the text of its module internal/streams/writable is not what was planned")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+READ_ONLY = stat.S_IRUSR | stat.S_IXUSR
+CAP_DAC_OVERRIDE, CAPABILITY_VERSION_3 = 1, 0x20080522
+
+
+@pytest.fixture
+def bound_by_permissions() -> Iterator[None]:
+    """Takes from root, for this thread, the capability by which root writes where nobody may."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
+    before = ctypes.create_string_buffer(24)
+    assert libc.capget(header, before) == 0
+    effective, *rest = struct.unpack("6I", before.raw)
+    assert libc.capset(header, struct.pack("6I", effective & ~(1 << CAP_DAC_OVERRIDE), *rest)) == 0
+    yield
+    assert libc.capset(header, before) == 0
+
+
+@pytest.mark.usefixtures("bound_by_permissions")
 def test_a_build_folder_that_can_not_be_written_is_told(desk: Desk) -> None:
-    desk.build.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+    desk.build.mkdir(mode=READ_ONLY)
     refused(desk, ToolchainError, "can't be written")
+
+
+@pytest.mark.usefixtures("bound_by_permissions")
+def test_a_folder_of_binaries_that_can_not_be_written_is_named(desk: Desk) -> None:
+    (desk.build / "binaries").mkdir(parents=True)
+    (desk.build / "binaries").chmod(READ_ONLY)
+    before = desk.release.read_bytes()
+    with pytest.raises(PermissionError) as caught:
+        desk.graft()
+    assert str(desk.build / "binaries") in str(caught.value.filename)
+    assert (desk.release.read_bytes(), desk.published()) == (before, [])
+
+
+@pytest.mark.usefixtures("bound_by_permissions")
+def test_a_release_in_a_read_only_folder_is_grafted(desk: Desk) -> None:
+    desk.release.chmod(READ_ONLY)
+    desk.release.parent.chmod(READ_ONLY)
+    assert GRAFTED_WRITABLE in desk.graft().read_bytes()
 
 
 def test_a_build_folder_that_can_not_be_made_is_told(desk: Desk) -> None:
     desk.build.write_text("a file")
     with pytest.raises(ToolchainError, match="can't be written"):
         desk.graft()
+
+
+SMALL_DISK = """
+PATH=/usr/sbin:/usr/bin:/sbin:/bin mount -t tmpfs -o size=16k none "$1" && shift || exit
+"$@"
+code=$?
+PATH=/usr/bin:/bin ls -A "$NODEKILN_BUILD"/*
+exit $code
+"""
+"""Runs a command in which a folder is a disk of its own, and shows what is there then."""
+
+
+def test_a_full_disk_is_told_and_keeps_nothing_half_made(desk: Desk) -> None:
+    desk.build.mkdir()
+    as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    inside = [shutil.which("unshare") or "/", *as_root, "--mount", "/bin/sh", "-c"]
+    try:
+        subprocess.run([*inside, "mount -t tmpfs none /mnt"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no disk can be mounted here")
+    done = desk.inv(
+        "graft",
+        "--tag=v22.20.0",
+        "--no-backpressure",
+        f"--release={desk.release}",
+        prefix=[*inside, SMALL_DISK, "sh", str(desk.build)],
+    )
+    assert done.returncode == SourceError.exit_code
+    assert f"are free in {desk.build}" in done.stderr
+    assert "staging" not in done.stdout
 
 
 def test_nothing_to_change_is_wrong_usage(desk: Desk) -> None:
@@ -471,9 +611,31 @@ def mac_release(desk: Desk) -> dict[str, str]:
 def test_a_mac_binary_is_signed_before_it_is_published(desk: Desk) -> None:
     environment = mac_release(desk)
     made = desk.graft(target=Platform("darwin", "arm64"), probes=False, environment=environment)
-    assert made.read_bytes().endswith(b" signed")
-    assert GRAFTED_WRITABLE in made.read_bytes()
-    assert manifest(made)["sha256"] == hashlib.sha256(made.read_bytes()).hexdigest()
+    before, after = desk.release.read_bytes(), made.read_bytes()
+    assert after.endswith(b" signed")
+    assert GRAFTED_WRITABLE in after
+    assert manifest(made)["sha256"] == hashlib.sha256(after).hexdigest()
+    graft = manifest(made)["graft"]
+    assert isinstance(graft, dict)
+    assert after[: len(before)] == apply(before, graft)
+    assert graft["appended"] == [{"what": "code signature", "start": len(before), "length": len(" signed")}]
+
+
+def test_bytes_that_signing_changed_are_told(desk: Desk) -> None:
+    environment = mac_release(desk)
+    codesign = desk.folder / "bin" / "codesign"
+    overwrite = "printf 'cut' | dd of=\"$last\" bs=1 seek=20 conv=notrunc status=none ;;"
+    codesign.write_text(
+        CODESIGN.replace("printf ' signed' >>\"$last\" ;;", overwrite).replace("|| exit 1", "")
+    )
+    made = desk.graft(target=Platform("darwin", "arm64"), probes=False, environment=environment)
+    graft = manifest(made)["graft"]
+    assert isinstance(graft, dict)
+    before = desk.release.read_bytes()
+    assert made.read_bytes() == apply(before, graft)
+    told = {"what": "code signature", "start": 20, "length": 3, "old": before[20:23].hex()}
+    assert graft["rewritten"] == [told | {"new": b"cut".hex()}]
+    assert graft["appended"] == []
 
 
 def test_a_mac_binary_whose_signing_fails_is_not_published(desk: Desk) -> None:
@@ -489,11 +651,76 @@ def test_a_mac_binary_whose_signing_fails_is_not_published(desk: Desk) -> None:
     )
 
 
-def test_a_windows_binary_says_that_its_signature_is_gone(desk: Desk) -> None:
+@pytest.fixture
+def windows(desk: Desk) -> Desk:
+    """A desk with a PE file that has the texts."""
     dos = b"MZ".ljust(0x3C, b"\0") + (64).to_bytes(4, "little")
     ids = b"\0internal/streams/writable\0internal/webstreams/adapters\0"
     text = WRITABLE.replace(b"\n", b"\r\n") + b"\0" + ADAPTERS.replace(b"\n", b"\r\n") + b"\0"
     desk.release.write_bytes(dos + b"PE\0\0\x64\x86" + b"v22.20.0\0" + ids + text)
-    made = desk.graft(target=Platform("win", "x64"), probes=False)
+    return desk
+
+
+WINDOWS = "v22.20.0-no-backpressure-graft-win-x64"
+
+
+def test_a_windows_binary_has_its_edits_and_says_that_its_signature_is_gone(windows: Desk) -> None:
+    made = windows.graft(target=Platform("win", "x64"), probes=False)
     assert GRAFTED_WRITABLE.replace(b"\n", b"\r\n") in made.read_bytes()
-    assert "signature is not valid any more" in desk.said.getvalue()
+    assert "signature is not valid any more" in windows.said.getvalue()
+    graft = manifest(made)["graft"]
+    assert isinstance(graft, dict)
+    assert made.read_bytes() == apply(windows.release.read_bytes(), graft)
+
+
+def test_a_strayed_windows_binary_says_what_it_is_and_is_not_grafted_again(windows: Desk) -> None:
+    win = Platform("win", "x64")
+    stray = Path(shutil.copy(windows.graft(target=win, probes=False), windows.folder / "stray.exe"))
+    found = inspect(stray)
+    assert (found.kind, found.recipe) == (Kind.GRAFTED, "v22.20.0-no-backpressure-graft")
+    assert (found.platform, found.backpressure) == ("win-x64", False)
+    told = "was grafted already: it is v22.20.0-no-backpressure-graft"
+    refused(windows, PatchError, told, file=stray, target=win, probes=False)
+    assert inspect(windows.release).kind is Kind.OTHER
+
+
+def test_a_windows_binary_is_published_and_found_as_an_exe(windows: Desk) -> None:
+    made = windows.graft(target=Platform("win", "x64"), probes=False)
+    assert made == windows.build / "binaries" / WINDOWS / "node.exe"
+    store = Store(windows.build / "binaries")
+    assert store.get(WINDOWS).binary == made
+    assert [published.binary for published in store.list()] == [made]
+    assert windows.graft(target=Platform("win", "x64"), probes=False) == made
+    assert "is already there" in windows.said.getvalue()
+
+
+def test_path_and_list_tell_the_exe(windows: Desk) -> None:
+    made = windows.graft(target=Platform("win", "x64"), probes=False)
+    assert windows.inv("path", WINDOWS).stdout == f"{made}\n"
+    (row,) = json.loads(windows.inv("list", "--format=json").stdout)
+    assert row["path"] == str(made)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "told"),
+    [
+        ({"platform": "solaris-x64"}, 2, "'solaris-x64' is no platform that can be grafted"),
+        ({"platform": "linux"}, 2, "Take one of linux-x64"),
+        ({"release": "."}, 6, "is no file.\n  --release FILE takes a tarball or a binary"),
+        ({"release": "/dev/zero"}, 6, "--release /dev/zero is no file"),
+        ({"release": "nothing"}, 6, "can't be read: No such file"),
+        ({"tag": "v22.20"}, 2, "is not a tag of a Node release"),
+        ({"tag": "v22.20.1"}, 6, "is not Node v22.20.1.\n  --tag names the release's version"),
+        ({"mirror": "ftp://localhost/dist", "release": ""}, 2, "no http(s) URL"),
+        ({"words": "4"}, 2, "No idea what '--words' is"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_told_in_a_few_words(
+    desk: Desk, changed: dict[str, str], code: int, told: str
+) -> None:
+    options = {"tag": "v22.20.0", "release": str(desk.release), **changed}
+    done = desk.inv("graft", "--no-backpressure", *(f"--{name}={value}" for name, value in options.items()))
+    assert told in done.stderr
+    assert (done.returncode, done.stdout) == (code, "")
+    assert len(done.stderr.splitlines()) < 8
+    assert desk.published() == []

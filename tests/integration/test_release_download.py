@@ -234,14 +234,22 @@ def test_an_archive_with_the_right_hash_and_no_node_is_refused_and_removed(
 
 
 @pytest.mark.parametrize(
-    "listed",
-    [b"", sums(name="node-v22.20.0-linux-arm64.tar.xz"), sums() + sums(b"x"), b"\xff\xfe", sums()[:-9]],
+    ("listed", "told"),
+    [
+        (sums(name="node-v22.20.0-linux-arm64.tar.xz"), f"has no {TARBALL}"),
+        (sums() + sums(b"x"), f"has no {TARBALL}"),
+        (sums()[:-9], f"has no {TARBALL}"),
+        (b"", "something else than a SHASUMS256.txt"),
+        (b"\xff\xfe", "something else than a SHASUMS256.txt"),
+        (b"<html>Please log in</html>\n", "something else than a SHASUMS256.txt"),
+    ],
 )
 def test_a_list_without_just_one_hash_of_it_counts_as_not_there(
-    listed: bytes, site: Site, tmp_path: Path
+    listed: bytes, told: str, site: Site, tmp_path: Path
 ) -> None:
     site.files["/dist/v22.20.0/SHASUMS256.txt"] = listed
-    with pytest.raises(UnreachableError, match=f"has no {TARBALL}"):
+    site.files["/dist/v22.20.0/SHASUMS256.txt.sig"] = listed
+    with pytest.raises(UnreachableError, match=told):
         dist.fetch(
             TAG,
             LINUX,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,13 @@ def test_a_binary_for_another_platform_is_refused_and_its_own_is_named(tmp_path:
     assert "--platform linux-x64" in (caught.value.remedy or "")
 
 
-@pytest.mark.parametrize("name", ["missing", "folder"])
-def test_what_can_not_be_read_is_told(tmp_path: Path, name: str) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(SourceError, match="can't be read"):
-        get(tmp_path / name, tmp_path)
+def test_a_file_that_is_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="can't be read: No such file"):
+        get(tmp_path / "missing", tmp_path)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "thing")
+    with pytest.raises(SourceError, match="thing is no file"):
+        get(tmp_path / "thing", tmp_path)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,21 +39,33 @@ class Keyring:
         return self.run("--detach-sign", stdin=text)
 
 
-def make(home: Path) -> Keyring:
+def make(home: Path, *words: str, lasts: str = "never") -> Keyring:
     ring = Keyring(home, "")
     generate = ("--passphrase", "", "--quick-generate-key", "a releaser <a@localhost>", "ed25519", "sign")
-    ring.run("--pinentry-mode", "loopback", *generate)
+    ring.run("--pinentry-mode", "loopback", *words, *generate, lasts)
     listed = ring.run("--with-colons", "--fingerprint").decode()
     return Keyring(home, next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr")))
 
 
-@pytest.fixture(scope="module")
-def ring() -> Iterator[Keyring]:
+@contextmanager
+def fresh(*words: str, lasts: str = "never") -> Iterator[Keyring]:
     # A short path: gpg's agent listens on a socket in there, whose path may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="ring") as folder:
-        made = make(Path(folder))
+        made = make(Path(folder), *words, lasts=lasts)
         yield made
         subprocess.run(["gpgconf", "--kill", "all"], env=made.env, check=True)
+
+
+@pytest.fixture(scope="module")
+def ring() -> Iterator[Keyring]:
+    with fresh() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[Keyring]:
+    with fresh() as made:
+        yield made
 
 
 def test_a_signature_of_a_releaser_is_told_with_the_key(ring: Keyring) -> None:
@@ -82,6 +95,58 @@ def test_without_the_key_it_says_that_nothing_was_checked(ring: Keyring) -> None
         env = {**ring.env, "GNUPGHOME": folder}
         told = gpg.check(TEXT, ring.sign(TEXT), known={ring.fingerprint}, env=env)
     assert told == f"signature not checked (gpg has no key {ring.fingerprint[-16:]})"
+
+
+@pytest.mark.parametrize("wrong_first", [True, False])
+def test_a_wrong_signature_outweighs_one_that_can_not_be_checked(
+    ring: Keyring, stranger: Keyring, wrong_first: bool
+) -> None:
+    both = [ring.sign(b"another text"), stranger.sign(TEXT)]
+    with pytest.raises(SourceError, match="is wrong"):
+        gpg.check(TEXT, b"".join(both if wrong_first else both[::-1]), known={ring.fingerprint}, env=ring.env)
+
+
+def test_a_wrong_signature_outweighs_a_right_one(ring: Keyring) -> None:
+    both = ring.sign(TEXT) + ring.sign(b"another text")
+    with pytest.raises(SourceError, match="is wrong"):
+        gpg.check(TEXT, both, known={ring.fingerprint}, env=ring.env)
+
+
+def test_a_signature_of_a_releaser_holds_beside_one_that_can_not_be_checked(
+    ring: Keyring, stranger: Keyring
+) -> None:
+    both = stranger.sign(TEXT) + ring.sign(TEXT)
+    told = gpg.check(TEXT, both, known={ring.fingerprint}, env=ring.env)
+    assert told == f"signed by {ring.fingerprint}"
+
+
+THEN = ("--faked-system-time", "20200101T000000")
+LATER = ("--faked-system-time", "20200102T000000")
+"""For what needs the key: every process begins at its time anew, and a key may not be from the future."""
+
+
+def test_a_key_that_has_expired_since_is_told() -> None:
+    with fresh(*THEN, lasts="1y") as old:
+        signature = old.run(*LATER, "--detach-sign", stdin=TEXT)
+        told = gpg.check(TEXT, signature, known={old.fingerprint}, env=old.env)
+    assert told == f"signed by {old.fingerprint}, whose key has expired since"
+
+
+def test_a_signature_that_has_expired_is_refused() -> None:
+    with fresh(*THEN) as old:
+        signature = old.run(*LATER, "--default-sig-expire", "1y", "--detach-sign", stdin=TEXT)
+        with pytest.raises(SourceError, match="is wrong"):
+            gpg.check(TEXT, signature, known={old.fingerprint}, env=old.env)
+
+
+def test_a_key_that_was_revoked_is_refused() -> None:
+    with fresh() as revoked:
+        signature = revoked.sign(TEXT)
+        certificate = revoked.home / "openpgp-revocs.d" / f"{revoked.fingerprint}.rev"
+        # gpg puts a colon before it, so that nobody uses it by mistake.
+        revoked.run("--import", stdin=certificate.read_bytes().replace(b":-----BEGIN", b"-----BEGIN"))
+        with pytest.raises(SourceError, match="a key that was revoked"):
+            gpg.check(TEXT, signature, known={revoked.fingerprint}, env=revoked.env)
 
 
 def test_without_gpg_it_says_that_nothing_was_checked(tmp_path: Path) -> None:

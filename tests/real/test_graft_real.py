@@ -9,23 +9,23 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pytest
 from rich.console import Console
 
 from nodekiln.elf import open_elf
 from nodekiln.elfnotes import read_identity, read_probes
-from nodekiln.errors import PatchError
+from nodekiln.errors import KilnError
 from nodekiln.grafting.builtins import locate, module_id
 from nodekiln.grafting.platforms import Platform
-from nodekiln.recipe import Tag
+from nodekiln.recipe import Recipe, Tag
 from nodekiln.reporting import Reporter
 from nodekiln.routes.graft import GraftRequest, graft
 from nodekiln.routes.inspect import Kind, inspect
+from nodekiln.routes.surgery import operate, plan_surgery
 from nodekiln.settings import Settings
 
 pytestmark = [
@@ -35,13 +35,11 @@ pytestmark = [
     ),
 ]
 
-_RELEASES = os.environ.get("NODEKILN_RELEASES")  # the fixtures hide it from the tests
-_BUILT = os.environ.get("NODEKILN_BUILT")
+_BUILT = os.environ.get("NODEKILN_BUILT")  # the fixtures hide it from the tests
 """A v20.19.2 that was built without backpressure, to compare the graft with."""
 
+Fetch = Callable[[str], Path]
 VERSIONS = ("18.20.8", "20.20.2", "22.20.0", "24.21.0", "26.10.0")
-UNPROBED = "18.20.8"
-"""Its compiler put V8's two functions into the one that collects, so that probes would be silent."""
 LINUX = Platform("linux", "x64")
 ARM64 = Platform("linux", "arm64")
 WAYS = ("on the main thread", "in a worker")
@@ -146,29 +144,6 @@ else if (process.argv[2] === 'in a worker') {
 LOSSLESS = ("toWeb", "compression", "piped", "gzipOfFile", "stalledPeer", "chunkedHttp")
 
 
-@pytest.fixture(scope="session")
-def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the binaries of releases are kept, as VERSION/node."""
-    return Path(_RELEASES) if _RELEASES is not None else tmp_path_factory.mktemp("releases")
-
-
-def fetch(releases: Path, version: str) -> Path:
-    """The official binary of "22.20.0", or of "22.20.0-arm64"."""
-    node = releases / version / "node"
-    node.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(node.parent / "fetch.lock"):
-        if not node.is_file():
-            number, _, cpu = version.partition("-")
-            argv = ["npm", "pack", "--silent", f"node-linux-{cpu or 'x64'}@{number}"]
-            subprocess.run(argv, cwd=node.parent, check=True, capture_output=True, timeout=600)
-            (archive,) = node.parent.glob("*.tgz")
-            unpack = ["tar", "--extract", "--file", archive.name, "package/bin/node"]
-            subprocess.run(unpack, cwd=node.parent, check=True)
-            archive.unlink()
-            (node.parent / "package/bin/node").rename(node)
-    return node
-
-
 def make(folder: Path, tag: str, *, file: Path | None, target: Platform = LINUX, probes: bool = True) -> Path:
     settings = Settings.read(
         environ={**os.environ, "NODEKILN_BUILD": str(folder)},
@@ -197,15 +172,15 @@ def natives(node: Path) -> dict[str, str]:
 
 
 @pytest.fixture(params=VERSIONS)
-def pair(request: pytest.FixtureRequest, releases: Path, tmp_path: Path) -> tuple[Path, Path]:
+def pair(request: pytest.FixtureRequest, fetch_release: Fetch, tmp_path: Path) -> tuple[Path, Path]:
     """A release, and its graft."""
-    stock = fetch(releases, request.param)
-    return stock, make(tmp_path, request.param, file=stock, probes=request.param != UNPROBED)
+    stock = fetch_release(request.param)
+    return stock, make(tmp_path, request.param, file=stock)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_texts_are_located_as_the_binary_itself_tells_them(releases: Path, version: str) -> None:
-    stock = fetch(releases, version)
+def test_texts_are_located_as_the_binary_itself_tells_them(fetch_release: Fetch, version: str) -> None:
+    stock = fetch_release(version)
     found = locate(stock.read_bytes(), "node")
     told = natives(stock)
     assert len(found) == 2
@@ -230,13 +205,23 @@ def test_a_graft_answers_true_and_loses_nothing_where_the_release_answers_false(
 def test_a_graft_differs_from_its_release_only_in_what_its_manifest_tells(pair: tuple[Path, Path]) -> None:
     stock, made = pair
     facts = json.loads((made.parent / "manifest.json").read_text())
-    before, after = bytearray(stock.read_bytes()), made.read_bytes()
-    assert facts["graft"]["release_sha256"] == hashlib.sha256(before).hexdigest()
-    for change in facts["graft"]["changed"]:
+    told_of, before, after = facts["graft"], stock.read_bytes(), made.read_bytes()
+    assert told_of["release_sha256"] == hashlib.sha256(before).hexdigest()
+    expected = bytearray(before)
+    for change in told_of["changed"]:
         place = slice(change["start"], change["start"] + change["length"])
         assert before[place].decode() == change["old"]
-        before[place] = change["new"].encode()
-    assert after[64 : len(before)] == bytes(before[64:])  # the ELF header tells where the section table is
+        expected[place] = change["new"].encode()
+    for change in told_of["rewritten"]:
+        place = slice(change["start"], change["start"] + change["length"])
+        assert before[place].hex() == change["old"]
+        expected[place] = bytes.fromhex(change["new"])
+    assert hashlib.sha256(after[: len(before)]).digest() == hashlib.sha256(expected).digest()
+    end = len(before)
+    for part in told_of["appended"]:
+        assert part["start"] == end
+        end += part["length"]
+    assert end == len(after)
     told, stock_told = natives(made), natives(stock)
     assert told.keys() == stock_told.keys()
     assert {name for name in told if told[name] != stock_told[name]} == set(facts["self_check"]["texts"])
@@ -246,7 +231,7 @@ def test_a_strayed_graft_says_what_it_is(pair: tuple[Path, Path], tmp_path: Path
     stock, made = pair
     found = inspect(Path(shutil.copy2(made, tmp_path / "stray")))
     assert (found.kind, found.recipe, found.backpressure) == (Kind.GRAFTED, made.parent.name, False)
-    assert found.probes == (("node:gc__start", "node:gc__done") if "usdt" in made.parent.name else ())
+    assert found.probes == ("node:gc__start", "node:gc__done")
     stock_found = inspect(stock)
     assert (stock_found.kind, stock_found.backpressure, stock_found.probes) == (Kind.OTHER, True, ())
 
@@ -262,8 +247,8 @@ def test_a_release_comes_by_the_users_npm_with_its_headers(tmp_path: Path) -> No
     assert facts["self_check"]["write_answers"] is True
 
 
-def test_the_graft_of_an_arm64_release_has_its_edits_and_probes(releases: Path, tmp_path: Path) -> None:
-    made = make(tmp_path, "v22.20.0", file=fetch(releases, "22.20.0-arm64"), target=ARM64)
+def test_the_graft_of_an_arm64_release_has_its_edits_and_probes(fetch_release: Fetch, tmp_path: Path) -> None:
+    made = make(tmp_path, "v22.20.0", file=fetch_release("22.20.0-arm64"), target=ARM64)
     assert made.parent.name == "v22.20.0-no-backpressure-usdt-graft-linux-arm64"
     assert json.loads((made.parent / "manifest.json").read_text())["self_check"] is None
     with open_elf(made) as elf:
@@ -274,12 +259,12 @@ def test_the_graft_of_an_arm64_release_has_its_edits_and_probes(releases: Path, 
     assert identity.recipe == made.parent.name
 
 
-def test_the_graft_of_an_arm64_release_behaves(releases: Path, tmp_path: Path) -> None:
+def test_the_graft_of_an_arm64_release_behaves(fetch_release: Fetch, tmp_path: Path) -> None:
     qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
     libraries = Path("/usr/aarch64-linux-gnu")
     if qemu is None or not (libraries / "lib" / "libstdc++.so.6").exists():
         pytest.skip("needs qemu-user-static, libc6-arm64-cross and libstdc++6-arm64-cross")
-    stock = fetch(releases, "22.20.0-arm64")
+    stock = fetch_release("22.20.0-arm64")
     made = make(tmp_path, "v22.20.0", file=stock, target=ARM64)
     run = (qemu, "-L", libraries)
     assert behaviour([*run, stock], tmp_path)["write"] == [[False, False]] * 3
@@ -288,36 +273,81 @@ def test_the_graft_of_an_arm64_release_behaves(releases: Path, tmp_path: Path) -
     assert {name: found[name] for name in LOSSLESS} == dict.fromkeys(LOSSLESS, True)
 
 
-def test_a_graft_and_a_build_of_the_same_release_behave_alike(releases: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["win-x64", "darwin-x64"])
+def test_a_release_without_notes_is_changed_in_its_ranges_and_tells_of_it(
+    fetch_release: Fetch, name: str, tmp_path: Path
+) -> None:
+    stock, made, platform = fetch_release(f"22.20.0-{name}"), tmp_path / "node", Platform.parse(name)
+    recipe = Recipe(tag=Tag(22, 20, 0), backpressure=False, graft=True, platform=name)
+    surgery = plan_surgery(stock, recipe, platform)
+    additions = operate(stock, made, recipe, platform, surgery)
+    expected = bytearray(stock.read_bytes())
+    for change in surgery.ranges:
+        expected[change.start : change.start + len(change.new)] = change.new
+    assert hashlib.sha256(made.read_bytes()).digest() == hashlib.sha256(expected).digest()
+    assert (additions.rewritten, additions.appended) == ((), ())
+    found = inspect(made)
+    assert (found.kind, found.recipe) == (Kind.GRAFTED, "v22.20.0-no-backpressure-graft")
+    assert (found.platform, found.backpressure, found.probes) == (name, False, None)
+
+
+def test_a_graft_and_a_build_of_the_same_release_behave_alike(fetch_release: Fetch, tmp_path: Path) -> None:
     if _BUILT is None:
         pytest.skip("NODEKILN_BUILT names no v20.19.2 that was built without backpressure")
-    made = make(tmp_path, "v20.19.2", file=fetch(releases, "20.19.2"))
+    made = make(tmp_path, "v20.19.2", file=fetch_release("20.19.2"))
     for way in WAYS:
-        assert behaviour([made], tmp_path, way) == behaviour([_BUILT], tmp_path, way)
+        for snapshot in SNAPSHOTS:
+            built = behaviour([_BUILT, *snapshot], tmp_path, way)
+            assert built["write"] == [[True, True]] * 3
+            assert behaviour([made, *snapshot], tmp_path, way) == built
 
 
-def test_a_stripped_22_still_gets_its_probes(releases: Path, tmp_path: Path) -> None:
+def test_a_stripped_22_still_gets_its_probes(fetch_release: Fetch, tmp_path: Path) -> None:
     stripped = tmp_path / "node"
-    subprocess.run(["strip", "-o", stripped, fetch(releases, "22.20.0")], check=True)
+    subprocess.run(["strip", "-o", stripped, fetch_release("22.20.0")], check=True)
     assert inspect(make(tmp_path, "v22.20.0", file=stripped)).probes == ("node:gc__start", "node:gc__done")
 
 
-def test_a_stripped_24_is_refused_with_probes(releases: Path, tmp_path: Path) -> None:
+def refused(folder: Path, tag: str, file: Path, told: str) -> None:
+    """The graft is refused with that text, the input is as it was, and nothing was made."""
+    before = hashlib.sha256(file.read_bytes()).digest(), file.stat().st_mtime_ns, file.stat().st_mode
+    with pytest.raises(KilnError, match=told):
+        make(folder / "build", tag, file=file)
+    after = hashlib.sha256(file.read_bytes()).digest(), file.stat().st_mtime_ns, file.stat().st_mode
+    assert after == before
+    binaries = folder / "build" / "binaries"
+    assert not binaries.exists() or list(binaries.iterdir()) == []
+
+
+def test_a_stripped_24_is_refused_with_probes(fetch_release: Fetch, tmp_path: Path) -> None:
     stripped = tmp_path / "node"
-    subprocess.run(["strip", "-o", stripped, fetch(releases, "24.21.0")], check=True)
-    with pytest.raises(PatchError, match="a stripped 24 or later names none"):
-        make(tmp_path, "v24.21.0", file=stripped)
+    subprocess.run(["strip", "-o", stripped, fetch_release("24.21.0")], check=True)
+    refused(tmp_path, "v24.21.0", stripped, "a stripped 24 or later names none")
 
 
-def test_a_release_whose_text_stands_twice_is_refused(releases: Path, tmp_path: Path) -> None:
-    twice = Path(shutil.copy2(fetch(releases, "22.20.0"), tmp_path / "node"))
+def test_a_release_whose_text_stands_twice_is_refused(fetch_release: Fetch, tmp_path: Path) -> None:
+    twice = Path(shutil.copy2(fetch_release("22.20.0"), tmp_path / "node"))
     text = next(iter(locate(twice.read_bytes(), "node").values())).text
     with twice.open("ab") as file:
         file.write(b"\0" + text + b"\0")
-    with pytest.raises(PatchError, match="more than once"):
-        make(tmp_path, "v22.20.0", file=twice)
+    refused(tmp_path, "v22.20.0", twice, "more than once")
 
 
-def test_12_is_refused_with_the_reason(releases: Path, tmp_path: Path) -> None:
-    with pytest.raises(PatchError, match=r"`return true;` does not fit over `return ret;`"):
-        make(tmp_path, "v12.22.12", file=fetch(releases, "12.22.12"))
+def test_a_graft_is_refused(fetch_release: Fetch, tmp_path: Path) -> None:
+    made = make(tmp_path / "first", "v22.20.0", file=fetch_release("22.20.0"))
+    refused(tmp_path, "v22.20.0", made, "was grafted already: it is v22.20.0-no-backpressure-usdt-graft")
+
+
+def test_12_is_refused_with_the_reason(fetch_release: Fetch, tmp_path: Path) -> None:
+    told = r"`return true;` does not fit over `return ret;`"
+    refused(tmp_path, "v12.22.12", fetch_release("12.22.12"), told)
+
+
+@pytest.mark.trace
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_manifest_says_that_the_probes_fired(fetch_release: Fetch, version: str, tmp_path: Path) -> None:
+    if shutil.which("bpftrace") is None or os.geteuid() != 0:
+        pytest.skip("tracing needs bpftrace and root")
+    made = make(tmp_path, version, file=fetch_release(version))
+    facts = json.loads((made.parent / "manifest.json").read_text())
+    assert facts["probes_seen"] == "node:gc__start and node:gc__done fired under bpftrace"

@@ -9,8 +9,11 @@ import pytest
 from nodekiln.edit import Edit, Plan, Span
 from nodekiln.errors import PatchError, SourceError, UsageError
 from nodekiln.grafting.builtins import Builtin
+from nodekiln.grafting.difference import differing
 from nodekiln.grafting.graft import changes, fit
+from nodekiln.grafting.mark import find_mark, make_mark
 from nodekiln.grafting.platforms import Platform, recognise
+from nodekiln.recipe import Tag
 
 TEXT = b"{ return ret && !state.errored; } if (needDrain || !write())"
 RETURN = Span(2, 31, b"return true;", "answers true")
@@ -26,6 +29,40 @@ def test_new_bytes_are_padded_to_the_length_of_the_old() -> None:
     assert len(edit.after) == len(TEXT)
     assert edit.after.split() == b"{ return true; } if ( !write())".split()
     assert [span.reason for span in edit.spans] == ["answers true", "loses nothing"]
+
+
+def test_a_mark_goes_once_into_the_first_span_with_room() -> None:
+    [edit] = fit(plan(RETURN, CONDITION), b"/*me*/").edits
+    assert len(edit.after) == len(TEXT)
+    assert edit.after.split() == b"{ return true;/*me*/ } if ( !write())".split()
+
+
+@pytest.mark.parametrize("longer", [1, 100])
+def test_a_mark_without_room_is_left_out(longer: int) -> None:
+    room = max(span.end - span.start - len(span.new) for span in (RETURN, CONDITION))
+    assert fit(plan(RETURN, CONDITION), b"x" * (room + longer)) == fit(plan(RETURN, CONDITION))
+
+
+def test_a_mark_tells_the_recipe_where_just_one_stands() -> None:
+    mark, other = make_mark(Tag(22, 20, 0)), make_mark(Tag(18, 20, 8))
+    assert find_mark(b"return true;" + mark + b" ") == "v22.20.0-no-backpressure-graft"
+    assert [find_mark(data) for data in (b"", mark[:-1], b"/*nodekiln:v1*/", mark + other)] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "runs"),
+    [
+        (b"", b"", []),
+        (b"same", b"same and more", []),
+        (b"abcd", b"aXcd", [(1, 2)]),
+        (b"a" + b"=" * 16 + b"b", b"x" + b"=" * 16 + b"y", [(0, 18)]),
+        (b"a" + b"=" * 17 + b"b", b"x" + b"=" * 17 + b"y", [(0, 1), (18, 19)]),
+        (b"=" * 65535 + b"ab" + b"=" * 99, b"=" * 65535 + b"xy" + b"=" * 9, [(65535, 65537)]),
+        (b"=" * 65536 + b"a", b"=" * 65536 + b"b", [(65536, 65537)]),
+    ],
+)
+def test_runs_of_bytes_that_differ_are_told(before: bytes, after: bytes, runs: list[tuple[int, int]]) -> None:
+    assert list(differing(before, after)) == runs
 
 
 def test_new_bytes_of_the_same_length_stay_as_they_are() -> None:

@@ -16,6 +16,8 @@ from nodekiln.edit import Plan
 from nodekiln.errors import KilnError
 
 SCHEMA = 1
+_MOST_TOLD = 64
+"""Bytes of a range that are written out; a Mach-O signature has some 900 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,26 @@ class ChangedRange:
 
 
 @dataclass(frozen=True, slots=True)
+class RewrittenRange:
+    """Other bytes that a graft changed, in hexadecimal; None where they are too many to tell."""
+
+    what: str
+    start: int
+    length: int
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AppendedRange:
+    """Bytes that the release does not have."""
+
+    what: str
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class AddedProbe:
     """A probe that a graft added: a note that names an address, and where its arguments are found there."""
 
@@ -57,8 +79,13 @@ class Grafted:
     release: str
     """Where the release came from."""
     release_sha256: str
+    release_size: int
+    """Bytes. Where the binary has fewer, its end (the signature of a Mach-O file) was cut off."""
     release_checks: tuple[str, ...]
     changed: tuple[ChangedRange, ...]
+    """Of Node's own JavaScript. Every byte that is in none of these three is the release's."""
+    rewritten: tuple[RewrittenRange, ...]
+    appended: tuple[AppendedRange, ...]
     probes: tuple[AddedProbe, ...]
     remarks: tuple[str, ...]
     """What whoever uses the binary should know."""
@@ -83,8 +110,8 @@ class Manifest:
     config: dict[str, Any]
     """The variables of config.gypi, as configure wrote them."""
     toolchain: dict[str, str]
-    """cc, cxx, identity, libc, python, generator and launcher, as they were used; `environment`: the other
-    variables that configure wrote into the build files."""
+    """cc, cxx, identity, libc, python, generator, launcher, linker and its version, as they were used;
+    `environment`: the other variables that configure wrote into the build files."""
     machine: dict[str, str]
     """system, release and processor of the machine that made it."""
     seconds: dict[str, float]
@@ -108,6 +135,12 @@ class Manifest:
     def to_json(self) -> str:
         """The text of manifest.json."""
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+
+def rewritten_range(what: str, start: int, old: bytes, new: bytes) -> RewrittenRange:
+    """A range as a manifest tells it."""
+    told = len(new) <= _MOST_TOLD
+    return RewrittenRange(what, start, len(new), old.hex() if told else None, new.hex() if told else None)
 
 
 def planned_files(plan: Plan) -> tuple[PlannedFile, ...]:

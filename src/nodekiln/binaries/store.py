@@ -16,6 +16,7 @@ from nodekiln.binaries.manifest import Manifest, read_facts
 from nodekiln.errors import CheckError, KilnError, UsageError
 from nodekiln.recipe import check_name, is_name
 
+_FILES = ("node", "node.exe")
 _STAGING = ".staging-"
 _FORMER = ".former-"
 
@@ -25,19 +26,25 @@ class Published:
     """A binary that is there. `facts` is its manifest, None where that can't be read (`trouble` says why)."""
 
     name: str
-    folder: Path
+    binary: Path
+    """The executable, in a folder of its own."""
     facts: dict[str, Any] | None
     trouble: str | None
 
     @property
-    def binary(self) -> Path:
-        """The executable."""
-        return self.folder / "node"
+    def folder(self) -> Path:
+        """The binary's, with all that belongs to it."""
+        return self.binary.parent
 
     @property
     def size(self) -> int:
         """Bytes of the whole folder."""
         return sum(path.lstat().st_size for path in self.folder.rglob("*") if not path.is_dir())
+
+
+def file_name(platform: str) -> str:
+    """What the file of a binary for "linux-x64" or "win-x64" is called."""
+    return _FILES[platform.startswith("win-")]
 
 
 def sha256_of(path: Path) -> str:
@@ -57,8 +64,9 @@ class Store:
         # A kill between the two renames of a replacement leaves only the former folder, and in it what was
         # published. That can be used where it stands; only `publish`, which has the lock, moves it.
         for folder in (self.folder / check_name(name), self.folder / f"{_FORMER}{name}"):
-            if (folder / "node").is_file():
-                return _read(name, folder)
+            for binary in (folder / file for file in _FILES):
+                if binary.is_file():
+                    return _read(name, binary)
         return None
 
     def get(self, name: str) -> Published:
@@ -96,7 +104,7 @@ class Store:
         fill: Callable[[Path], None],
         bring: Callable[[Path, Path], object] = shutil.copy2,
     ) -> Path:
-        """Puts a checked binary where users find it, in one rename; returns its path.
+        """Puts a checked binary where users find it, in one rename; returns its path. Its file name stays.
 
         `fill` adds what belongs beside it (headers) to the folder it is given; `bring` takes the
         binary there: os.replace will do for a caller who has no more use for it. The folder appears under its
@@ -107,12 +115,13 @@ class Store:
         try:
             staging.chmod(0o755)
             fill(staging)
-            bring(binary, staging / "node")
+            published = staging / binary.name
+            bring(binary, published)
             (staging / "patch.diff").write_bytes(patch)
             (staging / "manifest.json").write_text(manifest.to_json())
-            if sha256_of(staging / "node") != manifest.sha256:
+            if sha256_of(published) != manifest.sha256:
                 raise CheckError(f"{binary} changed while it was published; build again.")
-            _flush(staging / "node")
+            _flush(published)
             target = self.folder / manifest.name
             former = self.folder / f"{_FORMER}{manifest.name}"
             if target.exists():
@@ -123,7 +132,7 @@ class Store:
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-        return target / "node"
+        return target / binary.name
 
     def remove(self, name: str) -> None:
         """Removes a binary; it is gone from its name at once."""
@@ -134,13 +143,13 @@ class Store:
         shutil.rmtree(former)
 
 
-def _read(name: str, folder: Path) -> Published:
+def _read(name: str, binary: Path) -> Published:
     try:
-        return Published(name, folder, read_facts((folder / "manifest.json").read_text()), None)
+        return Published(name, binary, read_facts((binary.parent / "manifest.json").read_text()), None)
     except OSError:
-        return Published(name, folder, None, "manifest.json is missing.")
+        return Published(name, binary, None, "manifest.json is missing.")
     except KilnError as error:
-        return Published(name, folder, None, error.message)
+        return Published(name, binary, None, error.message)
 
 
 def _flush(path: Path) -> None:

@@ -46,13 +46,13 @@ def fetch(
     """
     name = f"win-{platform.cpu}/node.exe" if platform.os == "win" else f"node-{tag}-{platform}.tar.xz"
     sums = server.read(f"{tag}/{_SUMS}", limit=_SMALL)
+    wanted = _hash_in(sums.decode(errors="replace"), name, server)
     try:
         signature = server.read(f"{tag}/{_SUMS}.sig", limit=_SMALL)
     except UnreachableError:
         signed = f"signature not checked ({_SUMS}.sig is not there)"
     else:
         signed = gpg.check(sums, signature, known=signers, env=env)
-    wanted = _hash_in(sums.decode(errors="replace"), name, server)
     # Named by its hash, so that what is here of another release is never gone on with.
     part = folder / f"{wanted[:16]}.part"
     with reporter.progress(f"download {name}") as meter:
@@ -70,7 +70,10 @@ def fetch(
 
 
 def _hash_in(sums: str, name: str, server: Server) -> str:
-    found = {match[1] for line in sums.splitlines() if (match := _LINE.fullmatch(line)) and match[2] == name}
+    lines = [match for line in sums.splitlines() if (match := _LINE.fullmatch(line))]
+    if not lines:
+        raise UnreachableError(f"{server.base} answers with something else than a {_SUMS}.")
+    found = {match[1] for match in lines if match[2] == name}
     if len(found) != 1:
         raise UnreachableError(f"{server.base} has no {name}: {_SUMS} doesn't name it.")
     return found.pop()

@@ -13,6 +13,8 @@ from nodekiln.process import capture
 
 _TABLE = Path(__file__).with_name("signers.toml")
 _STATUS = "[GNUPG:] "
+_WRONG = {"BADSIG", "EXPSIG"}
+"""What gpg says of a signature of something else, and of one that expired (gnupg's doc/DETAILS)."""
 
 
 def signers() -> frozenset[str]:
@@ -36,16 +38,33 @@ def check(text: bytes, signature: bytes, *, known: Iterable[str], env: Mapping[s
         words = ["--batch", "--no-tty", "--status-fd", "1", "--verify", str(detached), str(signed)]
         answer = capture([gpg, *words], env=env)
     lines = answer.stdout.decode(errors="backslashreplace").splitlines()
-    status = [line.removeprefix(_STATUS).split() for line in lines if line.startswith(_STATUS)]
-    told = {words[0]: words for words in status if words}
-    if "VALIDSIG" in told and answer.returncode == 0:
-        primary = told["VALIDSIG"][-1]
-        if primary not in known:
-            raise SourceError(f"SHASUMS256.txt is signed by {primary}, which is no key of Node's releasers.")
-        return f"signed by {primary}"
-    if "NO_PUBKEY" in told:
-        return f"signature not checked (gpg has no key {told['NO_PUBKEY'][1]})"
-    raise SourceError(
+    return _judge([line[len(_STATUS) :].split() for line in lines if line.startswith(_STATUS)], set(known))
+
+
+def _judge(status: list[list[str]], known: set[str]) -> str:
+    """gpg tells of each signature that stands there: one that is wrong outweighs all that others prove."""
+    told = {words[0] for words in status if words}
+    if told & _WRONG:
+        raise _wrong()
+    if "REVKEYSIG" in told:
+        raise SourceError(
+            "SHASUMS256.txt is signed with a key that was revoked.",
+            remedy="gpg --verify tells whose; take another mirror, or --release FILE.",
+        )
+    signers = [words[-1] for words in status if words and words[0] == "VALIDSIG"]
+    for primary in signers:
+        if primary in known:
+            return f"signed by {primary}" + (", whose key has expired since" * ("EXPKEYSIG" in told))
+    if signers:
+        raise SourceError(f"SHASUMS256.txt is signed by {signers[0]}, which is no key of Node's releasers.")
+    for words in status:
+        if words and words[0] == "NO_PUBKEY":
+            return f"signature not checked (gpg has no key {words[1]})"
+    raise _wrong()
+
+
+def _wrong() -> SourceError:
+    return SourceError(
         "The signature of SHASUMS256.txt is wrong, so what it says about the release proves nothing.",
         remedy="gpg --verify tells more; take another mirror, or --release FILE.",
     )

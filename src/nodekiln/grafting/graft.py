@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,15 +28,28 @@ class Change:
     reason: str
 
 
-def fit(plan: Plan) -> Plan:
+def fit(plan: Plan, mark: bytes = b"") -> Plan:
     """The plan with every span's new bytes padded with spaces to the old length.
 
-    Raises PatchError for new bytes that are longer (in 12 and older, where `return ret;` has a byte too few).
+    `mark`, a comment, goes into the first span that has room for it. Raises PatchError for new bytes that are
+    longer than the old (in 12 and older, where `return ret;` has a byte too few).
     """
-    return Plan(tuple(replace(edit, spans=tuple(_fit(edit))) for edit in plan.edits))
+    marked = Plan(tuple(_marked(plan.edits, mark))) if mark else plan
+    return Plan(tuple(replace(edit, spans=tuple(_padded(edit))) for edit in marked.edits))
 
 
-def _fit(edit: Edit) -> list[Span]:
+def _marked(edits: Iterable[Edit], mark: bytes) -> Iterator[Edit]:
+    left = mark
+    for edit in edits:
+        spans = []
+        for span in edit.spans:
+            fits = len(span.new) + len(left) <= span.end - span.start
+            spans.append(replace(span, new=span.new + left) if fits else span)
+            left = b"" if fits else left
+        yield replace(edit, spans=tuple(spans))
+
+
+def _padded(edit: Edit) -> list[Span]:
     spans = []
     for span in edit.spans:
         old = (edit.base or b"")[span.start : span.end]

@@ -3,17 +3,19 @@
 V8 calls Heap::CallGCPrologueCallbacks and ...EpilogueCallbacks whether or not a callback is registered. Their
 parameters after the first two differ between releases, so they are found by how their names begin. No
 instruction is added: a tracer puts its breakpoint on the first one. A compiler may copy such a function into
-a caller and keep it for others (18.20.8 is so: no collection comes by), so a call is looked for as well.
+its caller and keep it for others, so that no collection comes by: a call is looked for as well, and without
+one the probes go into the caller (`collector`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 from nodekiln.elf import Elf, Symbol
 from nodekiln.elfnotes import PROBES, Probe
 from nodekiln.errors import PatchError
+from nodekiln.grafting import collector
+from nodekiln.grafting.machinecode import HEAD, calls, takes_uprobe
 
 PROVIDER = "node"
 
@@ -21,8 +23,9 @@ _FUNCTIONS = {
     "gc__start": ("Heap::CallGCPrologueCallbacks", "_ZN2v88internal4Heap23CallGCPrologueCallbacksE"),
     "gc__done": ("Heap::CallGCEpilogueCallbacks", "_ZN2v88internal4Heap23CallGCEpilogueCallbacksE"),
 }
-_COLLECTORS = ("_ZN2v88internal4Heap14CollectGarbageE", "_ZN2v88internal4Heap24PerformGarbageCollectionE")
-"""The functions that collect garbage and call the two: the first from 20 on, the second before."""
+_COLLECT = "_ZN2v88internal4Heap14CollectGarbageE"
+_PERFORM = "_ZN2v88internal4Heap24PerformGarbageCollectionE"
+"""The functions that collect garbage and call the two: the first from 20 on, the second before 18."""
 
 _ARGUMENTS = {"x64": "4@%esi 4@%edx 8@%rdi", "arm64": "4@x1 4@x2 8@x0"}
 """GCType, GCCallbackFlags, Heap*: where the System V and AArch64 procedure call standards put the second,
@@ -33,59 +36,77 @@ cuts them.
 _COLD = ".cold"
 """The end of a name that GCC gives to the unlikely part of a function, which is no entry of it."""
 
-_HEAD = 4
-"""Bytes of an instruction that are looked at: all of an arm64 one."""
-_LARGEST_COLLECTOR = 2**20
-"""Bytes of a collecting function that are searched; the largest in a release has 5000."""
-
-_X64_NEVER = frozenset(
-    b"\x00"  # zeros: data, not code
-    b"\x26\x2e\x36\x3e\xf0"  # prefixes es, cs, ss, ds, lock
-    b"\x6c\x6d\x6e\x6f\xe4\xe5\xe6\xe7\xec\xed\xee\xef"  # ins, outs, in, out
-    b"\xcc\xcd\xcf\xf1\xf4\xfa\xfb"  # int3, int, iret, int1, hlt, cli, sti
+_AT_FUNCTIONS = (
+    "They fire for nested collections and for types 8 and 16 too, which a registered callback never sees."
 )
-"""First bytes of what is no code, or takes no uprobe (Linux, arch/x86/kernel/uprobes.c)."""
-_X64_NEVER_AFTER_0F = frozenset(b"\x05\x07\x0b\x34\x35")
-"""syscall, sysret, ud2, sysenter, sysexit."""
+_IN_COLLECTOR = (
+    "They stand inside V8's pause, after the callbacks of its beginning and before those of its end, and fire"
+    " for types 1, 2 and 4 only."
+)
 
 
-def gc_probes(elf: Elf) -> tuple[Probe, ...]:
+@dataclass(frozen=True, slots=True)
+class GcProbes:
+    """The notes to add; `remark` says when they fire."""
+
+    probes: tuple[Probe, ...]
+    remark: str
+
+
+def gc_probes(elf: Elf) -> GcProbes:
     """node:gc__start and node:gc__done, with GCType, GCCallbackFlags and the Heap's address as arguments.
 
     Raises PatchError where the binary is for another processor than x64 and arm64, tells of probes already,
     or hasn't exactly one such function each, in .text, mapped to be executed, that begins with an instruction
-    on which the kernel takes a uprobe; ElfError where the file is damaged. The first bytes of the instruction
-    are looked at: not the interrupt, port and lock instructions of x64, nor the exceptions and exclusive
-    accesses of arm64; endbr64 and bti are as good as any. PatchError also where Heap::CollectGarbage does not
-    call both: then notes would be there, and never fire.
+    on which the kernel takes a uprobe; ElfError where the file is damaged. PatchError also where no
+    collection comes by, neither there nor where Heap::CollectGarbage holds them copied.
     """
-    arguments = _ARGUMENTS.get(elf.machine)
-    if arguments is None:
-        raise _refusal(elf, f"it is for {elf.machine}, and argument places are known for {_known()}")
+    if elf.machine not in _ARGUMENTS:
+        known = " and ".join(_ARGUMENTS)
+        raise _refusal(elf, f"it is for {elf.machine}, and argument places are known for {known}")
     if any(section.name == PROBES for section in elf.sections):
         raise _refusal(elf, "it has probes already")
-    found = elf.find_symbols([*(start for _, start in _FUNCTIONS.values()), *_COLLECTORS])
+    starts = [start for _, start in _FUNCTIONS.values()]
+    found = elf.find_symbols([*starts, _COLLECT, _PERFORM])
     places = {name: _place(elf, function, found[start]) for name, (function, start) in _FUNCTIONS.items()}
     if len(set(places.values())) < len(places):
         raise _refusal(elf, "the linker folded the two functions into one")
-    collectors = [symbol for start in _COLLECTORS for symbol in found[start]]
-    called = {target for collector in collectors for target in _calls(elf, collector)}
-    for name, (function, _) in _FUNCTIONS.items():
-        if places[name] not in called:
-            raise _refusal(
-                elf,
-                f"Heap::CollectGarbage does not call {function} (the compiler copied it there), "
-                "so a probe would stay silent",
-            )
-    return tuple(
-        Probe(provider=PROVIDER, name=name, address=address, arguments=arguments)
-        for name, address in places.items()
-    )
+    called = {target for symbol in found[_COLLECT] + found[_PERFORM] for _, target in calls(elf, symbol)}
+    uncalled = [function for name, (function, _) in _FUNCTIONS.items() if places[name] not in called]
+    if not uncalled:
+        return GcProbes(
+            tuple(_probe(name, address, _ARGUMENTS[elf.machine]) for name, address in places.items()),
+            _AT_FUNCTIONS,
+        )
+    around = elf.find_symbols([collector.BEFORE, collector.AFTER])
+    sites = collector.find_sites(elf, *map(_only, (found[_COLLECT], *around.values())))
+    if isinstance(sites, str):
+        raise _refusal(
+            elf,
+            f"Heap::CollectGarbage does not call {uncalled[0]} (the compiler copied it there), "
+            f"so a probe would stay silent, and {sites}",
+        )
+    pairs = zip(_FUNCTIONS, sites, strict=True)
+    return GcProbes(tuple(_probe(name, site.address, site.arguments) for name, site in pairs), _IN_COLLECTOR)
+
+
+def _probe(name: str, address: int, arguments: str) -> Probe:
+    return Probe(provider=PROVIDER, name=name, address=address, arguments=arguments)
+
+
+def _entries(symbols: tuple[Symbol, ...]) -> list[Symbol]:
+    return [symbol for symbol in symbols if not symbol.name.endswith(_COLD)]
+
+
+def _only(symbols: tuple[Symbol, ...]) -> Symbol | None:
+    """The function, where there is one of that name and no clone of it."""
+    entries = _entries(symbols)
+    return entries[0] if len(entries) == 1 and "." not in entries[0].name else None
 
 
 def _place(elf: Elf, function: str, symbols: tuple[Symbol, ...]) -> int:
     """The function's address, once everything that a tracer relies on holds."""
-    entries = [symbol for symbol in symbols if not symbol.name.endswith(_COLD)]
+    entries = _entries(symbols)
     if not entries:
         raise _refusal(elf, f"it names no {function} (a stripped 24 or later names none)")
     if len(entries) > 1:
@@ -100,39 +121,11 @@ def _place(elf: Elf, function: str, symbols: tuple[Symbol, ...]) -> int:
         raise _refusal(elf, f"{function} is no function in .text")
     inside = symbol.address - text.address
     offset = elf.offset_of(symbol.address)
-    if not 0 <= inside <= text.stored - _HEAD or offset != text.offset + inside:
+    if not 0 <= inside <= text.stored - HEAD or offset != text.offset + inside:
         raise _refusal(elf, f"{function} lies at {symbol.address:#x}, where the file maps no code")
-    if not _takes_uprobe(elf.machine, bytes(elf.data[offset : offset + _HEAD]), symbol.address):
+    if not takes_uprobe(elf.machine, bytes(elf.data[offset : offset + HEAD]), symbol.address):
         raise _refusal(elf, f"{function} begins with an instruction that can't be probed")
     return symbol.address
-
-
-def _calls(elf: Elf, symbol: Symbol) -> Iterator[int]:
-    """Where a function's direct calls lead; on x64 also what only looks like a call, which leads anywhere."""
-    offset = elf.offset_of(symbol.address)
-    if offset is None:
-        return
-    code = bytes(elf.data[offset : offset + min(symbol.size, _LARGEST_COLLECTOR)])
-    if elf.machine == "x64":
-        for call in re.finditer(rb"\xe8(?=(.{4}))", code, re.DOTALL):
-            yield symbol.address + call.start() + 5 + int.from_bytes(call[1], "little", signed=True)
-    else:
-        for at in range(0, len(code) - 3, 4):
-            word = int.from_bytes(code[at : at + 4], "little")
-            if word >> 26 == 0b100101:  # bl, and a signed distance of 26 bits, in instructions
-                yield symbol.address + at + 4 * ((word & 0x3FF_FFFF ^ 0x200_0000) - 0x200_0000)
-
-
-def _takes_uprobe(machine: str, head: bytes, address: int) -> bool:
-    if machine == "x64":
-        return head[0] not in _X64_NEVER and not (head[0] == 0x0F and head[1] in _X64_NEVER_AFTER_0F)
-    word = int.from_bytes(head, "little")
-    undefined, exception, exclusive = word >> 16 == 0, word >> 24 == 0xD4, word & 0x3F00_0000 == 0x0800_0000
-    return address % 4 == 0 and not (undefined or exception or exclusive)
-
-
-def _known() -> str:
-    return " and ".join(_ARGUMENTS)
 
 
 def _refusal(elf: Elf, why: str) -> PatchError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import stat
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from nodekiln.reporting import Reporter, format_size
 _RECORD = "release.json"
 _STAGING = ".staging-"
 _DOWNLOADS = ".downloads"
+_TAKES = "--release FILE takes a tarball or a binary that you have."
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _download(
     except UnreachableError as error:
         raise SourceError(
             f"{tag} for {platform} can't be had: {missing} {error.message}",
-            remedy="--release FILE takes a tarball or a binary that you have.",
+            remedy=_TAKES,
         ) from None
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -119,12 +121,14 @@ def _download(
 def _given(tag: Tag, platform: Platform, file: Path, folder: Path, reporter: Reporter) -> Release:
     """A binary of the user's stays where it is; a tarball is unpacked once and known by its hash."""
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would wait, a device never end
+            raise SourceError(f"--release {file} is no file.", remedy=_TAKES)
         with file.open("rb") as stream:
             head = stream.read(HEAD)
             stream.seek(0)
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise SourceError(f"--release {file} can't be read: {error.strerror}.") from None
+        raise SourceError(f"--release {file} can't be read: {error.strerror}.", remedy=_TAKES) from None
     checks = ("none: a file of the user's",)
     if not tarfile.is_tarfile(file):
         _expect(platform, head, str(file))

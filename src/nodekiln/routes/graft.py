@@ -2,89 +2,43 @@
 
 from __future__ import annotations
 
-import datetime
+import errno
 import os
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import nodekiln
 from nodekiln.binaries import selfcheck
 from nodekiln.binaries.freshness import WantedGraft, graft_differences
-from nodekiln.binaries.manifest import AddedProbe, ChangedRange, Grafted, Manifest, planned_files
 from nodekiln.binaries.selfcheck import Expected, Findings
-from nodekiln.binaries.store import Store, sha256_of
-from nodekiln.errors import UsageError
+from nodekiln.binaries.store import file_name
+from nodekiln.errors import CheckError, SourceError, UsageError
 from nodekiln.grafting import signing
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
+from nodekiln.machine import free_disk
 from nodekiln.patching import diff
-from nodekiln.recipe import Recipe, Tag
-from nodekiln.reporting import Reporter, format_duration
-from nodekiln.routes.surgery import Surgery, operate, plan_surgery
+from nodekiln.recipe import Recipe
+from nodekiln.reporting import Reporter, format_size
+from nodekiln.routes.graftfacts import Made, manifest, tell
+from nodekiln.routes.graftjob import GraftJob, GraftRequest
+from nodekiln.routes.surgery import Surgery, operate, plan_surgery, signed_ranges
 from nodekiln.settings import Settings
+from nodekiln.tracing.proof import prove
 
+__all__ = ["GraftRequest", "graft"]
+
+_RELEASE_AND_GRAFT = 400 * 10**6
+"""Bytes; 26.10.0 has 150 MB, once as it was released and once changed, 60 MB of headers, and 57 MB packed."""
 _AGAIN = "Run the same command with --force"
 
-_SNAPSHOTS = (
-    "A startup snapshot that was made with the release (node --build-snapshot) keeps the code that was"
-    " compiled there: make it again with this binary."
-)
-_PROBES = (
-    "It has two probes, node:gc__start and node:gc__done: the type and flags of a collection, and as third"
-    " argument the address of V8's heap, not of the isolate. They fire for nested collections and for types 8"
-    " and 16 too, which a registered callback never sees. Probes of http, net and streams need a build."
-)
-_SIGNATURES = {
-    "darwin": "It is signed again, by nobody (ad hoc): other Macs may ask before they run it.",
-    "win": "Its signature is not valid any more, as its bytes changed: Windows may ask before it runs.",
-}
 _NO_PROBES = {
     "darwin": "a program for macOS has no notes of probes: DTrace's need code that is compiled in",
     "win": "Windows has no such probes",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraftRequest:
-    """What a user asked of one graft; `platform` None: this machine's; `file` None: it is fetched."""
-
-    tag: Tag
-    backpressure: bool
-    probes: bool
-    platform: Platform | None = None
-    file: Path | None = None
-    mirror: str | None = None
-    """Where releases lie in place of nodejs.org/dist."""
-    force: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """What every step needs."""
-
-    settings: Settings
-    reporter: Reporter
-    recipe: Recipe
-    platform: Platform
-    is_native: bool
-    codesign: str | None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def store(self) -> Store:
-        return Store(self.settings.workspace.binaries)
-
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self.seconds[step] = round(time.monotonic() - begun, 2)
 
 
 def graft(request: GraftRequest, settings: Settings, reporter: Reporter) -> Path:
@@ -95,7 +49,8 @@ def graft(request: GraftRequest, settings: Settings, reporter: Reporter) -> Path
     job = _prepare(request, settings, reporter)
     releases = settings.workspace.releases
     purpose = f"grafting {job.recipe.name}"
-    with settings.workspace.lock(f"release-{request.tag}-{job.platform}", purpose, reporter.say):
+    lock = settings.workspace.lock(f"release-{request.tag}-{job.platform}", purpose, reporter.say)
+    with _full_disk_told(settings.workspace.root), lock:
         with job.timed("release"):
             release = obtain(
                 request.tag,
@@ -113,7 +68,22 @@ def graft(request: GraftRequest, settings: Settings, reporter: Reporter) -> Path
         return _make(job, release, surgery)
 
 
-def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> _Job:
+@contextmanager
+def _full_disk_told(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SourceError(
+            f"The disk is full: {format_size(free_disk(root))} are free in {root}, and a release with its"
+            f" graft takes about {format_size(_RELEASE_AND_GRAFT)}.",
+            remedy="Make room (./inv clean removes what is no longer needed), or set NODEKILN_BUILD to a"
+            " folder on another disk.",
+        ) from None
+
+
+def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> GraftJob:
     """Everything that can be refused without the release."""
     here = Platform.of_machine(sys.platform, platform.machine())
     target = request.platform or here
@@ -141,7 +111,7 @@ def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> _
         graft=True,
         platform=None if target == here else str(target),
     )
-    return _Job(
+    return GraftJob(
         settings=settings,
         reporter=reporter,
         recipe=recipe,
@@ -151,7 +121,7 @@ def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> _
     )
 
 
-def _already_there(job: _Job, release: Release, surgery: Surgery) -> Path | None:
+def _already_there(job: GraftJob, release: Release, surgery: Surgery) -> Path | None:
     name = job.recipe.name
     published = job.store.find(name)
     if published is None:
@@ -169,34 +139,40 @@ def _already_there(job: _Job, release: Release, surgery: Surgery) -> Path | None
     return None
 
 
-def _make(job: _Job, release: Release, surgery: Surgery) -> Path:
+def _make(job: GraftJob, release: Release, surgery: Surgery) -> Path:
     with job.store.staging() as folder:
-        made = folder / "node"
+        binary = folder / file_name(str(job.platform))
         with job.timed("write"):
-            operate(release.path, made, job.recipe, job.platform, surgery)
+            additions = operate(release.path, binary, job.recipe, job.platform, surgery)
             if job.codesign is not None:
-                signing.sign(job.codesign, made, env=job.settings.environment)
+                signing.sign(job.codesign, binary, env=job.settings.environment)
+                additions = signed_ranges(release.path, binary, surgery)
         with job.timed("self-check"):
-            found = _check(job, made, surgery)
-        manifest = _manifest(job, release, surgery, made, found)
+            findings = _check(job, binary, surgery) if job.is_native else None
+        with job.timed("probes"):
+            seen = _prove(job, binary) if surgery.probes else None
+        made = Made(
+            binary=binary,
+            release=release,
+            surgery=surgery,
+            additions=additions,
+            findings=findings,
+            probes_seen=seen,
+        )
         path = job.store.publish(
-            made,
-            manifest,
+            binary,
+            manifest(job, made),
             patch=diff.render(surgery.plan),
             fill=lambda place: _add_headers(release.headers, place),
             bring=os.replace,
         )
-    _tell(job, surgery, found)
-    for remark in _remarks(job):
-        job.reporter.say(remark)
+    tell(job, made)
     return path
 
 
-def _check(job: _Job, made: Path, surgery: Surgery) -> Findings | None:
-    if not job.is_native:
-        return None
+def _check(job: GraftJob, binary: Path, surgery: Surgery) -> Findings:
     return selfcheck.check(
-        made,
+        binary,
         Expected(
             version=str(job.recipe.tag),
             recipe=None,  # process.config is the release's
@@ -209,72 +185,15 @@ def _check(job: _Job, made: Path, surgery: Surgery) -> Findings | None:
     )
 
 
-def _manifest(job: _Job, release: Release, surgery: Surgery, made: Path, found: Findings | None) -> Manifest:
-    recipe, system = job.recipe, platform.uname()
-    return Manifest(
-        name=recipe.name,
-        route="graft",
-        tag=str(recipe.tag),
-        backpressure=recipe.backpressure,
-        probes=recipe.probes,
-        repository=release.origin,
-        commit="",
-        plan=surgery.plan.digest,
-        planned=planned_files(surgery.plan),
-        configure_args=(),
-        config={},
-        toolchain={},
-        machine={"system": system.system, "release": system.release, "processor": system.machine},
-        seconds=dict(job.seconds),
-        steps=0,
-        sha256=sha256_of(made),
-        size=made.stat().st_size,
-        probes_seen="unproven: a graft's probes are not tried" if surgery.probes else None,
-        self_check=found,
-        made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        made_by=f"nodekiln {nodekiln.__version__}",
-        graft=Grafted(
-            platform=str(job.platform),
-            release=release.origin,
-            release_sha256=release.sha256,
-            release_checks=release.checks,
-            changed=tuple(
-                ChangedRange(
-                    change.path, change.start, len(change.new), change.old.decode(), change.new.decode()
-                )
-                for change in surgery.ranges
-            ),
-            probes=tuple(
-                AddedProbe(probe.provider, probe.name, probe.address, probe.arguments)
-                for probe in surgery.probes
-            ),
-            remarks=_remarks(job),
-        ),
-    )
-
-
-def _remarks(job: _Job) -> tuple[str, ...]:
-    """What whoever uses the binary should know."""
-    told = []
-    if not job.recipe.backpressure:
-        told.append(_SNAPSHOTS)
-    if job.recipe.probes:
-        told.append(_PROBES)
-    if job.platform.os in _SIGNATURES:
-        told.append(_SIGNATURES[job.platform.os])
-    return tuple(told)
-
-
-def _tell(job: _Job, surgery: Surgery, found: Findings | None) -> None:
-    say = job.reporter.say
-    for change in surgery.ranges:
-        say(f"changed: {len(change.new)} bytes at {change.start:#x}, in {change.path}")
-    if found is None:
-        say(f"self-check: not run, as the binary is for {job.platform}")
-    else:
-        answers = str(found.write_answers).lower()
-        say(f"self-check: {found.version}, write() answers {answers} on a full stream")
-    say(f"grafted in {format_duration(sum(job.seconds.values()))}")
+def _prove(job: GraftJob, binary: Path) -> str:
+    if not job.is_native:
+        return f"unproven: the binary is for {job.platform}."
+    try:
+        return prove(binary, job.settings.environment).how
+    except CheckError as error:
+        raise CheckError(
+            error.message, remedy="--no-probes grafts it without them; this is a bug of nodekiln."
+        ) from None
 
 
 def _add_headers(headers: Path | None, place: Path) -> None:

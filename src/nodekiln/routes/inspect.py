@@ -13,6 +13,7 @@ from nodekiln.elf import Buffer, parse
 from nodekiln.elfnotes import Identity, find_marks, read_identity, read_probes
 from nodekiln.errors import KilnError, SourceError, UsageError
 from nodekiln.grafting.builtins import locate
+from nodekiln.grafting.mark import find_mark
 from nodekiln.grafting.platforms import HEAD, recognise
 from nodekiln.patching import planner
 from nodekiln.recipe import Recipe, Tag
@@ -81,9 +82,9 @@ def inspect(path: Path) -> Facts:
         probes = (
             None if elf is None else tuple(f"{probe.provider}:{probe.name}" for probe in read_probes(elf))
         )
-        noted = None if elf is None else read_identity(elf)
-        identity = noted or find_marks(data) or Identity(recipe="", plan="", route="")
-        kind = Kind.GRAFTED if noted else Kind.BUILT if identity.recipe else Kind.OTHER
+        grafted = _graft(data) if elf is None else read_identity(elf)
+        identity = grafted or find_marks(data) or Identity(recipe="", plan="", route="")
+        kind = Kind.GRAFTED if grafted else Kind.BUILT if identity.recipe else Kind.OTHER
         try:
             backpressure, trouble = _has_backpressure(data, str(path)), None
         except KilnError as error:
@@ -101,6 +102,12 @@ def inspect(path: Path) -> Facts:
         sha256=sha256_of(path),
         size=size,
     )
+
+
+def _graft(data: Buffer) -> Identity | None:
+    """What a graft without notes says of itself; not the plan."""
+    recipe = find_mark(data)
+    return None if recipe is None else Identity(recipe=recipe, plan="", route="graft")
 
 
 def _has_backpressure(data: Buffer, name: str) -> bool:

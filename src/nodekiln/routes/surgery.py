@@ -11,15 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodekiln.edit import Misfit, Plan, Read, Refusal
-from nodekiln.elf import Buffer, add_sections, parse
+from nodekiln.elf import Buffer, parse
 from nodekiln.elfnotes import Identity, Probe, identity_section, probe_sections, read_identity
+from nodekiln.elfsections import Additions, Appended, Rewritten, add_sections
 from nodekiln.errors import PatchError, SourceError
 from nodekiln.grafting.builtins import locate, module_id
+from nodekiln.grafting.difference import differing
 from nodekiln.grafting.graft import Change, changes, fit, write
+from nodekiln.grafting.mark import find_mark, make_mark
 from nodekiln.grafting.platforms import Platform
-from nodekiln.grafting.probes import gc_probes
+from nodekiln.grafting.probes import GcProbes, gc_probes
 from nodekiln.patching import planner
 from nodekiln.recipe import Recipe
+
+_SIGNATURE = "code signature"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,13 @@ class Surgery:
     ranges: tuple[Change, ...]
     texts: Mapping[str, str]
     """SHA-256 of each changed module's text in the binary, by Node's id of the module."""
-    probes: tuple[Probe, ...]
+    gc: GcProbes | None
+    """None: no probes were asked for."""
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """The probes that are added."""
+        return () if self.gc is None else self.gc.probes
 
 
 def plan_surgery(binary: Path, recipe: Recipe, target: Platform) -> Surgery:
@@ -41,22 +52,24 @@ def plan_surgery(binary: Path, recipe: Recipe, target: Platform) -> Surgery:
     with mapped(binary) as data:
         elf = parse(data, str(binary)) if target.os == "linux" else None
         identity = None if elf is None else read_identity(elf)
-        if identity is not None:
+        former = find_mark(data) if identity is None else identity.recipe
+        if former is not None:
             raise PatchError(
-                f"{binary} was grafted already: it is {identity.recipe}.",
+                f"{binary} was grafted already: it is {former}.",
                 remedy="Start from the release itself.",
             )
         if data.find(f"{recipe.tag}\0".encode()) < 0:
             raise SourceError(
                 f"{binary} is not Node {recipe.tag}.", remedy="--tag names the release's version."
             )
-        probes = gc_probes(elf) if recipe.probes and elf is not None else ()
+        gc = gc_probes(elf) if recipe.probes and elf is not None else None
         if recipe.backpressure:
-            return Surgery(plan=Plan(), ranges=(), texts={}, probes=probes)
-        return _plan_rewrite(data, str(binary), recipe, probes)
+            return Surgery(plan=Plan(), ranges=(), texts={}, gc=gc)
+        mark = make_mark(recipe.tag) if elf is None else b""
+        return _plan_rewrite(data, str(binary), recipe, gc, mark)
 
 
-def _plan_rewrite(data: Buffer, name: str, recipe: Recipe, probes: tuple[Probe, ...]) -> Surgery:
+def _plan_rewrite(data: Buffer, name: str, recipe: Recipe, gc: GcProbes | None, mark: bytes) -> Surgery:
     builtins = locate(data, name)
     before = {path: builtin.text for path, builtin in builtins.items()}
     plan = _plan(recipe, before.get)
@@ -65,7 +78,7 @@ def _plan_rewrite(data: Buffer, name: str, recipe: Recipe, probes: tuple[Probe, 
             f"{name}: the change does not fit:\n  " + "\n  ".join(map(str, plan.conflicts)),
             remedy="Start from the release itself, as it was downloaded.",
         )
-    fitted = fit(plan)
+    fitted = fit(plan, mark)
     after = before | {edit.path: edit.after for edit in fitted.edits}
     again = _plan(recipe, after.get)
     if not isinstance(again, Refusal) or any(
@@ -73,7 +86,7 @@ def _plan_rewrite(data: Buffer, name: str, recipe: Recipe, probes: tuple[Probe, 
     ):
         raise PatchError(f"{name}: the text after the change would not read as intended.")
     texts = {module_id(edit.path): hashlib.sha256(edit.after).hexdigest() for edit in fitted.edits}
-    return Surgery(plan=plan, ranges=changes(builtins, fitted), texts=texts, probes=probes)
+    return Surgery(plan=plan, ranges=changes(builtins, fitted), texts=texts, gc=gc)
 
 
 def _plan(recipe: Recipe, read: Read) -> Plan | Refusal:
@@ -91,10 +104,24 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
             yield data
 
 
-def operate(release: Path, target: Path, recipe: Recipe, platform: Platform, surgery: Surgery) -> None:
-    """Writes the changed copy of a release; the ELF notes are added to the copy."""
+def operate(release: Path, target: Path, recipe: Recipe, platform: Platform, surgery: Surgery) -> Additions:
+    """Writes the changed copy of a release; tells what differs in it beside the ranges of the surgery."""
     write(release, target, surgery.ranges)
-    if platform.os == "linux":
-        identity = Identity(recipe=recipe.name, plan=surgery.plan.digest, route="graft")
-        probes = probe_sections(surgery.probes) if surgery.probes else ()
-        add_sections(target, (identity_section(identity), *probes))
+    if platform.os != "linux":
+        return Additions((), ())
+    identity = Identity(recipe=recipe.name, plan=surgery.plan.digest, route="graft")
+    probes = probe_sections(surgery.probes) if surgery.probes else ()
+    return add_sections(target, (identity_section(identity), *probes))
+
+
+def signed_ranges(release: Path, made: Path, surgery: Surgery) -> Additions:
+    """What signing changed in a copy: it knows what it does, and doesn't tell."""
+    own = {at for change in surgery.ranges for at in range(change.start, change.start + len(change.new))}
+    with mapped(release) as before, mapped(made) as after:
+        rewritten = tuple(
+            Rewritten(_SIGNATURE, start, before[start:end], after[start:end])
+            for start, end in differing(before, after)
+            if not own.issuperset(range(start, end))
+        )
+        more = len(after) - len(before)
+        return Additions(rewritten, (Appended(_SIGNATURE, len(before), more),) if more > 0 else ())
