@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from invoke.context import Context
@@ -11,7 +12,7 @@ from commands.options import command, number, read_settings
 
 @command(
     help={
-        "script": "gc, http or backpressure",
+        "script": "gc, http, backpressure or collections",
         "binary": "name of a binary, as ./inv list shows it, or a path; what it runs follows two dashes",
         "pid": "number of a running process, instead of --binary",
         "output": "file for the tracer's lines (default: stdout)",
@@ -31,3 +32,94 @@ def trace(context: Context, script: str, binary: str = "", pid: str = "", output
         output=settings.here / output if output else None,
     )
     return trace(request, settings, Reporter())
+
+
+@command(
+    help={
+        "tag": "release to graft twice, stock and without backpressure, where no binaries are named "
+        "(default: v22.20.0)",
+        "binaries": "names, as ./inv list shows them, or paths: A,B,...; the first is the baseline",
+        "release": "official binary, or tarball with one, to graft from (default: it is downloaded)",
+        "mirror": "URL of a folder like nodejs.org/dist (default: NODEKILN_MIRROR, or that one)",
+        "workload": "pipeline, http, socket, objects, or a file of yours (default: pipeline)",
+        "input": "file to read (default: generated data)",
+        "repeat": "read it so many times over: video by ffmpeg without loss, else its bytes",
+        "size": "of the generated data, as 512M or 256MiB (default: 512M); 256M,1G,4G is a series",
+        "high-water-mark": "of the workload's streams, in bytes, for `objects` in objects (default: Node's); "
+        "16KiB,1MiB is a series",
+        "trials": "of each binary (default: 5)",
+        "warm-ups": "runs of each binary before its first trial, not counted (default: 1)",
+        "gc-rounds": "runs of each binary for each way of measuring collections (default: 1)",
+        "seed": "of the generated data and the order of trials (default: 1)",
+        "cold": "drop the input from memory before each run, instead of reading it once",
+        "memory-limit": "end a run that takes more, as 1G, and report that",
+        "dry-run": "say what would be run, and what it would take",
+    },
+    optional=[],
+)
+def compare(
+    context: Context,
+    tag: str = "",
+    binaries: str = "",
+    release: str = "",
+    mirror: str = "",
+    workload: str = "pipeline",
+    input: str = "",  # noqa: A002 (the option's name)
+    repeat: str = "",
+    size: str = "",
+    high_water_mark: str = "",
+    trials: str = "",
+    warm_ups: str = "",
+    gc_rounds: str = "",
+    seed: str = "",
+    cold: bool = False,
+    memory_limit: str = "",
+    dry_run: bool = False,
+) -> int:
+    """Compare binaries under one workload: time, memory, and garbage collections three ways."""
+    from nodekiln.errors import INTERRUPTED
+    from nodekiln.experiment.compare import compare
+    from nodekiln.experiment.report import write_report
+    from nodekiln.experiment.request import make_request
+    from nodekiln.experiment.tables import render
+    from nodekiln.reporting import Reporter
+
+    settings, reporter = read_settings(context), Reporter()
+    request = make_request(
+        here=settings.here,
+        tag=tag,
+        binaries=binaries,
+        release=release,
+        mirror=mirror or os.environ.get("NODEKILN_MIRROR", ""),
+        workload=workload,
+        source=input,
+        repeat=repeat,
+        size=size,
+        high_water_mark=high_water_mark,
+        trials=trials,
+        warm_ups=warm_ups,
+        gc_rounds=gc_rounds,
+        seed=seed,
+        cold=cold,
+        memory_limit=memory_limit,
+        dry_run=dry_run,
+    )
+    done = compare(request, settings, reporter)
+    if done is None:
+        return 0
+    page = write_report(done.folder, done.results, reporter)
+    print(f"{render(done.results)}\n\n{page}")
+    return INTERRUPTED if done.results.partial else 0
+
+
+@command(help={"folder": "folder of a run, as in build/experiments/2026-11-23-075143"})
+def report(context: Context, folder: str) -> None:
+    """Draw the report of a comparison again, from its results.json."""
+    from nodekiln.experiment.report import read_results, write_report
+    from nodekiln.experiment.tables import render
+    from nodekiln.reporting import Reporter
+
+    place = read_settings(context).here / folder
+    results = read_results(place)
+    page = write_report(place, results, Reporter())
+    print(f"{render(results)}\n\n{page}")

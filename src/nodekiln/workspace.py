@@ -41,6 +41,21 @@ class Workspace:
         return self.root / "releases"
 
     @property
+    def timings(self) -> Path:
+        """What builds took, by recipe, and the times of all their steps."""
+        return self.root / "timings"
+
+    @property
+    def experiments(self) -> Path:
+        """A folder for each comparison."""
+        return self.root / "experiments"
+
+    @property
+    def inputs(self) -> Path:
+        """What comparisons read: generated or repeated, kept for the next one."""
+        return self.experiments / "inputs"
+
+    @property
     def locks(self) -> Path:
         """Lock files, outside the folders they guard so that those can be removed."""
         return self.root / "locks"

@@ -104,6 +104,17 @@ def test_what_is_not_ours_is_neither_listed_nor_cleaned(built: Kiln) -> None:
     assert _names(built.build / "binaries") == ["current"]
 
 
+def test_clean_takes_the_inputs_of_comparisons_and_leaves_their_reports(kiln: Kiln) -> None:
+    for name in ("inputs/generated.bin", "2026-11-23-081223/report.html"):
+        path = kiln.build / "experiments" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(name)
+    assert kiln.run("clean", "--tag=v20.1.0", "--yes").code == 0
+    assert _names(kiln.build / "experiments") == ["2026-11-23-081223", "inputs"]
+    assert kiln.run("clean", "--yes").code == 0
+    assert _names(kiln.build / "experiments") == ["2026-11-23-081223"]
+
+
 def test_no_answer_to_a_question_is_no(built: Kiln) -> None:
     ours, theirs = pty.openpty()
     os.write(ours, b"\x04")

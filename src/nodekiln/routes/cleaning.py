@@ -26,14 +26,15 @@ class Removable:
 def find(workspace: Workspace, tag: Tag | None, *, binaries: bool) -> tuple[Removable, ...]:
     """Working trees and, with `binaries`, binaries and releases, of a tag or of all.
 
-    What killed runs left (their names start with a dot) goes with all. Nothing that is not ours is named.
+    With all go the inputs of comparisons, which are generated again (reports stay), and what killed runs left
+    (their names start with a dot). Nothing that is not ours is named.
     """
     places = [workspace.trees, *([workspace.binaries, workspace.releases] if binaries else [])]
     folders = (folder for place in places if place.is_dir() for folder in sorted(place.iterdir()))
+    ours = [folder for folder in folders if _belongs(folder.name, tag)]
+    ours += [workspace.inputs] if tag is None else []
     return tuple(
-        Removable(folder, _size(folder))
-        for folder in folders
-        if folder.is_dir() and not folder.is_symlink() and _belongs(folder.name, tag)
+        Removable(folder, _size(folder)) for folder in ours if folder.is_dir() and not folder.is_symlink()
     )
 
 
@@ -45,6 +46,9 @@ def remove(workspace: Workspace, found: tuple[Removable, ...], reporter: Reporte
         if item.folder.parent == workspace.trees:
             with workspace.lock(f"tree-{name}", "removing it", reporter.say):
                 WorkingTree(workspace, name).remove()
+        elif item.folder == workspace.inputs:
+            with workspace.lock("experiments", "removing their inputs", reporter.say):
+                shutil.rmtree(item.folder)
         elif item.folder.parent == workspace.binaries and is_name(name):
             store.remove(name)
         else:

@@ -1,0 +1,215 @@
+"""./inv compare, from the request to results.json: find the binaries, make sure of room, run, keep."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nodekiln import machine
+from nodekiln.errors import CheckError
+from nodekiln.experiment import guard, pagecache
+from nodekiln.experiment.environment import read_environment
+from nodekiln.experiment.forecast import forecast, piles_up
+from nodekiln.experiment.gcruns import name_tracer
+from nodekiln.experiment.inputs import Material, bytes_to_write, input_sizes, prepare
+from nodekiln.experiment.report import RESULTS
+from nodekiln.experiment.request import CompareRequest
+from nodekiln.experiment.results import Experiment, Sweep, dump
+from nodekiln.experiment.running import Draft, run
+from nodekiln.experiment.subjects import Named, Subject, name_subjects, obtain_subjects
+from nodekiln.experiment.trials import Setup
+from nodekiln.experiment.workloads import Workload, child_environment, find_workload
+from nodekiln.reporting import Reporter
+from nodekiln.settings import Settings
+
+_PURPOSE = "comparing binaries"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The folder with results.json, and what that holds; `results.partial` after an interrupt."""
+
+    folder: Path
+    results: Experiment | Sweep
+
+
+@dataclass(kw_only=True)
+class _Session:
+    """One call: everything that is decided before the first run, and what was measured so far."""
+
+    request: CompareRequest
+    settings: Settings
+    reporter: Reporter
+    workload: Workload
+    named: Sequence[Named]
+    sizes: Sequence[int]
+    subjects: Sequence[Subject] = ()
+    drafts: list[Draft] = field(default_factory=list)
+
+    def results(self) -> Experiment | Sweep | None:
+        """None where no trial is over yet."""
+        found = tuple(draft.results() for draft in self.drafts if draft.trials)
+        if not found:
+            return None
+        if not self.request.is_series:
+            return found[0]
+        is_complete = len(found) == self.request.points and not found[-1].partial
+        return Sweep(started=found[0].started, experiments=found, partial=not is_complete)
+
+
+def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> Compared | None:
+    """Runs the comparison and writes its folder, build/experiments/<time>; None for a dry run.
+
+    On Ctrl-C what was measured is kept: `results.partial` tells. Raises KeyboardInterrupt where that is
+    nothing, CheckError for a binary that loses data or can't do the workload, UsageError and SourceError for
+    what can't be taken or would not fit into memory or on the disk, and what grafting raises.
+    """
+    session = _prepare(request, settings, reporter)
+    if session is None:
+        return None
+    with settings.workspace.lock("experiments", _PURPOSE, reporter.say):
+        session.subjects = obtain_subjects(session.named, request, settings, reporter)
+        with _folder(session) as folder:
+            try:
+                _run_all(session, folder)
+            except CheckError:
+                if _save(session, folder) is not None:
+                    reporter.say(f"what was measured until then: ./inv report {folder}")
+                raise
+            except KeyboardInterrupt:
+                if session.results() is None:
+                    raise
+                reporter.say("interrupted; what was measured until then is kept")
+            results = _save(session, folder)
+            assert results is not None  # noqa: S101 (a trial is over at least; this tells mypy)
+            return Compared(folder, results)
+
+
+def _prepare(request: CompareRequest, settings: Settings, reporter: Reporter) -> _Session | None:
+    """Everything that can be refused before anything is made; None where no more was wanted."""
+    workload = find_workload(request.workload, settings.here)
+    if request.cold:
+        pagecache.check_can_drop()
+    named = name_subjects(request, settings)
+    sizes = input_sizes(request)
+    disk = guard.disk_needed(bytes_to_write(request, settings.workspace.inputs), max(sizes))
+    plan = forecast(request, workload, named, sizes, disk=disk)
+    for line in plan.lines:
+        reporter.say(line)
+    guard.check_memory(
+        max(sizes),
+        piles_up=piles_up(named),
+        limit=request.memory_limit,
+        available=machine.available_memory(),
+    )
+    root = settings.workspace.root
+    guard.check_disk(disk, free=machine.free_disk(root), place=str(root))
+    if request.dry_run:
+        return None
+    settings.workspace.prepare()
+    return _Session(
+        request=request,
+        settings=settings,
+        reporter=reporter,
+        workload=workload,
+        named=named,
+        sizes=sizes,
+    )
+
+
+def _run_all(session: _Session, folder: Path) -> None:
+    env = child_environment(session.settings.environment)
+    environment = read_environment(folder, env, tracer=name_tracer(env))
+    for size in session.sizes:
+        material, notes = _input(session, size)
+        drafts = [
+            Draft(
+                request=session.request,
+                setup=Setup(
+                    workload=session.workload,
+                    material=material,
+                    mark=mark,
+                    page_cache="cold" if session.request.cold else "warm",
+                    limit=session.request.memory_limit,
+                    env=env,
+                    folder=folder / "work",
+                ),
+                subjects=session.subjects,
+                environment=environment,
+                warm_ups=0 if session.drafts or number else session.request.warm_ups,
+                notes=notes,
+            )
+            for number, mark in enumerate(session.request.high_water_marks)
+        ]
+        _run_drafts(session, drafts, folder)
+
+
+def _run_drafts(session: _Session, drafts: Sequence[Draft], folder: Path) -> None:
+    """Those of one input."""
+    over, runs = 0, sum(draft.runs for draft in drafts)
+    with session.reporter.progress("compare") as meter:
+
+        def show(detail: str) -> None:
+            meter.update(over, runs, detail)
+
+        def done() -> None:
+            nonlocal over
+            over += 1
+            _save(session, folder)
+
+        for draft in drafts:
+            session.drafts.append(draft)
+            draft.started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+            run(draft, session.settings, show=show, done=done)
+
+
+def _input(session: _Session, size: int) -> tuple[Material, tuple[str, ...]]:
+    """The input, and what there is to say of it."""
+    material = prepare(
+        session.request,
+        size,
+        folder=session.settings.workspace.inputs,
+        env=session.settings.environment,
+        reporter=session.reporter,
+    )
+    notes = [material.note]
+    if session.request.cold:
+        pagecache.drop(material.path)
+        left = pagecache.cached_share(material.path)
+        told = "whether any of it stays can't be told" if left is None else f"{left:.0%} of it stays"
+        notes.append(f"the input is dropped from memory before each run; {told}")
+    for note in notes:
+        session.reporter.say(note)
+    return material, tuple(notes)
+
+
+def _save(session: _Session, folder: Path) -> Experiment | Sweep | None:
+    """Writes results.json, which is whole at any moment; None where nothing was measured."""
+    results = session.results()
+    if results is not None:
+        new = folder / f"{RESULTS}.new"
+        new.write_text(dump(results))
+        new.replace(folder / RESULTS)
+    return results
+
+
+@contextmanager
+def _folder(session: _Session) -> Iterator[Path]:
+    """A new folder with a place to work in, gone at the end; all of it is, where nothing was measured."""
+    name = time.strftime("%Y-%m-%d-%H%M%S")
+    folder, times = session.settings.workspace.experiments / name, 1
+    while folder.exists():
+        times += 1
+        folder = session.settings.workspace.experiments / f"{name}-{times}"
+    (folder / "work").mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder / "work", ignore_errors=True)
+        if not (folder / RESULTS).exists():
+            shutil.rmtree(folder, ignore_errors=True)

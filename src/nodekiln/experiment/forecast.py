@@ -1,0 +1,81 @@
+"""What a comparison will take, before it is run: time, memory and disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nodekiln.experiment.guard import expected_peak
+from nodekiln.experiment.request import CompareRequest
+from nodekiln.experiment.results import WAYS
+from nodekiln.experiment.subjects import Named
+from nodekiln.experiment.workloads import Workload
+from nodekiln.reporting import format_duration, format_size
+
+_VERIFYING = 200e6
+"""Bytes of input a second, on the machine of workloads.toml."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """`memory` in bytes; `seconds` is None where nobody knows."""
+
+    runs: int
+    seconds: float | None
+    memory: int
+    lines: tuple[str, ...]
+    """For people."""
+
+
+def forecast(
+    request: CompareRequest,
+    workload: Workload,
+    named: Sequence[Named],
+    sizes: Sequence[int],
+    *,
+    disk: int,
+) -> Forecast:
+    """`sizes` are those of the inputs, `disk` the bytes that will be written."""
+    marks = len(request.high_water_marks)
+    warm_ups = len(named) * request.warm_ups
+    trials = len(named) * request.trials * request.points
+    gc_runs = len(named) * request.gc_rounds * len(WAYS) * request.points
+    seconds = _seconds(request, workload, len(named), sizes)
+    memory = expected_peak(max(sizes), piles_up=piles_up(named))
+    if request.memory_limit is not None:
+        memory = min(memory, request.memory_limit)
+    shown = ", ".join(map(format_size, sizes))
+    series = f" x {marks} highWaterMarks" if marks > 1 else ""
+    took = "as long as they take" if seconds is None else f"some {format_duration(seconds)} here"
+    return Forecast(
+        runs=warm_ups + trials + gc_runs,
+        seconds=seconds,
+        memory=memory,
+        lines=(
+            f"comparing {', '.join(one.label for one in named)}",
+            f"workload {workload.name}: {workload.about}; {shown} of input{series}",
+            f"{warm_ups} warm-ups, {trials} trials and {gc_runs} runs for collections: {took}",
+            f"memory: a run may take {format_size(memory)}; disk: {format_size(disk)}",
+        ),
+    )
+
+
+def piles_up(named: Sequence[Named]) -> bool:
+    """Whether one of the binaries may take all of its input into memory: one that nobody knows may."""
+    return any(one.backpressure is not True for one in named)
+
+
+def _seconds(
+    request: CompareRequest, workload: Workload, binaries: int, sizes: Sequence[int]
+) -> float | None:
+    total = 0.0
+    for number, size in enumerate(sizes):
+        once = workload.seconds(size)
+        if once is None:
+            return None
+        verified = once + size / _VERIFYING
+        each = request.trials * verified + len(WAYS) * request.gc_rounds * once
+        total += binaries * (
+            each * len(request.high_water_marks) + (request.warm_ups * verified if number == 0 else 0)
+        )
+    return total

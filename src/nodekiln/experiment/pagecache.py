@@ -1,0 +1,64 @@
+"""Whether a file is in memory before it is read: put there, or dropped from there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from nodekiln.errors import UsageError
+
+_CHUNK = 4 * 2**20
+_PLACES = 64
+
+
+def warm(path: Path) -> None:
+    """Reads a file once. Raises OSError."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(_CHUNK):
+            pass
+
+
+def check_can_drop() -> None:
+    """Raises UsageError on a system without posix_fadvise."""
+    if not hasattr(os, "posix_fadvise"):
+        raise UsageError(
+            "This system has no means to drop a file from memory (posix_fadvise).",
+            remedy="Leave --cold out: the input is read once before each trial, and that is stated.",
+        )
+
+
+def drop(path: Path) -> None:
+    """Asks the kernel to forget a file that nobody has open; needs no rights. Raises OSError."""
+    handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
+    try:
+        os.fsync(handle)  # only what is on disk can be forgotten
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(handle)
+
+
+def cached_share(path: Path) -> float | None:
+    """How much of a file is in memory, 0 to 1, by 64 places of it; None where that can't be told.
+
+    Reading stops where it would have to wait for the disk, so that asking puts nothing into memory.
+    """
+    if not hasattr(os, "RWF_NOWAIT"):
+        return None
+    size = path.stat().st_size
+    offsets = {size * place // _PLACES for place in range(_PLACES)} if size else set()
+    handle = os.open(path, os.O_RDONLY)
+    found = 0
+    try:
+        for offset in offsets:
+            try:
+                found += os.preadv(handle, [bytearray(1)], offset, os.RWF_NOWAIT)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                    return None
+                raise
+    finally:
+        os.close(handle)
+    return found / len(offsets) if offsets else None

@@ -1,0 +1,301 @@
+"""What an experiment measured: the data model of results.json, written and read back.
+
+Every figure of a report is derived from these values; nothing here measures, counts or draws. Times are in
+milliseconds, sizes in bytes, unless a field says otherwise. schema.py makes docs/results.schema.json from
+these classes and the texts under their fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from nodekiln.errors import UsageError
+
+SCHEMA = 1
+"""Raised with every change after which an older nodekiln could misread a file."""
+
+FORMAT: Literal["nodekiln results"] = "nodekiln results"
+
+Version = Annotated[int, Meta(ge=1, le=SCHEMA)]
+Count = Annotated[int, Meta(ge=0)]
+Number = Annotated[int, Meta(ge=1)]
+Milliseconds = Annotated[float, Meta(ge=0)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Label = Annotated[str, Meta(min_length=1, max_length=80)]
+
+Ending = Literal["finished", "out of memory", "failed", "interrupted"]
+Way = Literal["probes", "trace-gc", "perf_hooks"]
+PageCache = Literal["warm", "cold", "as found"]
+CollectionType = Literal[1, 2, 4, 8, 16]
+Unit = Literal["bytes", "objects"]
+
+COLLECTION_TYPES: dict[CollectionType, str] = {
+    1: "scavenge",
+    2: "minor mark-sweep",
+    4: "mark-compact",
+    8: "incremental marking",
+    16: "weak callbacks",
+}
+"""V8's GCType bits, as probes and perf_hooks report them."""
+
+WAYS: tuple[Way, ...] = ("probes", "trace-gc", "perf_hooks")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One look at a running trial."""
+
+    at_ms: Milliseconds
+    """Since the trial's process was started."""
+    rss_bytes: Count
+    writable_length: Count | None = None
+    """Summed over the workload's streams, in the experiment's `stream_unit`; None where it wasn't told."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collection:
+    """One garbage collection, or a step of one."""
+
+    at_ms: Milliseconds
+    """Its end, since the start of the process (of the isolate, for --trace-gc)."""
+    duration_ms: Milliseconds
+    type: CollectionType
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One run of one binary. Trials of the same number are compared with each other."""
+
+    number: Number
+    binary: Label
+    """The label of a Binary."""
+    order: Number
+    """Its place in the sequence that was run, warm-ups not counted."""
+    wall_ms: Milliseconds
+    """From start to exit; up to its end where it did not finish."""
+    cpu_ms: Milliseconds
+    """User and system time of the process."""
+    peak_rss_bytes: Count
+    """The kernel's own maximum, which samples can miss."""
+    samples: tuple[Sample, ...]
+    """In the order of time."""
+    ending: Ending
+    verified: bool | None
+    """Whether the output is the input again; None where nothing could be checked."""
+    detail: str = ""
+    """Why it did not finish or verify, for a person to read."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether its figures may be compared: it ran to its end and lost no data."""
+        return self.ending == "finished" and self.verified is not False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GcRun:
+    """One run of one binary with its collections measured one way."""
+
+    binary: Label
+    way: Way
+    number: Number = 1
+    """Runs of the same number were made one after the other."""
+    collections: tuple[Collection, ...] | None
+    """In the order of time; None where this way could not be had, and `note` says why."""
+    wall_ms: Milliseconds
+    ending: Ending = "finished"
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Binary:
+    """One of those that were compared."""
+
+    label: Label
+    """Short, and no other's: what tables and plots call it."""
+    name: str
+    """The recipe's name (v22.20.0-no-backpressure-graft), or the name of a file."""
+    sha256: Sha256
+    version: str
+    """What it prints for --version."""
+    backpressure: bool | None
+    """Whether write() answers false on a full stream; None where that wasn't found out."""
+    probes: tuple[str, ...] = ()
+    """Names of its USDT probes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Input:
+    """What was read."""
+
+    kind: Literal["generated", "file", "none"]
+    size_bytes: Count
+    """All of it, repeats included."""
+    sha256: Sha256 | None
+    compressed_ratio: Annotated[float, Meta(gt=0)] | None
+    """Size after gzip / size; None where nothing was compressed."""
+    repeat: Number = 1
+    name: str = ""
+    """The file's name, without its folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment:
+    """The machine, as it was found at the start."""
+
+    cpu: str
+    cores: Number
+    """Processors that the trials could use."""
+    governor: str | None
+    """Of the CPU's frequency; None where the system doesn't tell (virtual machines, macOS)."""
+    kernel: str
+    os: str
+    architecture: str
+    memory_bytes: Count
+    available_memory_bytes: Count
+    load: Annotated[float, Meta(ge=0)] | None
+    """Mean number of runnable processes over the minute before."""
+    filesystem: str | None = None
+    """Of the disk that holds input and output."""
+    virtual_machine: str | None = None
+    """What it runs under, where that is known."""
+    tracer: str | None = None
+    """Name and version of what read the probes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experiment:
+    """Two or more binaries under one workload with one input. The first binary is the baseline."""
+
+    started: str
+    """ISO 8601 with the offset from UTC."""
+    seed: int
+    """Of the input and of the order of trials."""
+    workload: str
+    program: str | None
+    """The workload's source; None where it isn't to be shown."""
+    high_water_mark: Count | None
+    """In `stream_unit`; None for Node's defaults."""
+    stream_unit: Unit
+    """What the workload's streams count in."""
+    input: Input
+    page_cache: PageCache
+    warm_ups: Count
+    """Runs of each binary before its first trial, not counted."""
+    sample_interval_ms: Milliseconds
+    binaries: tuple[Binary, ...]
+    trials: tuple[Trial, ...]
+    gc_runs: tuple[GcRun, ...]
+    environment: Environment
+    memory_limit_bytes: Count | None
+    partial: bool
+    """Interrupted: what was measured until then."""
+    notes: tuple[str, ...] = ()
+    schema: Version = SCHEMA
+    format: Literal["nodekiln results"] = FORMAT
+    kind: Literal["experiment"] = "experiment"
+
+    def __post_init__(self) -> None:
+        labels = [binary.label for binary in self.binaries]
+        if not labels:
+            raise ValueError("no binaries")
+        if len(set(labels)) < len(labels):
+            raise ValueError("two binaries share a label")
+        named = {trial.binary for trial in self.trials} | {run.binary for run in self.gc_runs}
+        if unknown := named - set(labels):
+            raise ValueError(f"no binary is called {min(unknown)!r}")
+        _unique("trial", [(trial.binary, trial.number) for trial in self.trials])
+        _unique("GC run", [(run.binary, run.way, run.number) for run in self.gc_runs])
+
+    @property
+    def baseline(self) -> Binary:
+        """What the others are compared with."""
+        return self.binaries[0]
+
+    def trials_of(self, label: str) -> tuple[Trial, ...]:
+        """In the order of their numbers."""
+        return tuple(sorted((t for t in self.trials if t.binary == label), key=lambda t: t.number))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """The same binaries under the same workload, with inputs and highWaterMarks of several sizes."""
+
+    started: str
+    experiments: tuple[Experiment, ...]
+    """One for each pair of input size and highWaterMark, in the order they were run."""
+    partial: bool
+    notes: tuple[str, ...] = ()
+    schema: Version = SCHEMA
+    format: Literal["nodekiln results"] = FORMAT
+    kind: Literal["sweep"] = "sweep"
+
+    def __post_init__(self) -> None:
+        if not self.experiments:
+            raise ValueError("no experiments")
+        first = self.experiments[0]
+        for other in self.experiments[1:]:
+            if other.binaries != first.binaries:
+                raise ValueError("its experiments compare different binaries")
+            if (other.workload, other.stream_unit) != (first.workload, first.stream_unit):
+                raise ValueError("its experiments run different workloads")
+        _unique("experiment", [(one.input.size_bytes, one.high_water_mark) for one in self.experiments])
+
+    @property
+    def unit(self) -> Unit:
+        """What the workload's streams count in."""
+        return self.experiments[0].stream_unit
+
+    @property
+    def marks(self) -> tuple[int | None, ...]:
+        """The highWaterMarks, Node's default (None) first, then from the least."""
+        marks = {experiment.high_water_mark for experiment in self.experiments}
+        return tuple(sorted(marks, key=lambda mark: -1 if mark is None else mark))
+
+    def at(self, mark: int | None) -> tuple[Experiment, ...]:
+        """The experiments with that highWaterMark, by the size of their input."""
+        found = (one for one in self.experiments if one.high_water_mark == mark)
+        return tuple(sorted(found, key=lambda one: one.input.size_bytes))
+
+
+def dump(results: Experiment | Sweep) -> str:
+    """The text of results.json."""
+    return msgspec.json.format(msgspec.json.encode(results), indent=1).decode() + "\n"
+
+
+def load(text: bytes | str, origin: str = "results.json") -> Experiment | Sweep:
+    """Reads what `dump` wrote; `origin` is what errors call the text.
+
+    Raises UsageError for a text that is damaged, is something else's, or was written by a newer nodekiln.
+    """
+    again = "./inv compare makes a new one; it can't be drawn from this."
+    try:
+        head = msgspec.json.decode(text)
+        if not isinstance(head, dict) or head.get("format") != FORMAT:
+            raise UsageError(
+                f"{origin} holds no results of ./inv compare.", remedy="Name the folder of a run."
+            )
+        schema = head.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise UsageError(
+                f"{origin} was written by a newer nodekiln (schema {schema}; this one reads {SCHEMA}).",
+                remedy="Use that version.",
+            )
+        shape: Any = Sweep if head.get("kind") == "sweep" else Experiment
+        results: Experiment | Sweep = msgspec.json.decode(text, type=shape)
+    except (msgspec.DecodeError, UnicodeError) as error:  # ValidationError is a DecodeError
+        raise UsageError(f"{origin} is damaged: {error}.", remedy=again) from None
+    except RecursionError:
+        raise UsageError(f"{origin} is damaged: it nests too deeply.", remedy=again) from None
+    return results
+
+
+def _unique(what: str, keys: Sequence[Any]) -> None:
+    for key, same in groupby(sorted(keys, key=repr)):
+        if len(list(same)) > 1:
+            raise ValueError(f"two {what}s are {key}")

@@ -1,0 +1,141 @@
+"""Run as a program: starts another, tells its memory while it runs, and at the end its times and its peak.
+
+    python -I watch.py INTERVAL LIMIT ARGV ...
+
+INTERVAL is in milliseconds, LIMIT in bytes (0: none). Imports nothing of ours, and is small: the kernel
+counts a child's peak from that of the process that started it, and ours (60 MB, with plots 200) would hide
+the 45 MB of a Node that does little. Its wall time is not disturbed by what we do meanwhile, either. It ends
+the program when its stdin ends: nothing is left running where we were killed.
+
+Lines of JSON on stdout: {"at", "rss", "waiting"} for each look, then {"code", "wall", "cpu", "peak",
+"capped"}, or {"error"} where the program can't be started. Times in milliseconds, sizes in bytes; "waiting"
+is what the program told of its streams on the descriptor of NODEKILN_STREAMS, null before it did. What the
+program prints goes to our stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import psutil
+
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+SLACK = 128 * 2**20
+"""Bytes of private memory that a Node has beyond its resident ones: 30 to 60 MB were seen. Above the limit
+and this the kernel refuses memory, should we be too slow to see it."""
+_LIKELY_VICTIM = b"1000"
+"""Of all processes, the program goes first where the machine runs out of memory (Linux)."""
+
+
+def main(interval: float, limit: int, argv: list[str]) -> None:
+    """Starts, looks until it ends, and tells."""
+    _prepare(limit)
+    streams, theirs = os.pipe()
+    os.set_blocking(streams, False)
+    env = {**os.environ, "NODEKILN_STREAMS": str(theirs), "NODEKILN_INTERVAL": f"{interval:g}"}
+    begun = time.monotonic()
+    try:
+        child = subprocess.Popen(
+            argv, env=env, stdin=subprocess.DEVNULL, stdout=sys.stderr, pass_fds=(theirs,)
+        )
+    except OSError as error:
+        _tell(error=error.strerror)
+        return
+    os.close(theirs)
+    process = psutil.Process(child.pid)  # before it is waited for: until then there is one by that number
+    end = _End(child.pid)
+    waiting: int | None = None
+    highest = 0
+    capped = False
+    while not end.came_within(interval / 1000):
+        is_wanted = not select.select([sys.stdin], [], [], 0)[0]
+        if (rss := _resident(process)) is not None:
+            waiting = _last_number(streams, waiting)
+            highest = max(highest, rss)
+            is_wanted &= _tell(at=1000 * (time.monotonic() - begun), rss=rss, waiting=waiting)
+        capped |= 0 < limit < highest
+        if capped or not is_wanted:
+            _kill(child.pid)
+    _tell(
+        code=end.code,
+        wall=1000 * (end.at - begun),
+        cpu=1000 * (end.usage.ru_utime + end.usage.ru_stime),
+        peak=max(end.usage.ru_maxrss * _MAXRSS_UNIT, highest),
+        capped=capped,
+    )
+
+
+class _End:
+    """Waits in a thread, so that the time of the end is exact whatever we are doing."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._came = threading.Event()
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def came_within(self, seconds: float) -> bool:
+        return self._came.wait(seconds)
+
+    def _wait(self) -> None:
+        _, status, self.usage = os.wait4(self._pid, 0)
+        self.at = time.monotonic()
+        self.code = os.waitstatus_to_exitcode(status)
+        self._came.set()
+
+
+def _prepare(limit: int) -> None:
+    """What the program inherits: it leaves no core file, and is the first to go."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if limit:
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = limit + SLACK
+        resource.setrlimit(
+            resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most)
+        )
+    with suppress(OSError), open("/proc/self/oom_score_adj", "wb") as file:  # noqa: PTH123 (starts faster)
+        file.write(_LIKELY_VICTIM)
+
+
+def _kill(pid: int) -> None:
+    """Not by Popen, which would take the end from under the thread that waits for it."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _resident(process: psutil.Process) -> int | None:
+    """None where it has just ended."""
+    try:
+        return int(process.memory_info().rss) or None
+    except psutil.Error:
+        return None
+
+
+def _last_number(streams: int, before: int | None) -> int | None:
+    """The last number that came, on a whole line; `before` where none did."""
+    try:
+        lines = os.read(streams, 65536).split(b"\n")
+    except BlockingIOError:
+        return before
+    return next((int(line) for line in reversed(lines[:-1]) if line.isdigit()), before)
+
+
+def _tell(**facts: object) -> bool:
+    """Whether anybody listens."""
+    try:
+        print(json.dumps(facts), flush=True)  # noqa: T201 (this is what it is for)
+    except BrokenPipeError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

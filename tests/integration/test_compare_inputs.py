@@ -1,0 +1,178 @@
+"""Inputs made once, kept, checked and repeated; by ffmpeg where that is, here a stand-in that joins bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nodekiln.errors import UsageError
+from nodekiln.experiment.inputs import Material, bytes_to_write, input_sizes, prepare
+from nodekiln.experiment.pagecache import cached_share, drop, warm
+from nodekiln.experiment.request import CompareRequest
+from nodekiln.reporting import Reporter
+
+FFMPEG = f"""#!{sys.executable} -IS
+import os, sys
+names = open(sys.argv[sys.argv.index("-i") + 1]).read().split()[1::2]
+print("total_size=5")
+data = b"".join(open(name, "rb").read() for name in names)
+if data.startswith(b"broken"):
+    sys.exit("moov atom not found")
+open(sys.argv[-1], "wb").write(b"header" + data)
+"""
+FILM = b"frames" * 100
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    return io.StringIO()
+
+
+def made(folder: Path, said: io.StringIO, *, path: str | None = None, **wanted: Any) -> Material:
+    request = CompareRequest(**wanted)
+    return prepare(
+        request,
+        input_sizes(request)[0],
+        folder=folder / "inputs",
+        env={**os.environ, "PATH": path or str(folder)},
+        reporter=Reporter(Console(file=said, soft_wrap=True)),
+    )
+
+
+def put_ffmpeg(folder: Path) -> None:
+    (folder / "ffmpeg").write_text(FFMPEG)
+    (folder / "ffmpeg").chmod(0o755)
+
+
+def kept(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "inputs").iterdir())
+
+
+def test_generated_data_is_written_once_and_kept(tmp_path: Path, said: io.StringIO) -> None:
+    first = made(tmp_path, said, sizes=(100_000,), seed=4)
+    written = first.path.stat().st_mtime_ns
+    assert made(tmp_path, said, sizes=(100_000,), seed=4) == first
+    assert first.path.stat().st_mtime_ns == written
+    assert first.facts.size_bytes == 100_000
+    assert first.facts.sha256 == hashlib.sha256(first.path.read_bytes()).hexdigest()
+    assert first.facts.kind == "generated"
+    assert kept(tmp_path) == ["generated-100000-4.bin", "generated-100000-4.bin.json"]
+    assert made(tmp_path, said, sizes=(100_000,), seed=5).facts.sha256 != first.facts.sha256
+
+
+@pytest.mark.parametrize("damage", ["a byte", "a byte less", "its record", "its record gone"])
+def test_what_is_not_what_it_was_is_made_again(tmp_path: Path, said: io.StringIO, damage: str) -> None:
+    first = made(tmp_path, said, sizes=(100_000,))
+    content = first.path.read_bytes()
+    record = first.path.with_name(first.path.name + ".json")
+    if damage == "a byte":
+        first.path.write_bytes(content[:500] + b"x" + content[501:])
+    elif damage == "a byte less":
+        first.path.write_bytes(content[:-1])
+    elif damage == "its record":
+        record.write_text("[]")
+    else:
+        record.unlink()
+    assert made(tmp_path, said, sizes=(100_000,)) == first
+    assert first.path.read_bytes() == content
+    assert ("is made again" in said.getvalue()) == damage.startswith("a byte")
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, said: io.StringIO) -> None:
+    (tmp_path / "inputs" / ".part-1").mkdir(parents=True)
+    (tmp_path / "inputs" / ".part-1" / "half.bin").write_bytes(b"half")
+    made(tmp_path, said, sizes=(1000,))
+    assert kept(tmp_path) == ["generated-1000-1.bin", "generated-1000-1.bin.json"]
+
+
+def test_a_file_is_read_where_it_lies(tmp_path: Path, said: io.StringIO) -> None:
+    (tmp_path / "film.mp4").write_bytes(FILM)
+    found = made(tmp_path, said, source=tmp_path / "film.mp4")
+    assert found.path == tmp_path / "film.mp4"
+    assert found.facts.name == "film.mp4"
+    assert found.facts.kind == "file"
+    assert kept(tmp_path) == []
+
+
+def test_a_film_is_repeated_by_ffmpeg(tmp_path: Path, said: io.StringIO) -> None:
+    """Whatever its name is: ffmpeg's list has quotes and escapes of its own."""
+    put_ffmpeg(tmp_path)
+    film = tmp_path / "it's\n a 'film'.MP4"
+    film.write_bytes(FILM)
+    found = made(tmp_path, said, source=film, repeat=9)
+    assert found.path.read_bytes() == b"header" + FILM * 9
+    assert found.facts.repeat == 9
+    assert "without loss by ffmpeg" in found.note
+    assert len(kept(tmp_path)) == 2
+    assert made(tmp_path, said, source=film, repeat=9) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "has_ffmpeg", "why"),
+    [
+        pytest.param("film.mp4", FILM, False, "there is no ffmpeg", id="no ffmpeg"),
+        pytest.param("film.mp4", b"broken" * 9, True, "moov atom not found", id="no film"),
+        pytest.param("notes.txt", FILM, True, "not that of a video", id="a text"),
+    ],
+)
+def test_bytes_are_repeated_where_ffmpeg_is_not_or_cannot(
+    tmp_path: Path, said: io.StringIO, name: str, content: bytes, has_ffmpeg: bool, why: str
+) -> None:
+    if has_ffmpeg:
+        put_ffmpeg(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    found = made(tmp_path, said, source=tmp_path / name, repeat=3)
+    assert found.path.read_bytes() == content * 3
+    assert "bytes repeated 3 times" in found.note
+    assert why in found.note
+
+
+def test_a_file_that_changed_is_repeated_anew(tmp_path: Path, said: io.StringIO) -> None:
+    (tmp_path / "data.bin").write_bytes(b"one" * 50)
+    first = made(tmp_path, said, source=tmp_path / "data.bin", repeat=2)
+    (tmp_path / "data.bin").write_bytes(b"two" * 50)
+    second = made(tmp_path, said, source=tmp_path / "data.bin", repeat=2)
+    assert first.path != second.path
+    assert second.path.read_bytes() == b"two" * 100
+
+
+def test_only_what_is_not_there_yet_needs_room(tmp_path: Path, said: io.StringIO) -> None:
+    made(tmp_path, said, sizes=(1000,))
+    both = CompareRequest(sizes=(1000, 2000))
+    assert bytes_to_write(both, tmp_path / "inputs") == 2000
+    (tmp_path / "data.bin").write_bytes(b"data")
+    once, thrice = (CompareRequest(source=tmp_path / "data.bin", repeat=times) for times in (1, 3))
+    assert bytes_to_write(once, tmp_path / "inputs") == 0
+    assert bytes_to_write(thrice, tmp_path / "inputs") == 12
+
+
+@pytest.mark.parametrize("name", ["missing.bin", "empty.bin", "folder"])
+def test_an_input_that_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty.bin").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match=f"--input .*{name}"):
+        input_sizes(CompareRequest(source=tmp_path / name))
+
+
+def test_a_file_is_dropped_from_memory_and_put_there(tmp_path: Path) -> None:
+    if not hasattr(os, "posix_fadvise"):
+        pytest.skip("this system can't drop files")
+    place = tmp_path / "data.bin"
+    place.write_bytes(bytes(4_000_000))
+    warm(place)
+    if cached_share(place) is None:
+        pytest.skip("this file system does not tell")
+    assert cached_share(place) == 1
+    drop(place)
+    if cached_share(place) == 1:
+        pytest.skip("this file system lives in memory")
+    assert cached_share(place) == 0
+    warm(place)
+    assert cached_share(place) == 1

@@ -1,0 +1,212 @@
+"""The report as files: whole, escaped, and in need of nothing else."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import nodekiln
+from nodekiln.errors import KilnError, UsageError
+from nodekiln.experiment.report import read_results, write_report
+from nodekiln.experiment.results import Experiment, GcRun, Sample, Sweep, dump, load
+from nodekiln.reporting import Reporter
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+HOSTILE = "<script>window.pwned=1</script>&amp;\"'$\\frac{\x1b[31m\u202e"
+VOID = {"meta", "wbr", "br", "hr", "link", "img", "input"}
+PLOTS = {"gc-pauses", "gc-totals", "memory", "wall-time", "writable-length"}
+
+
+@dataclass
+class Page(HTMLParser):
+    """What stands in a page: elements, ids, texts, what points where, and tags that don't match."""
+
+    tags: Counter[str] = field(default_factory=Counter)
+    ids: Counter[str] = field(default_factory=Counter)
+    points: set[str] = field(default_factory=set)
+    outside: list[str] = field(default_factory=list)
+    text: str = ""
+    unbalanced: list[str] = field(default_factory=list)
+    headings_without_scope: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        if tag not in VOID:
+            self.open.append(tag)
+        named = dict(attrs)
+        self.headings_without_scope += tag == "th" and "scope" not in named
+        for name, value in attrs:
+            if name == "id" and value:
+                self.ids[value] += 1
+            elif name in ("aria-labelledby", "aria-describedby") and value:
+                self.points |= set(value.split())
+            elif name in ("href", "xlink:href") and value and value.startswith("#"):
+                self.points.add(value[1:])
+            elif name in ("href", "src", "xlink:href", "srcset", "action") or name.startswith("on"):
+                self.outside.append(f"{tag} {name}={value}")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def silent() -> Reporter:
+    return Reporter(Console(file=io.StringIO()))
+
+
+def experiment() -> Experiment:
+    results = load((EXAMPLES / "experiment.json").read_bytes())
+    assert isinstance(results, Experiment)
+    return results
+
+
+def parsed(folder: Path) -> Page:
+    page = Page()
+    page.feed((folder / "report.html").read_text())
+    page.close()
+    return page
+
+
+def check_page(page: Page) -> None:
+    """Whatever is in it: well-formed, self-contained, and every name that is pointed to is there once."""
+    assert page.unbalanced == []
+    assert page.open == []
+    assert page.outside == []
+    assert page.tags["script"] == 0
+    assert [name for name, times in page.ids.items() if times > 1] == []
+    assert page.points <= set(page.ids)
+    assert page.headings_without_scope == 0
+
+
+def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
+    real = experiment()
+    labels = dict(zip((binary.label for binary in real.binaries), ("<b>$x^</b>", "<i>&"), strict=True))
+    missing = GcRun(binary="<i>&", way="probes", number=9, collections=None, wall_ms=0, note=HOSTILE)
+    hostile = replace(
+        real,
+        binaries=tuple(
+            replace(one, label=labels[one.label], name=HOSTILE, version=HOSTILE, probes=(HOSTILE,))
+            for one in real.binaries
+        ),
+        trials=tuple(
+            replace(
+                trial,
+                binary=labels[trial.binary],
+                ending="failed" if trial.number == 1 else "finished",
+                detail=HOSTILE,
+            )
+            for trial in real.trials
+        ),
+        gc_runs=(
+            missing,
+            *(replace(run, binary=labels[run.binary]) for run in real.gc_runs if run.collections),
+        ),
+        workload=HOSTILE,
+        program=HOSTILE,
+        notes=(HOSTILE,),
+        started=HOSTILE,
+        environment=replace(real.environment, cpu=HOSTILE, kernel=HOSTILE, os=HOSTILE, tracer=HOSTILE),
+        input=replace(real.input, name=HOSTILE),
+    )
+    write_report(tmp_path, load(dump(hostile)), silent())
+    page = parsed(tmp_path)
+    check_page(page)
+    assert page.tags["svg"] == len(PLOTS)
+    files = {f"{name}.{ending}" for name in PLOTS for ending in ("png", "svg")}
+    assert {file.name for file in tmp_path.iterdir()} == files | {"report.html"}
+    assert "<script>window.pwned=1</script>&amp;\"'$\\frac{" in page.text
+    assert "<b>$x^</b>" in page.text
+    assert "\x1b" not in page.text
+    assert "\u202e" not in page.text
+    assert "<i>&" in "".join(ET.fromstring((tmp_path / "memory.svg").read_bytes()).itertext())  # noqa: S314
+
+
+def test_an_experiment_with_hardly_anything_in_it_can_be_drawn(tmp_path: Path) -> None:
+    real = experiment()
+    ended = replace(
+        real.trials[0],
+        ending="out of memory",
+        samples=(Sample(at_ms=0, rss_bytes=0),),
+    )
+    bare = replace(
+        real,
+        trials=(ended,),
+        gc_runs=(),
+        program=None,
+        input=replace(real.input, kind="none", size_bytes=0, sha256=None, compressed_ratio=None),
+        environment=replace(real.environment, load=None),
+        partial=True,
+    )
+    write_report(tmp_path, bare, silent())
+    page = parsed(tmp_path)
+    check_page(page)
+    assert "ran out of memory in 1 of 1 trial" in page.text
+    assert "Interrupted" in page.text
+    write_report(tmp_path, replace(bare, trials=()), silent())
+    check_page(parsed(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_sweep_is_drawn_against_the_size_of_the_input(tmp_path: Path) -> None:
+    sweep = load((EXAMPLES / "sweep.json").read_bytes())
+    assert isinstance(sweep, Sweep)
+    write_report(tmp_path, replace(sweep, experiments=sweep.at(None)), silent())
+    page = parsed(tmp_path)
+    check_page(page)
+    assert {file.stem for file in tmp_path.glob("*.svg")} == {
+        "size-memory",
+        "size-gc-time",
+        "size-gc-share",
+        "size-wall-time",
+    }
+    assert "stock: peak memory 71.3 MB to 71.8 MB" in page.text
+    assert "all of the input" in page.text
+
+
+def test_nothing_heavy_is_imported_before_something_is_drawn() -> None:
+    program = (
+        "import sys\n"
+        "from nodekiln.experiment import compare, page, report, tables\n"
+        "print({'numpy', 'matplotlib', 'jinja2'} & set(sys.modules))"
+    )
+    argv = [sys.executable, "-c", program]
+    env = {"PYTHONPATH": str(Path(nodekiln.__file__).parents[1])}
+    assert subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file") as caught:
+        read_results(tmp_path)
+    assert caught.value.remedy is not None
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(UsageError, match="damaged"):
+        read_results(tmp_path)
+
+
+def test_what_can_not_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(KilnError, match="can't be written") as caught:
+        write_report(tmp_path, replace(experiment(), trials=(), gc_runs=()), silent())
+    assert str(tmp_path) in (caught.value.remedy or "")
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]

@@ -1,0 +1,154 @@
+"""What runs leave behind, read; and what machines say of themselves."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from pathlib import Path
+
+import pytest
+
+from nodekiln.experiment.environment import name_hypervisor, name_processor, name_system
+from nodekiln.experiment.gcruns import read_perf_hooks_lines, read_probe_lines
+from nodekiln.experiment.generated import chunks
+from nodekiln.experiment.inputs import compressed_ratio
+from nodekiln.experiment.results import Collection
+from nodekiln.experiment.verifying import find_loss
+from nodekiln.experiment.watching import judge
+
+DATA = os.urandom(300_000) + bytes(300_000)
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+def test_probe_lines_count_from_the_start_of_the_process() -> None:
+    lines = ["4,7000000,9500000", "8,7100000,7200000", "1,3000000,3250000"]
+    assert read_probe_lines(lines, began_ns=2_000_000) == (
+        Collection(at_ms=1.25, duration_ms=0.25, type=1),
+        Collection(at_ms=5.2, duration_ms=0.1, type=8),
+        Collection(at_ms=7.5, duration_ms=2.5, type=4),
+    )
+
+
+@pytest.mark.parametrize("line", ["", "Lost 3 events", "1,2", "1,2,x", "1,2,3,4", "3,1,2", "-1,5,6"])
+def test_a_line_that_tells_no_collection_is_passed_over(line: str) -> None:
+    assert read_probe_lines([line], began_ns=0) == ()
+    assert read_perf_hooks_lines([line.replace("3,1,2", "")]) == ()
+
+
+def test_perf_hooks_lines_tell_start_and_duration() -> None:
+    assert read_perf_hooks_lines(["1,10.5,0.5", "4,20,2.25", "16,21"]) == (
+        Collection(at_ms=11, duration_ms=0.5, type=1),
+        Collection(at_ms=22.25, duration_ms=2.25, type=4),
+    )
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param(DATA, id="as it is"),
+        pytest.param(gzip.compress(DATA), id="gzip"),
+        pytest.param(gzip.compress(DATA[:1000]) + gzip.compress(DATA[1000:]), id="gzip in two parts"),
+    ],
+)
+def test_an_output_that_is_the_input_again_lost_nothing(output: bytes, tmp_path: Path) -> None:
+    (tmp_path / "output").write_bytes(output)
+    assert find_loss(tmp_path / "output", SHA256) == ""
+
+
+@pytest.mark.parametrize(
+    ("output", "why"),
+    [
+        pytest.param(b"", "neither", id="empty"),
+        pytest.param(DATA[:-1], "neither", id="cut off"),
+        pytest.param(gzip.compress(DATA)[:-9], "ends too early", id="gzip cut off"),
+        pytest.param(gzip.compress(DATA[:-1]), "other bytes", id="gzip of less"),
+        pytest.param(gzip.compress(DATA) + b"more", "does not unpack", id="gzip and more"),
+        pytest.param(zlib.compress(DATA), "neither", id="another format"),
+        pytest.param(b"\x1f\x8b" + DATA, "does not unpack", id="no gzip at all"),
+    ],
+)
+def test_an_output_that_lost_something_says_how(output: bytes, why: str, tmp_path: Path) -> None:
+    (tmp_path / "output").write_bytes(output)
+    assert why in find_loss(tmp_path / "output", SHA256)
+
+
+def test_a_missing_output_is_told(tmp_path: Path) -> None:
+    assert find_loss(tmp_path / "output", SHA256) == "there is no output"
+
+
+@pytest.mark.parametrize(
+    ("code", "printed", "passed", "ending", "detail"),
+    [
+        (0, "out of memory, I thought\n", None, "finished", ""),
+        (-9, "", 10**9, "out of memory", "1.0 GB"),
+        (-9, "", None, "out of memory", "SIGKILL"),
+        (-6, "a\nFATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n----",
+         None, "out of memory", "heap out of memory"),
+        (1, "RangeError: Array buffer allocation failed\n  at x\n", None, "out of memory", "Array buffer"),
+        (1, "at file:1\nthrow no\nTypeError: no\n    at x\nNode.js v22\n",
+         None, "failed", "exit code 1: TypeError: no"),
+        (-11, "", None, "failed", "signal 11: it said nothing"),
+    ],
+)  # fmt: skip
+def test_an_end_is_told_from_code_and_words(
+    code: int, printed: str, passed: int | None, ending: str, detail: str
+) -> None:
+    told = judge(code, printed, passed)
+    assert told[0] == ending
+    assert detail in told[1]
+
+
+def test_generated_data_is_the_same_everywhere() -> None:
+    """By its hash, which another Python or machine must give too; over the end of a piece (4 MiB)."""
+    digest = hashlib.sha256(b"".join(chunks(5_000_001, 1))).hexdigest()
+    assert digest == "91a73d17e2a413812196b645079367846b050a505a3f315328b22d901c2b02ec"
+
+
+def test_a_smaller_input_is_the_beginning_of_a_larger_one_of_the_same_seed() -> None:
+    assert b"".join(chunks(70_000, 3)) == b"".join(chunks(200_000, 3))[:70_000]
+    assert b"".join(chunks(70_000, 3)) != b"".join(chunks(70_000, 4))
+
+
+@pytest.mark.parametrize("size", [1, 511, 512, 65_536, 65_537])
+def test_generated_data_has_the_size_that_was_asked_for(size: int) -> None:
+    assert sum(map(len, chunks(size, 1))) == size
+
+
+def test_generated_data_compresses_as_little_as_video(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"".join(chunks(5_000_000, 1)))
+    assert 0.98 < compressed_ratio(tmp_path / "data") < 1
+
+
+def test_what_is_all_zeros_is_told_to_compress_well(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(bytes(6_000_000))
+    assert compressed_ratio(tmp_path / "data") < 0.01
+
+
+CPUINFO = """\
+vendor_id\t: AuthenticAMD
+model\t\t: 49
+model name\t: {name}
+flags\t\t: fpu {flags} vme
+"""
+
+
+def test_a_processor_that_has_a_number_for_a_name_gets_its_makers() -> None:
+    assert name_processor(CPUINFO.format(name="AMD EPYC 7B12", flags="")) == "AMD EPYC 7B12"
+    assert name_processor(CPUINFO.format(name="2", flags="")) == "AuthenticAMD 2"
+    assert name_processor("Hardware\t: BCM2835\n") == ""
+
+
+def test_a_virtual_machine_is_told_by_its_processor() -> None:
+    assert name_hypervisor(CPUINFO.format(name="x", flags="hypervisor"), "QEMU") == "QEMU"
+    assert name_hypervisor(CPUINFO.format(name="x", flags="hypervisor"), "") == "yes, of an unknown kind"
+    assert name_hypervisor(CPUINFO.format(name="x", flags="hyper"), "Dell Inc.") is None
+
+
+def test_a_system_is_told_by_its_pretty_name() -> None:
+    assert (
+        name_system('NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n')
+        == "Debian GNU/Linux 13 (trixie)"
+    )
+    assert name_system("") == ""

@@ -1,0 +1,162 @@
+"""Medians, intervals and paired ratios, and garbage collection counted three ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from nodekiln.experiment.pauses import gc_tables, main_way, pause_ratio, pause_share
+from nodekiln.experiment.results import Collection, CollectionType, Experiment, GcRun, Trial, Way, load
+from nodekiln.experiment.statistics import Comparison, compare, estimate, paired_ratio
+
+_EXAMPLE = load((Path(__file__).parents[1] / "examples/experiment.json").read_bytes())
+assert isinstance(_EXAMPLE, Experiment)
+REAL = _EXAMPLE
+STOCK, OPEN = (binary.label for binary in REAL.binaries)
+
+
+def trials(label: str, walls: Sequence[float]) -> tuple[Trial, ...]:
+    return tuple(
+        replace(REAL.trials[0], number=number, binary=label, wall_ms=wall, samples=())
+        for number, wall in enumerate(walls, 1)
+    )
+
+
+def wall_time(experiment: Experiment, label: str) -> Comparison:
+    (found,) = (one for one in compare(experiment) if (one.measure, one.label) == ("wall time", label))
+    return found
+
+
+def test_the_same_times_show_no_difference() -> None:
+    both = replace(REAL, trials=trials(STOCK, [5, 7, 6, 9, 8]) + trials(OPEN, [5, 7, 6, 9, 8]))
+    ratio = wall_time(both, OPEN).ratio
+    assert ratio is not None
+    assert (ratio.low, ratio.value, ratio.high) == (1, 1, 1)
+    assert ratio.holds_one
+
+
+def test_pairs_see_through_a_machine_that_slows_down() -> None:
+    slower = [100, 150, 225, 340, 510]
+    both = replace(REAL, trials=trials(STOCK, slower) + trials(OPEN, [wall * 1.1 for wall in slower]))
+    ratio = wall_time(both, OPEN).ratio
+    assert ratio is not None
+    assert not ratio.holds_one
+    assert [ratio.low, ratio.high] == pytest.approx([1.1, 1.1])
+
+
+def test_noise_on_both_sides_of_one_is_no_difference() -> None:
+    both = replace(REAL, trials=trials(STOCK, [100] * 5) + trials(OPEN, [97, 103, 101, 99, 104]))
+    ratio = wall_time(both, OPEN).ratio
+    assert ratio is not None
+    assert ratio.holds_one
+
+
+def test_the_interval_is_that_of_all_resamples_there_are() -> None:
+    values = [10.0, 11.0, 13.0, 16.0, 20.0, 25.0]
+    medians = sorted(median(resample) for resample in product(values, repeat=len(values)))
+    found = estimate(values)
+    assert found.value == median(values)
+    # 9999 of the 46656 are drawn: the end of the interval may be the exact one's neighbour in the ranking.
+    for drawn, share in ((found.low, 0.025), (found.high, 0.975)):
+        near = [medians[round(len(medians) * (share + off))] for off in (-0.008, 0.008)]
+        assert near[0] <= drawn <= near[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "enough"), [([4.0], False), ([4.0, 5.0], False), ([4.0] * 4, False), ([4.0] * 5, True)]
+)
+def test_few_values_are_told(values: list[float], enough: bool) -> None:
+    found = estimate(values)
+    assert (found.low, found.high, found.count) == (min(values), max(values), len(values))
+    assert found.enough is enough
+
+
+def test_a_trial_that_failed_takes_its_pair_along() -> None:
+    stock = trials(STOCK, [10, 10, 10])
+    other = trials(OPEN, [20, 1, 20])
+    for broken in (replace(other[1], ending="out of memory"), replace(other[1], verified=False)):
+        experiment = replace(REAL, trials=(*stock, other[0], broken, other[2]))
+        assert wall_time(experiment, STOCK).median == estimate([10, 10, 10])
+        assert wall_time(experiment, OPEN).median == estimate([20, 20])
+        assert wall_time(experiment, OPEN).ratio == estimate([2, 2])
+
+
+def test_a_trial_that_nothing_could_check_counts() -> None:
+    unchecked = tuple(replace(trial, verified=None) for trial in trials(STOCK, [10, 12]))
+    assert wall_time(replace(REAL, trials=unchecked), STOCK).median == estimate([10, 12])
+
+
+def test_pairs_without_a_partner_or_with_a_zero_are_none() -> None:
+    assert paired_ratio({1: 2.0, 2: 8.0}, {2: 4.0, 3: 1.0}) == estimate([2.0])
+    assert paired_ratio({1: 2.0}, {1: 0.0}) is None
+    assert paired_ratio({1: 2.0}, {2: 2.0}) is None
+
+
+def test_every_binary_is_held_against_the_first() -> None:
+    third = replace(REAL.binaries[1], label="third")
+    experiment = replace(
+        REAL,
+        binaries=(*REAL.binaries, third),
+        trials=trials(STOCK, [10, 10]) + trials(OPEN, [20, 20]) + trials("third", [5, 5]),
+    )
+    ratios = [wall_time(experiment, label).ratio for label in (STOCK, OPEN, "third")]
+    assert ratios == [None, estimate([2, 2]), estimate([0.5, 0.5])]
+
+
+def test_streams_are_compared_where_they_were_watched() -> None:
+    assert "most in streams" in {one.measure for one in compare(REAL)}
+    silent = replace(REAL, trials=trials(STOCK, [1]) + trials(OPEN, [1]))
+    assert "most in streams" not in {one.measure for one in compare(silent)}
+
+
+def gc_run(label: str, way: Way, number: int, *durations: tuple[CollectionType, float]) -> GcRun:
+    collections = (Collection(at_ms=1, duration_ms=took, type=kind) for kind, took in durations)
+    return GcRun(binary=label, way=way, number=number, collections=tuple(collections), wall_ms=1000)
+
+
+def test_pauses_leave_out_the_steps_around_them() -> None:
+    run = gc_run(STOCK, "perf_hooks", 1, (1, 2), (1, 3), (4, 10), (8, 100), (16, 1000))
+    (table,) = gc_tables(replace(REAL, gc_runs=(run,)))
+    assert table.pauses["perf_hooks"].count.value == 3
+    assert table.pauses["perf_hooks"].total_ms.value == 15
+    assert table.by_type[8, "perf_hooks"].total_ms.value == 100
+    assert (2, "perf_hooks") not in table.by_type
+
+
+def test_trace_gc_is_not_said_to_have_seen_none_of_what_it_never_prints() -> None:
+    runs = (gc_run(STOCK, "trace-gc", 1, (1, 2)), gc_run(STOCK, "perf_hooks", 1, (8, 1), (4, 2)))
+    (table,) = gc_tables(replace(REAL, gc_runs=runs))
+    assert (8, "trace-gc") not in table.by_type
+    assert table.by_type[4, "trace-gc"].count.value == 0
+
+
+def test_ways_agree_within_a_number() -> None:
+    runs = [gc_run(STOCK, "perf_hooks", number, (1, 10.0 * number)) for number in (1, 2, 3)]
+    runs += [gc_run(STOCK, "probes", number, (1, 10.2 * number)) for number in (1, 2, 3)]
+    (table,) = gc_tables(replace(REAL, gc_runs=tuple(runs)))
+    assert table.agreement.keys() == {"probes"}
+    assert table.agreement["probes"].value == pytest.approx(1.02)
+
+
+def test_the_main_way_was_measured_for_all() -> None:
+    one = [gc_run(STOCK, "probes", 1, (1, 2)), gc_run(STOCK, "trace-gc", 1, (1, 2))]
+    assert main_way([replace(REAL, gc_runs=tuple(one))]) is None
+    two = [*one, gc_run(OPEN, "trace-gc", 1, (1, 6))]
+    assert main_way([replace(REAL, gc_runs=tuple(two))]) == "trace-gc"
+    assert pause_ratio(replace(REAL, gc_runs=tuple(two)), OPEN, "trace-gc") == estimate([3.0])
+
+
+def test_a_way_that_was_not_to_be_had_has_no_figures() -> None:
+    missing = replace(gc_run(STOCK, "probes", 1), collections=None, note="no tracer")
+    cut = replace(gc_run(STOCK, "perf_hooks", 1, (1, 2)), ending="interrupted")
+    assert gc_tables(replace(REAL, gc_runs=(missing, cut))) == ()
+
+
+def test_the_share_is_of_the_run_that_it_was_measured_in() -> None:
+    run = gc_run(STOCK, "perf_hooks", 1, (1, 20), (4, 30))
+    assert pause_share(replace(REAL, gc_runs=(run,)), STOCK, "perf_hooks") == estimate([0.05])

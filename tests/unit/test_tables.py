@@ -1,0 +1,195 @@
+"""The terminal's tables and the verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from nodekiln.experiment.results import Experiment, GcRun, Sweep, Trial, load
+from nodekiln.experiment.statistics import Estimate
+from nodekiln.experiment.tables import render, trial_table
+from nodekiln.experiment.verdict import judge
+from nodekiln.experiment.wording import deviation, mark_words, percent, quantity, ratio, spread
+
+_EXAMPLES = Path(__file__).parents[1] / "examples"
+_EXPERIMENT = load((_EXAMPLES / "experiment.json").read_bytes())
+_SWEEP = load((_EXAMPLES / "sweep.json").read_bytes())
+assert isinstance(_EXPERIMENT, Experiment)
+assert isinstance(_SWEEP, Sweep)
+REAL, SWEEP = _EXPERIMENT, _SWEEP
+STOCK, OPEN = (binary.label for binary in REAL.binaries)
+
+
+def trials(label: str, walls: Sequence[float]) -> tuple[Trial, ...]:
+    return tuple(
+        replace(REAL.trials[0], number=number, binary=label, wall_ms=wall, samples=())
+        for number, wall in enumerate(walls, 1)
+    )
+
+
+def phrases(experiment: Experiment) -> list[str]:
+    (finding,) = judge(experiment).findings
+    return [str(phrase) for phrase in finding.phrases]
+
+
+def estimated(value: float, low: float, high: float, count: int = 5) -> Estimate:
+    return Estimate(value=value, low=low, high=high, count=count)
+
+
+def test_trials_stand_as_in_the_post() -> None:
+    stock, other = [137040, 139120], [139900, 143306]
+    assert trial_table(replace(REAL, trials=trials(STOCK, stock) + trials(OPEN, other))).splitlines() == [
+        "trial (#) | `node` binary (ms) | modified `node` binary (ms)",
+        "=================================================================",
+        "1         | 137040             | 139900",
+        "2         | 139120             | 143306",
+        "average time: | 138080         | 141603",
+        "median time:  | 138080         | 141603",
+    ]
+
+
+def test_trials_that_do_not_count_are_told_and_left_out_of_the_average() -> None:
+    stock = trials(STOCK, [100, 200])
+    lost = [replace(trial, verified=False) for trial in trials(OPEN, [1])]
+    ended = [replace(trial, number=2, ending="out of memory") for trial in trials(OPEN, [2])]
+    lines = trial_table(replace(REAL, trials=(*stock, *lost, *ended))).splitlines()
+    assert lines[2:5] == [
+        "1         | 100                | lost data",
+        "2         | 200                | out of memory",
+        "average time: | 150            | -",
+    ]
+
+
+def test_other_binaries_go_by_their_labels() -> None:
+    third = replace(REAL.binaries[0], label="another")
+    experiment = replace(REAL, binaries=(*REAL.binaries, third), trials=trials("another", [5, 5]))
+    head, _, first, *_ = trial_table(experiment).splitlines()
+    assert head == "trial (#) | `stock` (ms) | `no backpressure` (ms) | `another` (ms)"
+    assert first == "1         | -            | -                      | 5"
+
+
+@pytest.mark.parametrize("results", [REAL, SWEEP], ids=["experiment", "sweep"])
+def test_everything_fits_80_columns(results: Experiment | Sweep) -> None:
+    assert max(map(cell_len, render(results).splitlines())) <= 80
+
+
+def test_long_and_wide_labels_fit_80_columns_too() -> None:
+    labels = [
+        "v22.20.0-usdt-graft",
+        "v22.20.0-no-backpressure-usdt-graft",
+        "\N{CJK UNIFIED IDEOGRAPH-6D41}" * 20,
+    ]
+    named = [replace(REAL.binaries[0], label=label, name="node") for label in labels]
+    all_trials = [trial for label in labels for trial in trials(label, [1000, 1100])]
+    text = render(replace(REAL, binaries=tuple(named), trials=tuple(all_trials), gc_runs=()))
+    assert "`#2` (ms)" in text
+    assert "\n#2: v22.20.0-no-backpressure-usdt-graft, node\n" in text
+    assert max(map(cell_len, text.splitlines())) <= 80
+
+
+def test_nothing_of_a_users_reaches_the_terminal_raw() -> None:
+    hostile = "a\x1b]0;pwned\x07\u202eb\n"
+    binaries = (replace(REAL.binaries[0], label=hostile, name=hostile), REAL.binaries[1])
+    broken = [replace(trial, ending="failed", detail=hostile) for trial in trials(OPEN, [1])]
+    missing = GcRun(binary=hostile, way="probes", collections=None, wall_ms=0, note=hostile)
+    text = render(
+        replace(REAL, binaries=binaries, trials=tuple(broken), gc_runs=(missing,), notes=(hostile,))
+    )
+    assert text.isprintable() or all(line.isprintable() for line in text.split("\n"))
+    assert "pwned" in text
+
+
+def test_the_verdict_names_memory_first() -> None:
+    assert phrases(REAL)[:2] == [
+        "peak memory 2.6 times (2.4 to 2.6)",
+        "wall time: no difference shown (0.77 to 1.48)",
+    ]
+
+
+def test_no_difference_is_said_where_the_interval_holds_one() -> None:
+    both = replace(REAL, trials=trials(STOCK, [100] * 5) + trials(OPEN, [99, 101, 98, 102, 100]), gc_runs=())
+    assert "wall time: no difference shown (0.980 to 1.020)" in phrases(both)
+
+
+def test_few_trials_are_told() -> None:
+    both = replace(REAL, trials=trials(STOCK, [100] * 3) + trials(OPEN, [250, 260, 270]), gc_runs=())
+    assert "wall time 2.6 times (2.5 to 2.7 in 3 pairs)" in phrases(both)
+    (caution,) = judge(both).cautions
+    assert caution.startswith("3 trials of a binary are too few for a 95% interval")
+    single = replace(REAL, trials=trials(STOCK, [100]) + trials(OPEN, [250]), gc_runs=())
+    assert "wall time: 2.5 times (one pair)" in phrases(single)
+
+
+def test_memory_that_ran_out_is_a_result() -> None:
+    ended = [replace(trial, ending="out of memory") for trial in trials(OPEN, [1, 2])]
+    experiment = replace(REAL, trials=trials(STOCK, [9, 9]) + tuple(ended), memory_limit_bytes=2 * 10**9)
+    assert judge(experiment).problems == (
+        "no backpressure ran out of memory in 2 of 2 trials, with a limit of 2.00 GB",
+    )
+    assert "wall time: nothing to compare" in phrases(experiment)
+
+
+def test_lost_data_is_told_with_its_reason() -> None:
+    lost = replace(trials(OPEN, [1])[0], verified=False, detail="half of it is missing")
+    (problem,) = judge(replace(REAL, trials=(lost,))).problems
+    assert problem == (
+        "no backpressure lost or changed data in 1 of 1 trial: what came out is not what went in "
+        "(half of it is missing)"
+    )
+
+
+def test_an_experiment_that_was_interrupted_at_once_can_be_shown() -> None:
+    text = render(replace(REAL, trials=(), gc_runs=(), partial=True))
+    assert "No trial was finished." in text
+    assert "Interrupted" in text
+
+
+def test_a_sweep_tells_how_memory_grows() -> None:
+    lines = render(SWEEP).splitlines()
+    at = lines.index("highWaterMark as Node sets it, input 32.0 MB to 128 MB:")
+    assert lines[at + 1].startswith("  stock: peak memory 71.3 MB to 71.8 MB, GC pauses ")
+    assert lines[at + 2].startswith("  no backpressure: peak memory 91.1 MB to 188 MB, GC pauses ")
+
+
+def test_quantities_have_three_figures_in_one_unit() -> None:
+    assert [quantity(ms, "ms") for ms in (0, 4.25, 71.2, 999, 1000, 137040)] == [
+        "0.00 ms",
+        "4.25 ms",
+        "71.2 ms",
+        "999 ms",
+        "1.00 s",
+        "137 s",
+    ]
+    assert [quantity(size, "bytes") for size in (0, 999, 16384, 71.2e6, 4.1e9)] == [
+        "0 bytes",
+        "999 bytes",
+        "16.4 kB",
+        "71.2 MB",
+        "4.10 GB",
+    ]
+    assert quantity(24, "objects") == "24 objects"
+    assert spread(estimated(1.2e9, 0.9e9, 1.5e9), "bytes") == "1.20 GB (0.90 to 1.50)"
+    assert spread(estimated(1.2e9, 1.2e9, 1.2e9, count=1), "bytes") == "1.20 GB"
+
+
+def test_ratios_near_one_have_three_decimals() -> None:
+    assert ratio(estimated(1.012, 1.003, 1.02)) == "1.012 (1.003 to 1.020)"
+    assert ratio(estimated(1.03, 1.027, 1.749)) == "1.03 (1.03 to 1.75)"
+    assert ratio(estimated(4.6, 4.5, 4.7)) == "4.6 (4.5 to 4.7)"
+    assert ratio(estimated(1852, 1695, 2490)) == "1852 (1695 to 2490)"
+    assert deviation(estimated(1.012, 0.997, 1.02)) == "+1.2% (-0.3 to +2.0)"
+    assert percent(estimated(0.0212, 0.02, 0.03)) == "2.12%"
+
+
+def test_marks_are_told_in_their_unit() -> None:
+    assert [mark_words(mark, "bytes") for mark in (None, 65536, 1000, 0)] == [
+        "highWaterMark as Node sets it",
+        "highWaterMark 64 KiB",
+        "highWaterMark 1000 bytes",
+        "highWaterMark 0 bytes",
+    ]
+    assert mark_words(1024, "objects") == "highWaterMark 1024 objects"
