@@ -201,7 +201,9 @@ def test_the_meter_reaches_the_number_of_files(kiln: Kiln) -> None:
         def __init__(self) -> None:
             self.calls: list[tuple[int, int | None]] = []
 
-        def update(self, done: int, total: int | None, detail: str = "") -> None:
+        def update(
+            self, done: int, total: int | None, detail: str = "", *, left: float | None = None
+        ) -> None:
             self.calls.append((done, total))
 
     meter = Counter()
@@ -523,7 +525,7 @@ from nodekiln.source.tree import WorkingTree
 from nodekiln.workspace import Workspace
 
 class Deadly:
-    def update(self, done, total, detail=""):
+    def update(self, done, total, detail="", *, left=None):
         if done >= int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -582,6 +584,7 @@ def test_a_file_cut_short_without_a_kill_is_an_edit(kiln: Kiln, stock: str) -> N
         kiln.tree.bring_to(stock, Plan())
 
 
+@pytest.mark.slow
 def test_a_killed_change_of_commit_can_go_on_to_a_third_and_back(
     kiln: Kiln, environment: dict[str, str]
 ) -> None:
@@ -602,6 +605,7 @@ def test_a_killed_change_of_commit_can_go_on_to_a_third_and_back(
     assert kiln.contents() == first
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_is_completed(kiln: Kiln, environment: dict[str, str]) -> None:
     commit = kiln.commit(many(1000))
     files = {**many(1000), "added.js": ("100644", b"added")}
@@ -704,6 +708,7 @@ print(len(list((tree.source / "test").iterdir())), tree.bring_to(sys.argv[2], Pl
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["8k", "300k", "3m", "4900k"])
 def test_on_a_full_disk_it_says_so_and_goes_on_later(
     kiln: Kiln, environment: dict[str, str], in_namespace: Callable[..., list[str]], size: str

@@ -1,19 +1,18 @@
 """Finds the two places that backpressure hangs on and answers with the edits that switch it off.
 
 Pure: bytes in, edits or conflicts out, for any bytes. It goes by the structure of the code, never by version.
-Trees are walked, not queried: 100,000 nested functions take a walk 0.1 s and a tree-sitter query a minute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable
+from functools import partial
 
-import tree_sitter_javascript
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
 
 from nodekiln.edit import Conflict, Edit, Misfit, Read, Refusal, Span
+from nodekiln.patching.javascript import Script, parse, parse_after, parts, walk
+from nodekiln.patching.parts import Remember, directly
 
 _WRITABLES = ("lib/internal/streams/writable.js", "lib/_stream_writable.js")
 """Before 14.21 the function stands in the second; since then in the first, and the second is a shim."""
@@ -36,7 +35,6 @@ _CONDITION_REASON = (
 )
 
 _LINES_TOLD = 5
-_JAVASCRIPT = Language(tree_sitter_javascript.language())
 _FUNCTIONS = frozenset(
     {
         "arrow_function",
@@ -49,34 +47,16 @@ _FUNCTIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Script:
-    """A file that parses."""
-
-    path: str
-    content: bytes
-    root: Node
-
-    def text(self, node: Node) -> bytes:
-        return self.content[node.start_byte : node.end_byte]
-
-    def functions(self, name: bytes) -> list[Node]:
-        """All function declarations of that name, however deep they stand."""
-        return [
-            node
-            for node in _walk(self.root)
-            if node.type == "function_declaration"
-            and any(part.type == "identifier" and self.text(part) == name for part in _parts(node))
-        ]
-
-
 _Places = tuple[Span, ...] | Conflict
 """What to change in a script; nothing if it is as intended."""
 
 
-def plan_backpressure(read: Read) -> tuple[Edit, ...] | Refusal:
+def plan_backpressure(read: Read, remember: Remember = directly) -> tuple[Edit, ...] | Refusal:
     """The edits that make Writable.write() answer true and lose no data, or everything that does not fit."""
-    answers = (*_plan_return(read), *_plan_condition(read))
+    answers = (
+        *remember("return", _WRITABLES, partial(_plan_return, read)),
+        *remember("condition", (_ADAPTERS,), partial(_plan_condition, read)),
+    )
     conflicts = tuple(answer for answer in answers if isinstance(answer, Conflict))
     if conflicts:
         return Refusal(conflicts)
@@ -88,10 +68,10 @@ def _plan_return(read: Read) -> tuple[Edit | Conflict, ...]:
     if not contents:
         text = f"there is no such file, and no {_WRITABLES[1]} either, where old releases have the function"
         return (Conflict(_WRITABLES[0], _RETURN_PLACE, Misfit.FILE_MISSING, text),)
-    scripts = [_parse(path, content) for path, content in contents.items()]
+    scripts = [parse(path, content) for path, content in contents.items()]
     if unparsable := tuple(script for script in scripts if isinstance(script, Conflict)):
         return unparsable
-    declaring = [script for script in scripts if isinstance(script, _Script) and script.functions(_RETURNING)]
+    declaring = [script for script in scripts if isinstance(script, Script) and script.functions(_RETURNING)]
     if not declaring:
         where = " and ".join(contents)
         text = f"no function of that name is declared (looked into {where})"
@@ -111,22 +91,20 @@ def _plan_condition(read: Read) -> tuple[Edit | Conflict, ...]:
     content = read(_ADAPTERS)
     if content is None:
         return ()  # before 16.5 there are no web streams
-    script = _parse(_ADAPTERS, content)
+    script = parse(_ADAPTERS, content)
     if isinstance(script, Conflict):
         return (script,)
     return _edit(script, _condition_places(script), _condition_places)
 
 
-def _edit(
-    script: _Script, places: _Places, find: Callable[[_Script], _Places]
-) -> tuple[Edit | Conflict, ...]:
+def _edit(script: Script, places: _Places, find: Callable[[Script], _Places]) -> tuple[Edit | Conflict, ...]:
     """The edit of these places, if the file after it parses and `find` sees it as intended."""
     if isinstance(places, Conflict):
         return (places,)
     if not places:
         return ()
     edit = Edit(script.path, script.content, places)
-    after = _parse(script.path, edit.after)
+    after = parse_after(script, edit)
     if isinstance(after, Conflict) or find(after) != ():
         line = script.content.count(b"\n", 0, places[0].start) + 1
         text = "the file after the rewrite would not read as intended"
@@ -134,7 +112,7 @@ def _edit(
     return (edit,)
 
 
-def _return_places(script: _Script) -> _Places:
+def _return_places(script: Script) -> _Places:
     """The one return of writeOrBuffer, which must be the last statement of a plain function."""
 
     def conflict(misfit: Misfit, text: str) -> Conflict:
@@ -143,11 +121,11 @@ def _return_places(script: _Script) -> _Places:
     functions = script.functions(_RETURNING)
     if len(functions) != 1:
         return conflict(Misfit.SEVERAL_MATCHES, f"it is declared {len(functions)} times, {_lines(functions)}")
-    _, *inside = _walk(functions[0])
-    body = _parts(functions[0])[-1]
+    _, *inside = walk(functions[0])
+    body = parts(functions[0])[-1]
     returns = [node for node in inside if node.type == "return_statement"]
     nested = [node for node in inside if node.type in _FUNCTIONS]
-    if _parts(functions[0])[0].type != "function":
+    if parts(functions[0])[0].type != "function":
         return conflict(Misfit.UNEXPECTED_SHAPE, "it is async, so what it returns is a promise")
     if nested:
         return conflict(Misfit.UNEXPECTED_SHAPE, f"it holds another function, {_lines(nested)}")
@@ -157,10 +135,10 @@ def _return_places(script: _Script) -> _Places:
         text = f"it has {len(returns)} returns, {_lines(returns)}, where one is expected"
         return conflict(Misfit.UNEXPECTED_SHAPE, text)
     [last] = returns
-    if _parts(body)[-2] != last:  # the part after it is the closing brace
+    if parts(body)[-2] != last:  # the part after it is the closing brace
         text = f"its return, {_lines(returns)}, is not its last statement"
         return conflict(Misfit.UNEXPECTED_SHAPE, text)
-    match _parts(last):
+    match parts(last):
         case [_, value, *_] if value.type == "true":
             return ()
         case [_, value, *_] if value.is_named:
@@ -168,7 +146,7 @@ def _return_places(script: _Script) -> _Places:
     return conflict(Misfit.UNEXPECTED_SHAPE, f"its return, {_lines(returns)}, returns no value")
 
 
-def _condition_places(script: _Script) -> _Places:
+def _condition_places(script: Script) -> _Places:
     """`X.writableNeedDrain ||` in front of `!X.write(...)`, in the write() of the adapter for web streams."""
 
     def conflict(misfit: Misfit, text: str) -> Conflict:
@@ -178,12 +156,12 @@ def _condition_places(script: _Script) -> _Places:
     if len(functions) != 1:
         misfit = Misfit.SEVERAL_MATCHES if functions else Misfit.NO_MATCH
         return conflict(misfit, f"the function is declared {len(functions)} times{_lines(functions, ', ')}")
-    methods = [method for node in _walk(functions[0]) for method in _sink_writes(script, node)]
+    methods = [method for node in walk(functions[0]) for method in _sink_writes(script, node)]
     if len(methods) != 1:
         misfit = Misfit.SEVERAL_MATCHES if methods else Misfit.NO_MATCH
         text = f"{len(methods)} objects with a write() method are handed to a new WritableStream, not one"
         return conflict(misfit, text + _lines(methods, ": "))
-    asking = [node for node in _walk(methods[0]) if node.type == "if_statement"]
+    asking = [node for node in walk(methods[0]) if node.type == "if_statement"]
     guarded = [node for node in asking if _is_guarded_write(script, _condition(node))]
     plain = [node for node in asking if _refused_stream(script, _condition(node)) is not None]
     known = guarded or plain
@@ -194,7 +172,7 @@ def _condition_places(script: _Script) -> _Places:
     [branch] = known
     elsewhere = [
         node
-        for node in _walk(methods[0])
+        for node in walk(methods[0])
         if node.child_count == 0
         and script.text(node) == _NEED_DRAIN
         and not branch.start_byte <= node.start_byte < branch.end_byte
@@ -204,49 +182,49 @@ def _condition_places(script: _Script) -> _Places:
         return conflict(Misfit.UNEXPECTED_SHAPE, text)
     if not guarded:
         return ()
-    [asked, _, written] = _parts(_condition(branch))
+    [asked, _, written] = parts(_condition(branch))
     return (Span(asked.start_byte, written.start_byte, b"", _CONDITION_REASON),)
 
 
-def _sink_writes(script: _Script, node: Node) -> list[Node]:
+def _sink_writes(script: Script, node: Node) -> list[Node]:
     """The methods `write` of X, where the node is `new WritableStream(X, ...)` and X an object."""
-    match _parts(node) if node.type == "new_expression" else []:
+    match parts(node) if node.type == "new_expression" else []:
         case [_, made, arguments] if script.text(made) == b"WritableStream" and arguments.type == "arguments":
-            sink = _parts(arguments)[1]  # after the parenthesis
-            methods = [part for part in _parts(sink) if part.type == "method_definition"]
+            sink = parts(arguments)[1]  # after the parenthesis
+            methods = [part for part in parts(sink) if part.type == "method_definition"]
             return [
                 method
                 for method in methods
                 if any(
                     part.type == "property_identifier" and script.text(part) == b"write"
-                    for part in _parts(method)
+                    for part in parts(method)
                 )
             ]
     return []
 
 
-def _is_guarded_write(script: _Script, node: Node) -> bool:
+def _is_guarded_write(script: Script, node: Node) -> bool:
     """Whether the node is `X.writableNeedDrain || !X.write(...)`."""
-    match _parts(node):
+    match parts(node):
         case [left, operator, right] if operator.type == "||":
             stream = _owner(script, left, _NEED_DRAIN)
             return stream is not None and stream == _refused_stream(script, right)
     return False
 
 
-def _refused_stream(script: _Script, node: Node) -> bytes | None:
+def _refused_stream(script: Script, node: Node) -> bytes | None:
     """X if the node is `!X.write(...)`, None for any other expression."""
-    match _parts(node):
+    match parts(node):
         case [operator, call] if operator.type == "!":
-            match _parts(call):
+            match parts(call):
                 case [called, arguments] if arguments.type == "arguments":
                     return _owner(script, called, b"write")
     return None
 
 
-def _owner(script: _Script, node: Node, name: bytes) -> bytes | None:
+def _owner(script: Script, node: Node, name: bytes) -> bytes | None:
     """X if the node is `X.name`, None for any other expression."""
-    match _parts(node):
+    match parts(node):
         case [owner, dot, member] if owner.type == "identifier" and dot.type == ".":
             return script.text(owner) if script.text(member) == name else None
     return None
@@ -254,36 +232,7 @@ def _owner(script: _Script, node: Node, name: bytes) -> bytes | None:
 
 def _condition(statement: Node) -> Node:
     """What an if statement asks, without the parentheses."""
-    return _parts(_parts(statement)[1])[1]
-
-
-def _parse(path: str, content: bytes) -> _Script | Conflict:
-    root = Parser(_JAVASCRIPT).parse(content).root_node
-    if not root.has_error:
-        return _Script(path, content, root)
-    below = islice(_walk(root), 1, None)  # the root may be an error too, which would tell no line
-    wrong = next((node for node in below if node.is_error or node.is_missing), root)
-    line = wrong.start_point.row + 1
-    text = "from here on this is no JavaScript that tree-sitter-javascript knows"
-    return Conflict(path, f"line {line}", Misfit.UNPARSABLE, text)
-
-
-def _walk(node: Node) -> Iterator[Node]:
-    """The node and all below it, in the order of the file."""
-    cursor = node.walk()
-    while True:
-        if cursor.node is not None:
-            yield cursor.node
-        if cursor.goto_first_child():
-            continue
-        while not cursor.goto_next_sibling():
-            if not cursor.goto_parent():
-                return
-
-
-def _parts(node: Node) -> list[Node]:
-    """The node's children, tokens too, without comments."""
-    return [child for child in node.children if not child.is_extra]
+    return parts(parts(statement)[1])[1]
 
 
 def _lines(nodes: list[Node], before: str = "") -> str:

@@ -42,6 +42,8 @@ class Hunk:
     from_top: bool
     """It begins where the file begins, and fits nowhere else."""
     lines: tuple[Line, ...]
+    section: str = ""
+    """The function that it stands in, as git puts it behind the @@."""
 
     @property
     def before(self) -> list[bytes]:
@@ -150,7 +152,9 @@ def _hunks(name: str, file: PatchedFile, lines: list[str]) -> Iterator[Hunk]:
                 break
             if line not in ("", _NO_NEWLINE):
                 raise _unusable(name, f"{file.path}: {line[:80]!r} stands below a hunk that is over by then")
-        yield Hunk(max(0, parsed.target_start - 1), parsed.source_start <= 1, tuple(_lines(parsed)))
+        start = max(0, parsed.target_start - 1)
+        section = parsed.section_header.strip()
+        yield Hunk(start, parsed.source_start <= 1, tuple(_lines(parsed)), section)
 
 
 def _lines(parsed: ParsedHunk) -> Iterator[Line]:

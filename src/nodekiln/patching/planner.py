@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 from nodekiln.edit import Conflict, Edit, Misfit, Plan, Read, Refusal
 from nodekiln.patching import backpressure, hunks, provider
+from nodekiln.patching.parts import Remember, directly
 from nodekiln.patching.provider import Provider
 from nodekiln.patching.series import FIRST, Series
 from nodekiln.recipe import Recipe
@@ -39,19 +41,21 @@ def plan(recipe: Recipe, read: Read, series: Series | None = None) -> Plan | Ref
     return work_out(recipe, read, series).result
 
 
-def work_out(recipe: Recipe, read: Read, series: Series | None = None) -> Outcome:
+def work_out(
+    recipe: Recipe, read: Read, series: Series | None = None, remember: Remember = directly
+) -> Outcome:
     """As `plan`, and tells what became of each hunk; a recipe with probes needs the series of patches.
 
     The rewrite and the patches both go by the tree as it is, so neither sees what the other does to it.
     """
-    answer = () if recipe.backpressure else backpressure.plan_backpressure(read)
+    answer = () if recipe.backpressure else backpressure.plan_backpressure(read, remember)
     applied, found = hunks.Applied((), ()), None
     if recipe.probes:
-        found = provider.find_provider(read)
+        found = remember("provider", provider.PATHS, partial(provider.find_provider, read))
         if found is None:
             if recipe.tag < FIRST:
                 return Outcome(Refusal((*_conflicts(answer), _no_probes())))
-            applied = hunks.apply(_needed(series).select(recipe.tag), read)
+            applied = hunks.apply(_needed(series).select(recipe.tag), read, remember)
     conflicts = (*_conflicts(answer), *applied.conflicts)
     if not conflicts and not isinstance(answer, Refusal):
         conflicts = tuple(_overlaps(answer, applied.edits))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
-from nodekiln.errors import SourceError, UsageError
+from nodekiln.errors import SourceError
 from nodekiln.machine import free_disk
 from nodekiln.recipe import Tag
 from nodekiln.reporting import format_size
 from nodekiln.source.gitrun import GitError
 from nodekiln.source.location import Location
+from nodekiln.source.names import release
 
 _NEAREST = 5
 _LONGEST = 200
@@ -23,12 +23,14 @@ _DISK_FULL = re.compile(r"^(?!remote:).*(?:No space left on device|Disk quota ex
 _NOISE = ("warning:", "hint:", "remote: Enumerating", "remote: Counting", "remote: Compressing")
 
 
-def explain(error: GitError, tag: Tag, location: Location, mirror: Path) -> SourceError:
-    """Why `tag` can't be had from `location`."""
+def explain(
+    error: GitError, what: str, location: Location, mirror: Path, *, tag: Tag | None = None
+) -> SourceError:
+    """Why `what` can't be had from `location`; where that is one tag, its tarball may be."""
     if _DISK_FULL.search(error.stderr):
         free = format_size(free_disk(mirror))
         return SourceError(
-            f"The disk is full: {tag} needs more than the {free} free for {mirror}.",
+            f"The disk is full: {what} needs more than the {free} free for {mirror}.",
             remedy="Make room and run the command again; what was fetched before is still good.",
         )
     dubious = _DUBIOUS.search(error.stderr)
@@ -42,19 +44,20 @@ def explain(error: GitError, tag: Tag, location: Location, mirror: Path) -> Sour
             f"{location.shown} is no git repository.",
             remedy="Name a clone of Node's repository with --repository, or leave it out (nodejs/node).",
         )
+    remedy = "Run it again later, or name another --repository."
+    if tag is not None:
+        remedy = (
+            "Run it again later, name another --repository, or import the release's source tarball: "
+            f"./inv import-tarball --tag {tag} --file node-{tag}.tar.gz"
+        )
     return SourceError(
-        f"{tag} can't be fetched from {location.shown}: {quote(error, location)}.",
-        remedy="Run it again later, name another --repository, or import the release's source tarball: "
-        f"./inv import-tarball --tag {tag} --file node-{tag}.tar.gz",
+        f"{what} can't be fetched from {location.shown}: {quote(error, location)}.", remedy=remedy
     )
 
 
 def no_such_tag(tag: Tag, refs: Iterable[str], location: Location) -> SourceError:
     """`location` has the tags of `refs` (refs/tags/...) and not this one."""
-    tags = set()
-    for ref in refs:
-        with suppress(UsageError):  # a release candidate, or the ^{} of an annotated tag
-            tags.add(Tag.parse(ref.removeprefix("refs/tags/")))
+    tags = {found for found in map(release, refs) if found is not None}
     near = sorted(tags, key=lambda each: _distance(each, tag))[:_NEAREST]
     found = f"the nearest are {', '.join(map(str, sorted(near)))}" if near else "it has no release tags"
     return SourceError(

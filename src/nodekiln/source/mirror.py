@@ -18,6 +18,7 @@ import git
 from git.objects.fun import tree_entries_from_data
 
 from nodekiln.errors import SourceError
+from nodekiln.source.batch import Batch
 from nodekiln.source.gitrun import GitError, GitRunner
 from nodekiln.source.location import Location
 
@@ -25,7 +26,7 @@ _READING = "reading.git"
 _CACHED_FOLDERS = 1000
 """A folder of Node's has some 30 entries: a thousand of them take about 5 MB."""
 _AGAIN = "Run the command again where the repository can be reached."
-_LEFTOVERS = ("objects/pack/tmp_*", "*.lock", "refs/kiln/*/*.lock")
+_LEFTOVERS = ("objects/pack/tmp_*", "*.lock", "refs/kiln/*/*.lock", "refs/seen/*/*.lock")
 
 
 def make_mirror(mirror: Path) -> None:
@@ -118,6 +119,7 @@ class Objects:
             _initialize(mirror / _READING)
         own = {"GIT_DIR": str(mirror / _READING), "GIT_OBJECT_DIRECTORY": str(mirror / "objects")}
         self._runner = GitRunner(mirror / _READING, {"GIT_OBJECT_DIRECTORY": own["GIT_OBJECT_DIRECTORY"]})
+        self.batch = Batch(self._runner)
         self._git = git.Git(str(mirror))
         self._git.update_environment(**own)
         finalize(self, self._git.clear_cache)  # ends the process, in a cycle of references too

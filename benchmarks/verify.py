@@ -1,0 +1,216 @@
+"""What verifying 300 tags costs, cold and warm, against checking out and patching each of them.
+
+    python benchmarks/verify.py REPOSITORY [TAGS] [SAMPLE]
+
+REPOSITORY: a bare git repository with real trees of Node as tags. Each of them begins a line, TAGS (300) in
+all: in every tag of a line a quarter of the files that are looked at are others than in the tag before, with
+a line more near their top; the rest is shared. In one tag of 25 the rewrite's function is changed, in
+another it is gone, in a third a hunk's context. They are fetched over file:// with filters. The plain way
+(git worktree add, git apply --check, the rewrite with its parse) is run on SAMPLE tags (12), evenly spread,
+since 300 would take ten minutes and more.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from nodekiln.machine import cores
+from nodekiln.patching import planner
+from nodekiln.patching.patchfile import Patch
+from nodekiln.patching.series import load
+from nodekiln.recipe import Recipe, Tag
+from nodekiln.reporting import Reporter
+from nodekiln.settings import Settings
+from nodekiln.verification.tagspec import TagSpec
+from nodekiln.verification.verify import VerifyRequest, verify
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+_PATCHES = _CHECKOUT / "patches" / "usdt"
+_ROUNDS = 5
+_CHANGED = 0.25
+"""Share of the files looked at that differ from tag to tag."""
+_SEED = 20
+_WRITABLE, _NET = "lib/internal/streams/writable.js", "lib/net.js"
+_ANCHORS = {
+    # In which tag of 25 the rewrite's function is another one, or gone.
+    8: (b"function writeOrBuffer(", b"async function writeOrBuffer("),
+    16: (b"function writeOrBuffer(", b"function writeOrQueue("),
+}
+_CONTEXT = 24
+"""In which tag of 25 a line is another one that a hunk for net.js looks for."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """The repository that is measured on; `share` of what is looked at is as in the tag before."""
+
+    folder: Path
+    tags: int
+    share: float
+    blobs: int
+
+
+def git(folder: Path, *words: str, stdin: bytes = b"") -> bytes:
+    command = ["git", f"--git-dir={folder}", *words]
+    return subprocess.run(command, input=stdin, stdout=subprocess.PIPE, check=True).stdout
+
+
+def make_repository(origin: Path, folder: Path, wanted: int) -> Made:
+    """Lines of tags: whole trees, of which only what is looked at changes."""
+    subprocess.run(["git", "init", "--quiet", "--bare", folder], check=True)
+    bases = sorted(map(Tag.parse, git(origin, "tag", "--list", "v*").decode().split()))
+    for base in bases:
+        git(folder, "fetch", "--quiet", "--no-tags", str(origin), f"refs/tags/{base}:refs/bases/{base}")
+    git(folder, "config", "uploadpack.allowFilter", "true")
+    git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
+    series, chance = load(_PATCHES), random.Random(_SEED)  # noqa: S311 (the same tags every time)
+    stream, kept, looked, contents = [], 0, 0, set()
+    for line, base in enumerate(bases):
+        files = {}
+        for path in planner.paths(Recipe(tag=base, backpressure=False, probes=True), series):
+            if git(folder, "ls-tree", f"refs/bases/{base}", path).startswith(b"100"):
+                files[path] = git(folder, "cat-file", "blob", f"refs/bases/{base}:{path}")
+        for number in range(wanted // len(bases)):
+            tag = Tag(base.major, base.minor + number, 0)
+            fresh = chance.sample(sorted(files), max(1, round(_CHANGED * len(files)))) if number else []
+            files |= {path: moved(path, files[path], number) for path in fresh}
+            now = files | drifted(files, number, series.select(tag))
+            kept, looked = kept + len(files) - len(fresh), looked + len(files)
+            contents |= set(now.values())
+            stream.append(commit(tag, base, line * wanted + number, now))
+    git(folder, "fast-import", "--quiet", "--force", stdin=b"".join(stream))
+    tags = len(git(folder, "tag", "--list").split())
+    return Made(folder, tags, kept / looked, len(contents))
+
+
+def moved(path: str, content: bytes, number: int) -> bytes:
+    """The file with a comment more below its first line."""
+    mark = b"#" if path.endswith((".gyp", ".py")) or path == "configure" else b"//"
+    head, newline, rest = content.partition(b"\n")
+    return head + newline + mark + b" release %d\n" % number + rest
+
+
+def drifted(files: dict[str, bytes], number: int, patches: Sequence[Patch]) -> dict[str, bytes]:
+    """What is otherwise in this tag alone."""
+    if number % 25 in _ANCHORS and _WRITABLE in files:
+        return {_WRITABLE: files[_WRITABLE].replace(*_ANCHORS[number % 25])}
+    if number % 25 == _CONTEXT:
+        for diff in (diff for patch in patches for diff in patch.files if diff.path == _NET):
+            wanted = diff.hunks[0].before
+            return {_NET: files[_NET].replace(b"".join(wanted), b"".join([*wanted[:-1], b"// drifted\n"]))}
+    return {}
+
+
+def commit(tag: Tag, base: Tag, mark: int, files: dict[str, bytes]) -> bytes:
+    told = io.BytesIO()
+    told.write(f"commit refs/tags/{tag}\ncommitter somebody <> {mark + 1} +0000\ndata 0\n".encode())
+    told.write(f"from refs/bases/{base}^0\n".encode())
+    for path, content in files.items():
+        told.write(f"M 100644 inline {path}\ndata {len(content)}\n".encode() + content + b"\n")
+    return told.getvalue()
+
+
+def child(build: str, repository: str) -> None:
+    """One verification in a process of its own, as ./inv would start it."""
+    settings = Settings.read(
+        environ={**os.environ, "NODEKILN_BUILD": build},
+        config=None,
+        root=_CHECKOUT,
+        here=Path.cwd(),
+        venv=None,
+    )
+    reporter = Reporter(Console(file=io.StringIO()))
+    report = verify(VerifyRequest(tags=TagSpec.parse("all"), repository=repository), settings, reporter)
+    print(json.dumps({"counts": report.counts, "peak": peak(), "known": report.remembered}))
+
+
+def peak() -> int:
+    """Kilobytes that this process took at most. getrusage would count what its parent had before exec."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+def run(build: Path, repository: Path) -> tuple[float, dict[str, object]]:
+    begun = time.perf_counter()
+    words = [sys.executable, __file__, "--child", str(build), repository.as_uri()]
+    told = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
+    return time.perf_counter() - begun, json.loads(told)
+
+
+def plain(made: Made, sample: int, folder: Path) -> Iterator[float]:
+    """Seconds for each of some tags, evenly spread."""
+    series = load(_PATCHES)
+    tags = sorted(map(Tag.parse, git(made.folder, "tag", "--list").decode().split()))
+    for tag in tags[:: max(1, len(tags) // sample)][:sample]:
+        begun = time.perf_counter()
+        tree = folder / str(tag)
+        git(made.folder, "worktree", "add", "--quiet", "--detach", str(tree), f"refs/tags/{tag}")
+        patches = [str(_PATCHES / patch.name) for patch in series.select(tag)]
+        if patches:
+            words = ["git", "apply", "--check", *patches]
+            subprocess.run(words, cwd=tree, stderr=subprocess.DEVNULL, check=False)
+
+        def read(path: str, tree: Path = tree) -> bytes | None:
+            file = tree / path
+            return file.read_bytes() if file.is_file() else None
+
+        planner.work_out(Recipe(tag=tag, backpressure=False), read)  # rewrites and parses
+        git(made.folder, "worktree", "remove", "--force", str(tree))
+        yield time.perf_counter() - begun
+
+
+def main(origin: Path, wanted: int, sample: int, folder: Path) -> None:
+    made = make_repository(origin, folder / "node.git", wanted)
+    print(f"{platform.platform()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{made.tags} tags; {made.share:.0%} of the files looked at are as in the tag before;"
+        f" {made.blobs} different files"
+    )
+    cold, warm = [], []
+    for number in range(_ROUNDS):
+        build = folder / f"build{number}"
+        seconds, told = run(build, made.folder)
+        fetched = sum(pack.stat().st_size for pack in (build / "mirror.git" / "objects").rglob("*.pack"))
+        again, _ = run(build, made.folder)
+        (build / "verified.sqlite").unlink()
+        here, _ = run(build, made.folder)
+        cold.append((seconds, here))
+        warm.append(again)
+        if number == 0:
+            print(f"rows: {told['counts']}")
+            print(f"fetched: {fetched / 1e6:.1f} MB; peak of our process (git aside): {told['peak']} kB")
+        shutil.rmtree(build)
+    first, planned = (statistics.median(times) for times in zip(*cold, strict=True))
+    print(f"cold, with the fetch: {first:.2f} s, {made.tags / first:.0f} tags/s")
+    print(f"cold, objects there:  {planned:.2f} s, {made.tags / planned:.0f} tags/s")
+    print(f"warm:                 {statistics.median(warm):.2f} s")
+    times = list(plain(made, sample, folder))
+    each = statistics.mean(times)
+    print(f"plain way, {len(times)} tags: {each:.2f} s a tag, {each * made.tags:.0f} s for all")
+    print(f"  {each * made.tags / first:.0f} times the cold run")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+    elif not 2 <= len(sys.argv) <= 4:
+        sys.exit(__doc__)
+    else:
+        wanted, sample = [*map(int, sys.argv[2:]), *(300, 12)[len(sys.argv) - 2 :]]
+        with tempfile.TemporaryDirectory(prefix="nodekiln-", dir=Path.cwd()) as place:
+            main(Path(sys.argv[1]).absolute(), wanted, sample, Path(place))

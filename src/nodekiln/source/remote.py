@@ -1,0 +1,108 @@
+"""The mirror and one repository that it is filled from: what is asked there, and what is fetched.
+
+Which tags and files are wanted is decided by those who use this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial
+
+from nodekiln.recipe import Tag
+from nodekiln.reporting import Meter, Reporter
+from nodekiln.source.failures import explain
+from nodekiln.source.gitrun import GitError, GitRunner
+from nodekiln.source.location import Location
+from nodekiln.source.mirror import Objects, is_registered, make_mirror, register, remove_leftovers
+from nodekiln.workspace import Workspace
+
+_PATIENCE = 20.0
+"""Seconds for ls-remote: GitHub lists two refs in under one, and 1,400 tags in three."""
+_RECEIVING = re.compile(r"Receiving objects: +\d+% \((\d+)/(\d+)\)(?:, ([^,]+))?")
+_FILTER_REFUSED = re.compile(r"filter '[^']*' not supported|tree filter allows max depth")
+_IDS_REFUSED = re.compile(r"unadvertised object|not our ref")
+
+
+class Remote:
+    """A repository, seen through the mirror that it shares with all others."""
+
+    def __init__(self, workspace: Workspace, location: Location, reporter: Reporter) -> None:
+        self.location, self.mirror = location, workspace.mirror.absolute()
+        self.git = GitRunner(self.mirror)
+        self._workspace, self._reporter = workspace, reporter
+
+    @cached_property
+    def objects(self) -> Objects:
+        """What the mirror holds."""
+        self.prepare()
+        return Objects(self.mirror)
+
+    def prepare(self) -> None:
+        """Makes the mirror know this repository; raises SourceError where git can't."""
+        if not is_registered(self.mirror, self.location):
+            with self._workspace.lock("mirror", f"setting up {self.location.shown}", self._reporter.say):
+                make_mirror(self.mirror)
+                remove_leftovers(self.mirror)
+                register(self.mirror, self.location)
+
+    def refs(self, *patterns: str) -> dict[str, str]:
+        """The repository's refs that match, and what they name, without a fetch; raises GitError."""
+        told = self.git.run("ls-remote", "--", self.location.key, *patterns, timeout=_PATIENCE)
+        lines = (line.partition("\t") for line in told.decode(errors="replace").splitlines())
+        return {name: object_id for object_id, _, name in lines}
+
+    def lacking(self, object_ids: Iterable[str]) -> list[str]:
+        """Those that the mirror does not hold, each once."""
+        return self.objects.batch.lacking(object_ids)
+
+    def fetch(self, title: str, *options: str, wants: Iterable[str]) -> None:
+        """One request for what `wants` (ids or refs) names; the caller holds the lock.
+
+        Raises GitError where git fails.
+        """
+        # Negotiation finds out what need not be sent, from commits: of a commit that is here, its files may
+        # well not be. git's own fetches of missing objects leave it out too.
+        settings = ("-c", "fetch.negotiationAlgorithm=noop")
+        always = ("--progress", "--no-tags", "--no-write-fetch-head", "--recurse-submodules=no", "--stdin")
+        lines = "".join(f"{want}\n" for want in wants).encode()
+        remove_leftovers(self.mirror)
+        try:
+            with self._reporter.progress(f"{title}, objects") as meter:
+                show = partial(_show, meter)
+                words = (*settings, "fetch", *always, *options, self.location.key)
+                self.git.follow(*words, on_line=show, stdin=lines)
+        except BaseException:
+            remove_leftovers(self.mirror)
+            raise
+
+    @contextmanager
+    def locked(self, what: str, tag: Tag | None = None) -> Iterator[None]:
+        """Holds the lock on the mirror; what git fails with comes out as SourceError, about `what`."""
+        with self._workspace.lock("mirror", f"fetch of {what}", self._reporter.say):
+            try:
+                yield
+            except GitError as error:
+                raise explain(error, what, self.location, self.mirror, tag=tag) from None
+
+
+def are_ids_refused(error: GitError) -> bool:
+    """Whether the server gives only what has a name (no protocol 2, no uploadpack.allowAnySHA1InWant)."""
+    return _IDS_REFUSED.search(error.stderr) is not None
+
+
+def is_filter_refused(error: GitError) -> bool:
+    """Whether the server sends no such part of a tree (uploadpackfilter.tree.allow)."""
+    return _FILTER_REFUSED.search(error.stderr) is not None
+
+
+def is_refused_whole(error: GitError) -> bool:
+    """Whether it is the kind of request that the server refuses, whichever objects it is about."""
+    return is_filter_refused(error) or "unadvertised object" in error.stderr
+
+
+def _show(meter: Meter, line: str) -> None:
+    match = _RECEIVING.search(line)
+    if match:
+        meter.update(int(match[1]), int(match[2]), match[3] or "")

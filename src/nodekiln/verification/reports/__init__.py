@@ -1,0 +1,1 @@
+"""A verification as people and machines read it."""

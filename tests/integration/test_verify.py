@@ -1,0 +1,509 @@
+"""Tags in a tiny real repository, each drifted in a way of its own, and what its row says."""
+
+from __future__ import annotations
+
+import io
+import os
+import sqlite3
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nodekiln.errors import SourceError, UsageError
+from nodekiln.recipe import Tag
+from nodekiln.reporting import Reporter
+from nodekiln.settings import Settings
+from nodekiln.source.location import parse_location
+from nodekiln.source.repository import Repository
+from nodekiln.verification.outcome import KINDS, Report, Row, Status
+from nodekiln.verification.tagspec import TagSpec
+from nodekiln.verification.verify import VerifyRequest, verify
+from nodekiln.workspace import Workspace
+
+WRITABLE = "lib/internal/streams/writable.js"
+ADAPTERS = "lib/internal/webstreams/adapters.js"
+NET = "lib/net.js"
+
+_WRITABLE = """\
+'use strict';
+
+function writeOrBuffer(stream, state, chunk) {
+  const ret = state.length < state.highWaterMark;
+  if (!ret)
+    state.needDrain = true;
+  return ret && !state.errored;
+}
+"""
+_ADAPTERS = """\
+function newWritableStreamFromStreamWritable(streamWritable) {
+  return new WritableStream({
+    async write(chunk) {
+      if (streamWritable.writableNeedDrain || !streamWritable.write(chunk)) {
+        return backpressurePromise;
+      }
+    },
+  }, strategy);
+}
+"""
+_NET = """\
+'use strict';
+
+function connect(handle) {
+  const request = new Request();
+  handle.connect(request);
+  return request;
+}
+
+function listen(handle) {
+  const backlog = 511;
+  handle.listen(backlog);
+  return handle;
+}
+"""
+_PATCH = f"""\
+Subject: Probes in net
+
+They tell of connections.
+
+diff --git a/{NET} b/{NET}
+--- a/{NET}
++++ b/{NET}
+@@ -4,3 +4,4 @@ function connect(handle) {{
+   const request = new Request();
++  probe(request);
+   handle.connect(request);
+   return request;
+@@ -10,3 +11,4 @@ function listen(handle) {{
+   const backlog = 511;
++  probe(backlog);
+   handle.listen(backlog);
+   return handle;
+diff --git a/src/probe.cc b/src/probe.cc
+new file mode 100644
+--- /dev/null
++++ b/src/probe.cc
+@@ -0,0 +1 @@
++int probe;
+"""
+_TWICE = "\n\n" + _NET.partition("\n\n")[2].replace("function ", "function other_")
+
+BASE: Mapping[str, str | bytes] = {
+    WRITABLE: _WRITABLE,
+    ADAPTERS: _ADAPTERS,
+    NET: _NET,
+    "src/node.cc": "int node;\n",
+    "lib/other.js": "other();\n",
+    "configure.py": "# --shared\n",
+}
+Changes = Mapping[str, str | bytes | None]
+TREES: Mapping[str, Changes] = {
+    "v18.9.0": {"src/node_provider.d": "probe gc__start();\n", "configure.py": "--with-dtrace\n"},
+    "v18.9.1": {},  # an old tag should have the probes
+    "v20.0.0": {},
+    "v20.0.1": {NET: "'use strict';\n\n\n\n\n" + _NET.partition("\n\n")[2]},
+    "v20.0.2": {NET: _NET.replace("backlog = 511", "backlog = 128")},
+    "v20.0.3": {
+        NET: _NET.replace("511", "128").replace("new Request", "new Wrap"),
+        WRITABLE: "'use strict';\n",
+    },
+    "v20.0.4": {WRITABLE: _WRITABLE.replace("writeOrBuffer", "writeOrQueue")},
+    "v20.0.5": {NET: None},
+    "v20.0.6": {NET: _NET.replace("  handle.listen", "  probe(backlog);\n  handle.listen")},
+    "v20.0.7": {"src/node_usdt.h": "// theirs\n"},
+    "v20.0.8": {WRITABLE: _WRITABLE.replace("return ret && !state.errored;", "return true;")},
+    "v20.0.9": {NET: "// moved\n" + _NET + _TWICE},
+    "v20.0.10": {NET: "nothing();\n"},
+    "v20.0.11": {NET: _NET + "}\n"},
+    "v20.0.12": {ADAPTERS: _ADAPTERS.replace("newWritable", "newOther")},
+    "v20.0.13": {"src/probe.cc": "int other;\n"},
+    "v20.1.0": dict.fromkeys(BASE) | {"README.md": "# something else\n"},
+    "v20.1.3": {WRITABLE: _WRITABLE + "// " + "x" * (3 * 2**20) + "\n"},
+    "v20.1.4": {WRITABLE: _WRITABLE.encode() + b"// \xff\xfe\xc3\x28\n"},
+    "v20.1.5": {WRITABLE: b"\xff\xfe\x00{ ( ["},
+    "v99.0.0": {"lib/other.js": "unlike anything\n"},
+    "v99.0.2": {NET: None, WRITABLE: None, ADAPTERS: None},
+    "v99.0.1": {NET: "class Net {}\n", WRITABLE: "class Writable {}\n", ADAPTERS: "class Adapter {}\n"},
+}
+OTHERS = ("v20.0.0-rc.1", "nightly", "v20.0", "20.0.0", "v020.0.0", "v20.0.0$(id)", "v20.0.0;é")
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A bare repository that somebody else owns."""
+
+    folder: Path
+
+    def git(self, *words: str, stdin: bytes = b"") -> str:
+        argv = ["git", f"--git-dir={self.folder}", *words]
+        return subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, check=True).stdout.decode().strip()
+
+    def commit(self, tag: str, files: Mapping[str, str | bytes]) -> None:
+        self.git("fast-import", "--quiet", "--force", stdin=_commit(tag, files))
+
+
+def _commit(tag: str, files: Mapping[str, str | bytes]) -> bytes:
+    told = [f"commit refs/tags/{tag}\ncommitter somebody <> 0 +0000\ndata 0\ndeleteall\n".encode()]
+    for path, text in files.items():
+        content = text if isinstance(text, bytes) else text.encode()
+        told.append(f"M 100644 inline {path}\ndata {len(content)}\n".encode() + content + b"\n")
+    return b"".join(told)
+
+
+def _tree(changes: Changes) -> dict[str, str | bytes]:
+    return {path: text for path, text in {**BASE, **changes}.items() if text is not None}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A build folder, patches, and what is said meanwhile."""
+
+    settings: Settings
+    repository: str
+    said: io.StringIO
+
+    def verify(self, tags: str | None = "all", **changes: object) -> Report:
+        request = VerifyRequest(tags=TagSpec.parse(tags), repository=self.repository)
+        return verify(replace(request, **changes), self.settings, self.reporter)  # type: ignore[arg-type]
+
+    @property
+    def reporter(self) -> Reporter:
+        return Reporter(Console(file=self.said, width=200))
+
+    @property
+    def mirror(self) -> Path:
+        return self.settings.workspace.mirror
+
+    def kept(self) -> int:
+        """Judgements in the cache."""
+        file = self.settings.workspace.root / "verified.sqlite"
+        with sqlite3.connect(file) as database:
+            return int(database.execute("SELECT count(*) FROM answers").fetchone()[0])
+
+
+def _bench(folder: Path, repository: str) -> Bench:
+    patches = folder / "patches"
+    (patches / "usdt").mkdir(parents=True)
+    (patches / "usdt" / "0001-net.patch").write_text(_PATCH)
+    row = '[[patch]]\nfile = "0001-net.patch"\ntags = ">=19"\nwhy = "so"\n'
+    (patches / "usdt" / "series.toml").write_text(row)
+    settings = Settings(
+        workspace=Workspace(folder / "build"),
+        repository=None,
+        configure_args=(),
+        patches=patches,
+        environment=dict(os.environ),
+        here=folder,
+    )
+    return Bench(settings, repository, io.StringIO())
+
+
+def _upstream(folder: Path, trees: Mapping[str, Changes]) -> Upstream:
+    subprocess.run(["git", "init", "--quiet", "--bare", "--template=", folder], check=True)
+    made = Upstream(folder)
+    made.git("config", "uploadpack.allowFilter", "true")
+    stream = b"".join(_commit(tag, _tree(changes)) for tag, changes in trees.items())
+    made.git("fast-import", "--quiet", stdin=stream)
+    return made
+
+
+@pytest.fixture(scope="module")
+def drifted(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """All tags at once, among them some that can't be looked at."""
+    folder = tmp_path_factory.mktemp("drifted")
+    upstream = _upstream(folder / "node.git", TREES)
+    for name in OTHERS:
+        upstream.git("update-ref", f"refs/tags/{name}", "v20.0.0")
+    blob, tree = upstream.git("rev-parse", f"v20.0.0:{NET}"), upstream.git("rev-parse", "v20.0.0^{tree}")
+    told = f"object {blob}\ntype blob\ntag v20.1.1\ntagger somebody <> 0 +0000\n\nA blob.\n"
+    upstream.git("update-ref", "refs/tags/v20.1.1", upstream.git("mktag", stdin=told.encode()))
+    upstream.git("update-ref", "refs/tags/v20.1.2", tree)
+    _damage(upstream, "v20.1.6", b"garbage")
+    _damage(upstream, "v20.1.7", None)
+    return _bench(folder, str(upstream.folder)).verify()
+
+
+def _damage(upstream: Upstream, tag: str, content: bytes | None) -> None:
+    """A tag whose net.js is damaged, or gone with None."""
+    upstream.commit(tag, _tree({NET: f"{_NET}// {tag}\n"}))
+    blob = upstream.git("rev-parse", f"{tag}:{NET}")
+    file = upstream.folder / "objects" / blob[:2] / blob[2:]
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+
+
+def row_of(report: Report, tag: str) -> Row:
+    [row] = [row for row in report.rows if str(row.tag) == tag]
+    return row
+
+
+@pytest.mark.parametrize(
+    ("tag", "status", "failures"),
+    [
+        ("v18.9.0", Status.NATIVE, []),
+        ("v18.9.1", Status.MISSING_ANCHOR, [("src/node_provider.d", "probes", "rewrite", "file missing")]),
+        ("v20.0.0", Status.CLEAN, []),
+        ("v20.0.1", Status.OFFSET, []),
+        ("v20.0.2", Status.CONFLICT, [(NET, "function listen(handle) {", "hunk 2 of 2", "no match")]),
+        (
+            "v20.0.3",
+            Status.CONFLICT,
+            [
+                (NET, "function connect(handle) {", "hunk 1 of 2", "no match"),
+                (NET, "function listen(handle) {", "hunk 2 of 2", "no match"),
+                (WRITABLE, "writeOrBuffer", "rewrite", "no match"),
+            ],
+        ),
+        ("v20.0.4", Status.MISSING_ANCHOR, [(WRITABLE, "writeOrBuffer", "rewrite", "no match")]),
+        ("v20.0.5", Status.MISSING_ANCHOR, [(NET, "", "all hunks", "file missing")]),
+        ("v20.0.6", Status.CONFLICT, [(NET, "function listen(handle) {", "hunk 2 of 2", "already there")]),
+        ("v20.0.7", Status.UPSTREAMED, []),
+        ("v20.0.8", Status.CONFLICT, [(WRITABLE, "writeOrBuffer", "rewrite", "already there")]),
+        (
+            "v20.0.9",
+            Status.CONFLICT,
+            [
+                (NET, "function connect(handle) {", "hunk 1 of 2", "several matches"),
+                (NET, "function listen(handle) {", "hunk 2 of 2", "several matches"),
+            ],
+        ),
+        (
+            "v20.0.10",
+            Status.MISSING_ANCHOR,
+            [
+                (NET, "function connect(handle) {", "hunk 1 of 2", "no match"),
+                (NET, "function listen(handle) {", "hunk 2 of 2", "no match"),
+            ],
+        ),
+        ("v20.0.11", Status.CONFLICT, [(NET, "", "line 16", "does not parse")]),
+        (
+            "v20.0.12",
+            Status.MISSING_ANCHOR,
+            [(ADAPTERS, "newWritableStreamFromStreamWritable, write()", "rewrite", "no match")],
+        ),
+        ("v20.0.13", Status.CONFLICT, [("src/probe.cc", "", "new file", "file exists")]),
+        ("v20.1.3", Status.CLEAN, []),
+        ("v20.1.4", Status.CLEAN, []),
+        ("v20.1.5", Status.CONFLICT, [(WRITABLE, "", "rewrite", "does not parse")]),
+        ("v99.0.0", Status.CLEAN, []),
+        (
+            "v99.0.1",
+            Status.MISSING_ANCHOR,
+            [
+                (NET, "function connect(handle) {", "hunk 1 of 2", "no match"),
+                (NET, "function listen(handle) {", "hunk 2 of 2", "no match"),
+                (WRITABLE, "writeOrBuffer", "rewrite", "no match"),
+                (ADAPTERS, "newWritableStreamFromStreamWritable, write()", "rewrite", "no match"),
+            ],
+        ),
+        (
+            "v99.0.2",
+            Status.MISSING_ANCHOR,
+            [(NET, "", "all hunks", "file missing"), (WRITABLE, "writeOrBuffer", "rewrite", "file missing")],
+        ),
+    ],
+)
+def test_each_drift_has_its_row(
+    drifted: Report, tag: str, status: Status, failures: list[tuple[str, str, str, str]]
+) -> None:
+    row = row_of(drifted, tag)
+    assert row.status is status, row.findings
+    found = [(each.path, each.function, each.hunk or each.patch, each.reason) for each in row.failures]
+    assert sorted(found) == sorted(failures)
+
+
+@pytest.mark.parametrize(
+    ("tag", "why"),
+    [
+        ("v20.1.0", "is no source tree of Node: it has neither src/"),
+        ("v20.1.1", "names a blob, not a commit"),
+        ("v20.1.2", "names a tree, not a commit"),
+        ("v20.1.6", f"{NET} of v20.1.6 (blob "),
+        ("v20.1.7", f"{NET} of v20.1.7 (blob "),
+    ],
+)
+def test_what_can_not_be_looked_at_is_an_error_of_that_tag_alone(drifted: Report, tag: str, why: str) -> None:
+    row = row_of(drifted, tag)
+    assert (row.status, row.recipes) == (Status.ERROR, ())
+    assert why in row.findings[0].text
+
+
+def test_how_far_a_hunk_moved_is_told(drifted: Report) -> None:
+    row = row_of(drifted, "v20.0.1")
+    assert row.furthest == 3
+    assert [(each.offset, each.line, each.recipes) for each in row.findings] == [
+        (3, 7, ("usdt", "no-backpressure-usdt")),
+        (3, 13, ("usdt", "no-backpressure-usdt")),
+    ]
+
+
+def test_recipes_that_a_drift_does_not_touch_stay_clean(drifted: Report) -> None:
+    recipes = dict(row_of(drifted, "v20.0.4").recipes)
+    assert {name for name, status in recipes.items() if status is Status.CLEAN} == {"stock", "usdt"}
+
+
+def test_a_conflict_is_explained_by_the_lines_around(drifted: Report) -> None:
+    [finding] = row_of(drifted, "v20.0.2").failures
+    assert ("  const backlog = 511;", "|", 10, "  const backlog = 128;") in [
+        (side.wanted, side.mark, side.number, side.found) for side in finding.explanation
+    ]
+
+
+def test_tags_that_are_named_like_no_release_are_counted(drifted: Report) -> None:
+    assert drifted.ignored == len(OTHERS)
+    assert len(drifted.rows) == len(TREES) + 4
+    assert drifted.exit_code == 4
+
+
+GOOD: Mapping[str, Changes] = {f"v20.{minor}.0": {"README.md": str(minor)} for minor in range(6)}
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    """Six tags that share what is looked at."""
+    return _upstream(tmp_path / "node.git", GOOD)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, upstream: Upstream) -> Bench:
+    return _bench(tmp_path, str(upstream.folder))
+
+
+def test_what_was_found_before_is_not_looked_at_again(bench: Bench, upstream: Upstream) -> None:
+    first = bench.verify()
+    upstream.commit("v20.6.0", _tree({"README.md": "6"}))
+    second = bench.verify()
+    assert (first.remembered, second.remembered) == (0, 6)
+    assert second.rows[:6] == first.rows
+
+
+def test_tags_that_share_their_files_share_an_answer(bench: Bench, upstream: Upstream) -> None:
+    assert {row.status for row in bench.verify().rows} == {Status.CLEAN}
+    assert bench.kept() == len(KINDS)
+    upstream.commit("v20.6.0", _tree({NET: f"// moved\n{_NET}"}))
+    assert row_of(bench.verify(), "v20.6.0").status is Status.OFFSET
+    assert bench.kept() == len(KINDS) + 2  # with probes; the others do not look at net.js
+
+
+def test_another_patch_is_another_question(bench: Bench) -> None:
+    assert bench.verify().exit_code == 0
+    patch = bench.settings.patches / "usdt" / "0001-net.patch"
+    patch.write_text(_PATCH.replace("backlog = 511", "backlog = 512"))
+    second = bench.verify()
+    assert (second.remembered, {row.status for row in second.rows}) == (0, {Status.CONFLICT})
+
+
+def test_a_damaged_cache_costs_time_alone(bench: Bench) -> None:
+    first = bench.verify()
+    (bench.settings.workspace.root / "verified.sqlite").write_bytes(b"no database")
+    second = bench.verify()
+    assert (second.remembered, second.rows) == (0, first.rows)
+    assert bench.verify().remembered == 6
+
+
+def test_a_cache_without_its_mirror_is_no_answer(bench: Bench) -> None:
+    first = bench.verify()
+    bench.mirror.rename(bench.mirror.with_name("gone.git"))
+    second = bench.verify()
+    assert (second.remembered, second.rows) == (0, first.rows)
+
+
+def test_a_request_serves_all_tags(bench: Bench) -> None:
+    bench.verify()
+    packs = list((bench.mirror / "objects" / "pack").glob("*.pack"))
+    assert len(packs) == 6  # commits, four levels of folders, files
+
+
+def test_only_what_is_looked_at_is_fetched(bench: Bench, upstream: Upstream) -> None:
+    bench.verify()
+    git = ["git", f"--git-dir={bench.mirror}", "cat-file", "--batch-all-objects", "--batch-check"]
+    kinds = [
+        line.split()[1]
+        for line in subprocess.run(git, capture_output=True, check=True, text=True).stdout.splitlines()
+    ]
+    assert kinds.count("commit") == 6
+    # writable.js, adapters.js, net.js, configure.py; neither other.js nor node.cc nor README.md.
+    assert kinds.count("blob") == 4
+
+
+@pytest.mark.parametrize(
+    "setting", ["uploadpack.allowFilter", "uploadpackfilter.tree.allow", "uploadpackfilter.allow"]
+)
+def test_a_server_with_other_filters_or_none_will_do(bench: Bench, upstream: Upstream, setting: str) -> None:
+    upstream.git("config", setting, "false")
+    assert {row.status for row in bench.verify().rows} == {Status.CLEAN}
+
+
+def test_a_server_that_gives_nothing_by_its_id_is_asked_for_whole_trees(bench: Bench) -> None:
+    Path(os.environ["HOME"], ".gitconfig").write_text("[protocol]\n\tversion = 0\n")
+    assert {row.status for row in bench.verify().rows} == {Status.CLEAN}
+    assert "gives no single files: whole trees are fetched" in bench.said.getvalue()
+
+
+def test_a_tag_that_moved_is_an_error_until_that_is_accepted(bench: Bench, upstream: Upstream) -> None:
+    bench.verify()
+    before = upstream.git("rev-parse", "v20.3.0")[:12]
+    upstream.commit("v20.3.0", _tree({NET: f"// moved\n{_NET}"}))
+    report = bench.verify()
+    row = row_of(report, "v20.3.0")
+    assert row.status is Status.ERROR
+    assert f"was commit {before} and is now" in row.findings[0].text
+    assert {each.status for each in report.rows if each is not row} == {Status.CLEAN}
+    assert row_of(bench.verify(accept_moved_tag=True), "v20.3.0").status is Status.OFFSET
+    assert row_of(bench.verify(), "v20.3.0").status is Status.OFFSET
+
+
+def test_what_a_build_pinned_counts_here_and_the_other_way_round(bench: Bench, upstream: Upstream) -> None:
+    location = parse_location(bench.repository, base=Path("/"))
+    repository = Repository(bench.settings.workspace, location, bench.reporter)
+    repository.resolve(Tag(20, 1, 0))
+    bench.verify()
+    for tag in ("v20.1.0", "v20.2.0"):
+        upstream.commit(tag, _tree({NET: f"// moved\n{_NET}"}))
+        assert row_of(bench.verify(), tag).status is Status.ERROR
+        with pytest.raises(SourceError, match=f"{tag} of .* was commit .* and is now"):
+            repository.resolve(Tag.parse(tag))
+
+
+def test_a_build_gets_the_whole_tree_of_a_tag_that_was_looked_at(bench: Bench, upstream: Upstream) -> None:
+    bench.verify()
+    location = parse_location(bench.repository, base=Path("/"))
+    repository = Repository(bench.settings.workspace, location, bench.reporter)
+    revision = repository.resolve(Tag(20, 4, 0))
+    repository.fetch_all(revision)
+    assert repository.sizes(revision).files == len(BASE) + 1
+    assert repository.read(revision, "README.md") == b"4"
+
+
+def test_a_named_tag_that_is_not_there_is_a_row(bench: Bench) -> None:
+    report = bench.verify("v20.1.0,v20.77.0")
+    assert [(str(row.tag), row.status) for row in report.rows] == [
+        ("v20.1.0", Status.CLEAN),
+        ("v20.77.0", Status.ERROR),
+    ]
+
+
+def test_recipes_can_be_narrowed(bench: Bench) -> None:
+    row = bench.verify("v20.1.0", kinds=(KINDS[2],)).rows[0]
+    assert row.recipes == (("no-backpressure", Status.CLEAN),)
+
+
+def test_the_release_as_it_stands_needs_no_file(bench: Bench) -> None:
+    report = bench.verify("v20.1.0", kinds=(KINDS[0],))
+    assert [(row.status, row.recipes) for row in report.rows] == [(Status.CLEAN, (("stock", Status.CLEAN),))]
+
+
+def test_a_repository_without_tags_is_told(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", "--bare", tmp_path / "empty.git"], check=True)
+    with pytest.raises(UsageError, match="no release tags"):
+        _bench(tmp_path, str(tmp_path / "empty.git")).verify()
+
+
+def test_a_repository_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SourceError, match="no git repository"):
+        _bench(tmp_path, str(tmp_path / "folder")).verify()

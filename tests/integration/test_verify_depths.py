@@ -1,0 +1,143 @@
+"""Below the plan: touched files are shown to the compiler, and whole builds are made, tag by tag."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from nodekiln.reporting import Reporter
+from nodekiln.settings import Settings
+from nodekiln.verification.outcome import KINDS, Depth, Report, Status
+from nodekiln.verification.tagspec import TagSpec
+from nodekiln.verification.verify import VerifyRequest, verify
+
+STOCK, PROBES, REWRITTEN, BOTH = KINDS
+_PATCH = """\
+Subject: A probe
+
+It does nothing.
+
+diff --git a/src/main.c b/src/main.c
+--- a/src/main.c
++++ b/src/main.c
+@@ -1 +1,2 @@
+ int main(void) { return 0; }
++%s
+"""
+_ADDED = """\
+diff --git a/src/probe.c b/src/probe.c
+new file mode 100644
+--- /dev/null
++++ b/src/probe.c
+@@ -0,0 +1 @@
++int probe;
+"""
+
+
+@pytest.fixture
+def patched(kiln: Any) -> Callable[..., Settings]:
+    """This checkout as `kiln` has it, with a patch that adds a line to main.c, and perhaps more."""
+    settings = Settings.read(
+        environ=kiln.environment(), config=None, root=kiln.folder, here=kiln.here, venv=None
+    )
+    folder = settings.patches / "usdt"
+    folder.mkdir(parents=True)
+    row = '[[patch]]\nfile = "0001-probe.patch"\ntags = ">=19"\nwhy = "so"\n'
+    (folder / "series.toml").write_text(row)
+
+    def write(line: str, more: str = "") -> Settings:
+        (folder / "0001-probe.patch").write_text(_PATCH % line + more)
+        return settings
+
+    return write
+
+
+@pytest.fixture
+def settings(patched: Callable[..., Settings]) -> Settings:
+    """With a patch that is of no matter."""
+    return patched("int probe;")
+
+
+def look(settings: Settings, tags: str, depth: Depth, *kinds: Any) -> Report:
+    request = VerifyRequest(tags=TagSpec.parse(tags), kinds=kinds, depth=depth)
+    return verify(request, settings, Reporter(Console(file=io.StringIO())))
+
+
+@pytest.mark.slow
+def test_a_patch_that_compiles_is_clean_whatever_happens_to_other_tags(
+    kiln: Any, patched: Callable[..., Settings]
+) -> None:
+    report = look(patched("int probe;"), "v20.1.0,v20.3.1", Depth.COMPILE, PROBES, BOTH)
+    assert [(str(row.tag), row.status) for row in report.rows] == [
+        ("v20.1.0", Status.CLEAN),
+        ("v20.3.1", Status.FAILED),
+    ]
+    assert "configure failed" in report.rows[1].findings[0].text
+    assert not (kiln.source() / "out/Release/obj/main.o").exists()  # ninja must not take it for built
+    assert "pack" not in kiln.ran()
+
+
+def test_each_file_that_does_not_compile_is_told(patched: Callable[..., Settings]) -> None:
+    report = look(patched("int probe = ;", _ADDED), "v20.1.0", Depth.COMPILE, STOCK, PROBES, BOTH)
+    [row] = report.rows
+    assert (row.status, report.exit_code) == (Status.FAILED, 4)
+    assert dict(row.recipes) == {
+        "stock": Status.CLEAN,
+        "usdt": Status.FAILED,
+        "no-backpressure-usdt": Status.FAILED,
+    }
+    compiled, lost = row.findings[:2]
+    assert (compiled.path, compiled.reason) == ("src/main.c", "does not compile")
+    assert "main.c:2:13: error: " in compiled.text
+    assert (lost.path, lost.reason) == ("src/probe.c", "not compiled")  # no target of the build has it
+
+
+@pytest.mark.slow
+def test_headers_that_the_build_generates_are_made(kiln: Any, patched: Callable[..., Settings]) -> None:
+    settings = patched('#include "gen/made.h"')
+    look(settings, "v20.1.0", Depth.COMPILE, PROBES)
+    ninja = kiln.source() / "out/Release/build.ninja"
+    ninja.write_text(
+        ninja.read_text()
+        + "rule make\n command = mkdir -p gen && echo 'int made;' > $out\nbuild gen/made.h: make\n"
+    )
+    ninja.write_text(ninja.read_text().replace("gcc -c", "gcc -I. -c"))
+    state = kiln.source().parent / "configured.json"
+    done = json.loads(state.read_text())
+    done["written"].pop("out/Release/build.ninja", None)
+    state.write_text(json.dumps(done))
+    assert look(settings, "v20.1.0", Depth.COMPILE, PROBES).rows[0].status is Status.CLEAN
+    assert (kiln.source() / "out/Release/gen/made.h").is_file()
+
+
+@pytest.mark.slow
+def test_builds_are_made_and_checked(settings: Settings, kiln: Any) -> None:
+    tags = "v20.1.0,v20.3.4,v20.4.3"
+    report = look(settings, tags, Depth.BUILD, REWRITTEN)
+    assert [(str(row.tag), row.status) for row in report.rows] == [
+        ("v20.1.0", Status.CLEAN),
+        ("v20.3.4", Status.FAILED),
+        ("v20.4.3", Status.FAILED),
+    ]
+    assert [each.name for each in (kiln.build / "binaries").glob("v*")] == ["v20.1.0-no-backpressure"]
+    assert "can not link" in report.rows[1].findings[0].text
+    assert "the answer of write() on a full stream" in report.rows[2].findings[0].text
+
+
+def test_what_does_not_fit_is_not_built(settings: Settings, kiln: Any) -> None:
+    report = look(settings, "v20.2.0", Depth.BUILD, REWRITTEN)
+    assert report.rows[0].status is Status.MISSING_ANCHOR
+    assert not (kiln.build / "trees").exists()
+
+
+def test_the_plan_alone_makes_no_tree(settings: Settings, kiln: Any) -> None:
+    look(settings, "all", Depth.PLAN, STOCK, REWRITTEN)
+    assert sorted(path.name for path in Path(kiln.build).iterdir()) == [
+        *("locks", "mirror.git", "verified.sqlite")
+    ]

@@ -1,0 +1,245 @@
+"""A verification for people and machines: complete, with nothing of a tag's taken for a command or markup."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from nodekiln.errors import UsageError
+from nodekiln.recipe import Tag
+from nodekiln.verification.outcome import (
+    KINDS,
+    Depth,
+    Finding,
+    Judgement,
+    Report,
+    Row,
+    Side,
+    Status,
+    read_kinds,
+)
+from nodekiln.verification.reports import github, jsonreport, junit, table
+from nodekiln.verification.reports.publish import check_format, check_output, publish
+
+HOSTILE = "a,b:c%0A\n::error::x|<script>alert(1)</script>\x1b[2J\x00`*"
+CONFLICT = Finding(
+    Status.CONFLICT,
+    "no match",
+    HOSTILE,
+    path="lib/net.js",
+    function="function listen()",
+    patch="0001-net.patch",
+    hunk="hunk 2 of 3",
+    line=12,
+    explanation=(Side("wanted();", "|", 12, "::error::found"), Side("", ">", 13, "more")),
+)
+MOVED = Finding(
+    Status.OFFSET,
+    "moved",
+    "-7 lines",
+    path="src/node.cc",
+    patch="0001-net.patch",
+    hunk="hunk 1 of 1",
+    line=3,
+    offset=-7,
+)
+CLEAN = Judgement(Status.CLEAN)
+STOCK, PROBES, REWRITTEN, BOTH = KINDS
+REPORT = Report(
+    origin="/srv/node.git",
+    depth=Depth.PLAN,
+    recipes=tuple(kind.name for kind in KINDS),
+    rows=(
+        Row.of(Tag(18, 1, 0), "1" * 40, [(PROBES, Judgement(Status.NATIVE))]),
+        Row.of(
+            Tag(20, 1, 0),
+            "2" * 40,
+            [
+                (STOCK, CLEAN),
+                (PROBES, Judgement(Status.OFFSET, (MOVED,))),
+                (REWRITTEN, CLEAN),
+                (BOTH, Judgement(Status.OFFSET, (MOVED,))),
+            ],
+        ),
+        Row.of(
+            Tag(22, 1, 0), "3" * 40, [(STOCK, CLEAN), (PROBES, Judgement(Status.CONFLICT, (MOVED, CONFLICT)))]
+        ),
+        Row.failed(Tag(24, 1, 0), None, "v24.1.0 names a blob\n  Name another repository."),
+    ),
+    ignored=3,
+    remembered=1,
+    seconds=0.5,
+)
+
+
+def test_recipes_have_the_names_of_binaries() -> None:
+    assert [kind.name for kind in KINDS] == ["stock", "usdt", "no-backpressure", "no-backpressure-usdt"]
+    assert read_kinds("usdt, stock") == (STOCK, PROBES)
+    assert read_kinds(None) == KINDS
+
+
+@pytest.mark.parametrize("text", ["", "usdt,", "probes", "v22.1.0"])
+def test_other_recipes_are_wrong_usage(text: str) -> None:
+    with pytest.raises(UsageError, match="--recipe"):
+        read_kinds(text)
+
+
+def test_what_recipes_share_is_one_finding_of_the_row() -> None:
+    row = REPORT.rows[1]
+    assert row.status is Status.OFFSET
+    assert [(each.recipes, each.offset) for each in row.findings] == [(("usdt", "no-backpressure-usdt"), -7)]
+    assert row.furthest == -7
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        *((status, 0) for status in (Status.CLEAN, Status.OFFSET, Status.NATIVE, Status.UPSTREAMED)),
+        *((status, 4) for status in (Status.MISSING_ANCHOR, Status.CONFLICT, Status.FAILED, Status.ERROR)),
+    ],
+)
+def test_the_exit_code_tells_whether_a_build_can_be_made(status: Status, code: int) -> None:
+    row = Row.of(Tag(22, 1, 0), "3" * 40, [(STOCK, CLEAN), (PROBES, Judgement(status))])
+    assert row.status is status
+    report = Report(origin="", depth=Depth.PLAN, recipes=(), rows=(row,), ignored=0, remembered=0, seconds=0)
+    assert report.exit_code == code
+
+
+def test_the_table_has_a_line_for_each_tag_and_one_for_each_failure() -> None:
+    lines = table.render(REPORT, explain=False).splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == [
+        *("tag", "v18.1.0", "v20.1.0", "v22.1.0", "v24.1.0", "4")
+    ]
+    [failure] = [line for line in lines if line.startswith("  - lib/")]
+    assert failure.startswith(
+        "  - lib/net.js: line 12: function listen(): 0001-net.patch, hunk 2 of 3: no match: "
+    )
+    assert "3 tags are named like no release" in lines[-1]
+
+
+def test_explain_shows_both_sides() -> None:
+    told = table.render(REPORT, explain=True)
+    assert f"    | {'wanted();':19} |     12  ::error::found\n" in told
+    assert "\x1b" not in told
+    assert "::error::found" not in table.render(REPORT, explain=False)
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_no_line_for_people_begins_with_a_workflow_command(explain: bool) -> None:
+    assert not any(
+        line.lstrip().startswith("::") for line in table.render(REPORT, explain=explain).splitlines()
+    )
+
+
+def test_json_holds_everything() -> None:
+    data = json.loads(jsonreport.render(REPORT, explain=True))
+    assert data["schema"] == 1
+    assert data["ok"] is False
+    assert data["counts"] == {"native": 1, "offset": 1, "conflict": 1, "error": 1}
+    assert [(row["tag"], row["status"], row["ok"]) for row in data["tags"]] == [
+        *(("v18.1.0", "native", True), ("v20.1.0", "offset", True)),
+        *(("v22.1.0", "conflict", False), ("v24.1.0", "error", False)),
+    ]
+    assert data["tags"][2]["recipes"] == {"stock": "clean", "usdt": "conflict"}
+    assert data["tags"][2]["findings"][1] == {
+        "status": "conflict",
+        "reason": "no match",
+        "text": HOSTILE,
+        "file": "lib/net.js",
+        "function": "function listen()",
+        "patch": "0001-net.patch",
+        "hunk": "hunk 2 of 3",
+        "line": 12,
+        "offset": 0,
+        "recipes": ["usdt"],
+        "explanation": [
+            {"patch": "wanted();", "mark": "|", "line": 12, "tag": "::error::found"},
+            {"patch": "", "mark": ">", "line": 13, "tag": "more"},
+        ],
+    }
+
+
+def test_junit_has_a_case_for_each_recipe_and_is_xml() -> None:
+    suite = ElementTree.fromstring(junit.render(REPORT, explain=True))  # noqa: S314 (ours)
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("8", "1", "1")
+    cases = {(case.get("classname"), case.get("name")): case for case in suite}
+    failure = cases["nodekiln.v22.1.0", "usdt"].find("failure")
+    assert failure is not None
+    assert failure.get("message") == "conflict"
+    assert "<script>alert(1)</script>" in (failure.text or "")
+    assert "\\x1b[2J\\x00" in (failure.text or "")
+    assert cases["nodekiln.v24.1.0", "tag"].find("error") is not None
+    assert cases["nodekiln.v22.1.0", "stock"].find("failure") is None
+
+
+def test_github_gets_one_annotation_a_line_and_no_other_command() -> None:
+    lines = github.render(REPORT, explain=True).splitlines()
+    assert [line.split("::")[1].split(" ")[0] for line in lines] == ["error", "error", "notice", "notice"]
+    assert lines[0].startswith(
+        "::error file=patches/usdt/0001-net.patch,title=v22.1.0%3A conflict::v22.1.0: lib/"
+    )
+    assert "a,b:c%250A%0A::error::x" in lines[0]
+
+
+def test_properties_of_annotations_are_escaped() -> None:
+    row = Row.of(
+        Tag(22, 1, 0),
+        "3" * 40,
+        [(PROBES, Judgement(Status.CONFLICT, (Finding(Status.CONFLICT, "r", "t", patch="a,b::c%.patch"),)))],
+    )
+    report = Report(origin="", depth=Depth.PLAN, recipes=(), rows=(row,), ignored=0, remembered=0, seconds=0)
+    first = github.render(report, explain=False).splitlines()[0]
+    assert first.startswith("::error file=patches/usdt/a%2Cb%3A%3Ac%25.patch,title=v22.1.0%3A conflict::")
+
+
+def test_the_job_summary_is_a_table_without_markup_of_a_tags() -> None:
+    summary = github.summarize(REPORT, explain=True)
+    rows = [line for line in summary.splitlines() if line.startswith("| v")]
+    assert len(rows) == 4
+    assert all(row.count("|") == 5 for row in rows)
+    assert "<script" not in summary
+    assert "`" not in summary
+
+
+def test_a_summary_that_is_too_long_ends_at_a_row() -> None:
+    long = Finding(Status.CONFLICT, "r", "x" * 300_000)
+    rows = tuple(
+        Row.of(Tag(20, number, 0), "2" * 40, [(PROBES, Judgement(Status.CONFLICT, (long,)))])
+        for number in range(5)
+    )
+    report = Report(origin="", depth=Depth.PLAN, recipes=(), rows=rows, ignored=0, remembered=0, seconds=0)
+    summary = github.summarize(report, explain=False)
+    assert len(summary.encode()) < 2**20
+    assert summary.endswith("\n3 more tags stand in the report.\n")
+
+
+def test_output_goes_to_a_file_in_one_step(tmp_path: Path) -> None:
+    shown: list[str] = []
+    output = check_output(tmp_path / "report.json")
+    publish(REPORT, form="json", explain=False, output=output, environment={}, show=shown.append)
+    assert json.loads(output.read_text())["schema"] == 1
+    assert shown == []
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_the_summary_of_a_job_is_added_to_what_is_there(tmp_path: Path) -> None:
+    summary, shown = tmp_path / "summary.md", list[str]()
+    summary.write_text("before\n")
+    environment = {"GITHUB_STEP_SUMMARY": str(summary)}
+    publish(REPORT, form="github", explain=False, output=None, environment=environment, show=shown.append)
+    assert summary.read_text().startswith("before\n### 4 tags")
+    assert shown[0].startswith("::error ")
+
+
+def test_a_format_that_is_not_known_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="table, json, junit, github"):
+        check_format("xml")
+
+
+@pytest.mark.parametrize("name", [".", "no/such/folder.json"])
+def test_an_output_that_can_not_be_written_is_told_before_the_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="--output"):
+        check_output(tmp_path / name)
