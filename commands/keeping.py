@@ -44,11 +44,12 @@ def clean(
 
 @command(
     help={
+        "slow": "run the slower ones, which are left out otherwise",
         "real": "run the tests on real Node trees and builds as well (NODEKILN_REPOSITORY has to name some)",
         "only": "pytest's -k: run the tests whose names match",
     }
 )
-def test(context: Context, real: bool = False, only: str = "") -> int:
+def test(context: Context, slow: bool = False, real: bool = False, only: str = "") -> int:
     """Run the tests; the fast ones unless told otherwise."""
     from nodekiln.machine import cores
     from nodekiln.process import follow
@@ -58,6 +59,7 @@ def test(context: Context, real: bool = False, only: str = "") -> int:
         words = ["-n", str(cores()), "--dist", "loadfile", "tests"]
     else:  # tests wait for processes: a worker more than there are cores takes a sixth less time
         words = ["-n", str(cores() + 1), "tests/unit", "tests/integration"]
+        words += ["-m", "slow" if slow else "not slow"]
     words += ["-k", only] if only else []
     return follow([sys.executable, "-m", "pytest", *words], cwd=HERE)
 

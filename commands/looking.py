@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from invoke.context import Context
 
@@ -10,12 +11,17 @@ from commands.options import (
     CONFIGURE_ARGS,
     CONFIGURE_FILE,
     FORMAT,
+    LAUNCHER,
+    LINKER,
+    MOVED,
     REPOSITORY,
     TAG,
     command,
     make_recipe,
+    number,
     output_format,
     read_settings,
+    tools,
 )
 
 
@@ -26,6 +32,8 @@ from commands.options import (
         "repository": REPOSITORY,
         "configure-args": CONFIGURE_ARGS,
         "configure-file": CONFIGURE_FILE,
+        "launcher": LAUNCHER,
+        "linker": LINKER,
         "clean-env": "look at the environment as --clean-env would leave it",
         "format": FORMAT,
     }
@@ -37,6 +45,8 @@ def doctor(
     repository: str = "",
     configure_args: str = "",
     configure_file: str = "",
+    launcher: str = "",
+    linker: str = "",
     clean_env: bool = False,
     format: str = "text",  # noqa: A002 (the option's name)
 ) -> int:
@@ -49,6 +59,7 @@ def doctor(
     recipe = make_recipe(settings, tag, True, probes, configure_args, configure_file, "") if tag else None
     args = settings.configure_args if recipe is None else recipe.configure_args
     as_json = output_format(format) == "json"
+    wanted_launcher, wanted_linker = tools(launcher, linker)
     found = examine(
         settings,
         Reporter(),
@@ -57,6 +68,8 @@ def doctor(
         configure_args=args,
         clean_env=clean_env,
         probes=probes,
+        launcher=wanted_launcher,
+        linker=wanted_linker,
     )
     if as_json:
         print(json.dumps(found.as_data(), indent=2))
@@ -118,3 +131,81 @@ def list_binaries(context: Context, format: str = "text") -> None:  # noqa: A002
         Reporter().say("no binaries yet: ./inv build --tag v22.20.0 --no-backpressure makes one")
     else:
         show_table(("name", "size", "made", "write()", "source"), [row.cells() for row in found])
+
+
+@command(help={"name": "name of a binary whose build is meant, as ./inv list shows it", "format": FORMAT})
+def timings(context: Context, name: str, format: str = "text") -> None:  # noqa: A002 (the option's name)
+    """Show what took the time in a binary's last build: longest steps, kinds of steps, critical path (*)."""
+    from nodekiln.reporting import Reporter, show_table
+    from nodekiln.routes.timings import Shown, store_of, write_pictures
+
+    as_json = output_format(format) == "json"
+    store, reporter = store_of(read_settings(context).workspace), Reporter()
+    shown = Shown(store.get(name))
+    if as_json:
+        print(json.dumps(shown.as_data(), indent=2))
+        return
+    for line in shown.summary:
+        reporter.say(line)
+    show_table(("step", "took", "critical"), shown.rows)
+    for picture in write_pictures(shown.timings, store):
+        reporter.say(str(picture))
+
+
+@command(
+    help={
+        "tags": "v22.20.0, v22.*, '>=20,<25', latest-per-major, all, with commas (default: newest of each major"
+        " from 18 on)",
+        "since": "leave out tags before this one",
+        "recipe": "stock, usdt, no-backpressure, no-backpressure-usdt, with commas (default: all four)",
+        "depth": "plan, compile (syntax of the files that patches touch) or build",
+        "explain": "show each hunk that does not fit beside the tag's lines",
+        "format": "table, json, junit or github",
+        "output": "file for the report (default: stdout)",
+        "repository": REPOSITORY,
+        "jobs": "compilers at once, for compile and build (default: cores, as far as memory allows)",
+        "accept-moved-tag": MOVED,
+    }
+)
+def verify(
+    context: Context,
+    tags: str = "",
+    since: str = "",
+    recipe: str = "",
+    depth: str = "plan",
+    explain: bool = False,
+    format: str = "table",  # noqa: A002 (the option's name)
+    output: str = "",
+    repository: str = "",
+    jobs: str = "",
+    accept_moved_tag: bool = False,
+) -> int:
+    """Say which tags the change fits, and what drifted; exit code 4 if one does not. No checkout, no compiler."""
+    from nodekiln.reporting import Reporter
+    from nodekiln.verification.outcome import Depth, read_kinds
+    from nodekiln.verification.reports.publish import check_format, check_output, publish
+    from nodekiln.verification.tagspec import TagSpec
+    from nodekiln.verification.verify import VerifyRequest, verify
+
+    settings, reporter = read_settings(context), Reporter()
+    form, file = check_format(format), check_output(settings.here / output) if output else None
+    request = VerifyRequest(
+        tags=TagSpec.parse(tags or None, since or None),
+        kinds=read_kinds(recipe or None),
+        depth=Depth.read(depth),
+        repository=repository or None,
+        jobs=number("--jobs", jobs),
+        accept_moved_tag=accept_moved_tag,
+    )
+    report = verify(request, settings, reporter)
+    publish(
+        report,
+        form=form,
+        explain=explain,
+        output=file,
+        environment=settings.environment,
+        show=sys.stdout.write,
+    )
+    if file is not None:
+        reporter.say(f"{report.summary}; written to {file}")
+    return report.exit_code

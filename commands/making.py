@@ -10,6 +10,8 @@ from commands.options import (
     BACKPRESSURE,
     CONFIGURE_ARGS,
     CONFIGURE_FILE,
+    LAUNCHER,
+    LINKER,
     MOVED,
     PROBES,
     REPOSITORY,
@@ -19,7 +21,9 @@ from commands.options import (
     needed,
     number,
     read_settings,
+    tools,
 )
+from nodekiln.errors import UsageError
 
 
 @command(
@@ -37,6 +41,10 @@ from commands.options import (
         "clean-env": "build without CFLAGS, MAKEFLAGS, stray CC and the like from the environment",
         "dry-run": "check and plan, then say what would be done",
         "accept-moved-tag": MOVED,
+        "matrix": "make all four recipes of the tag, in the cheapest order; prints four paths",
+        "timings": "say afterwards what took the time, and draw it (SVG and PNG)",
+        "launcher": LAUNCHER,
+        "linker": LINKER,
         "discard-edits": "throw away what somebody edited by hand in the working tree",
     },
     optional=[],
@@ -56,18 +64,29 @@ def build(
     clean_env: bool = False,
     dry_run: bool = False,
     accept_moved_tag: bool = False,
+    matrix: bool = False,
+    timings: bool = False,
+    launcher: str = "",
+    linker: str = "",
     discard_edits: bool = False,
 ) -> None:
     """Make a Node binary from a release's source, checked and published under build/binaries."""
     settings, count = read_settings(context), number("--jobs", jobs)
     recipe = make_recipe(settings, tag, backpressure, probes, configure_args, configure_file, name)
+    wanted_launcher, wanted_linker = tools(launcher, linker)
+    if matrix and not (backpressure and probes):
+        raise UsageError("--matrix makes all four recipes: leave out --no-backpressure and --no-probes.")
     from nodekiln.reporting import Reporter  # a mistyped option need not wait for what a build imports
     from nodekiln.routes.build import BuildRequest, build
+    from nodekiln.routes.matrix import Made, Matrix, build_matrix
+    from nodekiln.routes.timings import store_of, tell
 
     request = BuildRequest(
         recipe=recipe,
         repository=repository or None,
         jobs=count,
+        launcher=wanted_launcher,
+        linker=wanted_linker,
         force=force,
         from_scratch=from_scratch,
         clean_env=clean_env,
@@ -75,9 +94,18 @@ def build(
         accept_moved_tag=accept_moved_tag,
         discard_edits=discard_edits,
     )
-    path = build(request, settings, Reporter())
-    if path is not None:
-        print(path)
+    reporter = Reporter()
+    if matrix:
+        done = build_matrix(request, settings, reporter)
+    else:
+        done = Matrix((Made(recipe, build(request, settings, reporter)),))
+    for made in done.recipes:
+        if made.path is None:
+            continue
+        if timings:
+            tell(made.recipe.name, store_of(settings.workspace), reporter)
+        print(made.path)
+    done.raise_for()
 
 
 @command(

@@ -26,6 +26,8 @@ BACKPRESSURE = "with --no-backpressure, write() always answers true"
 PROBES = "with --no-probes, no USDT/DTrace probes"
 CONFIGURE_ARGS = "more arguments for configure, as one text: --configure-args='--without-npm --debug'"
 CONFIGURE_FILE = "file with more arguments for configure, one a line, # for comments"
+LAUNCHER = "ccache, sccache, distcc, icecc or none (default: ccache, else sccache, where it is there)"
+LINKER = "mold, lld, bfd or default (default: the tree's own, in a new one lld or mold where it is there)"
 MOVED = "go on although the tag is another commit now"
 FORMAT = "text or json"
 
@@ -97,3 +99,13 @@ def output_format(value: str) -> str:
     if value not in ("text", "json"):
         raise UsageError(f"--format takes text or json, not {value!r}.")
     return value
+
+
+def tools(launcher: str, linker: str) -> tuple[str | None, str | None]:
+    """What --launcher and --linker name; None where nothing was said. Raises UsageError for other words."""
+    from nodekiln.toolchain import launchers, linkers
+
+    return (
+        launchers.check_choice(launcher) if launcher else None,
+        linkers.check_choice(linker) if linker else None,
+    )

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
 from nodekiln.errors import UsageError
 
+_DETAIL_LENGTH = 60
 _PLAIN_INTERVAL = 15.0
 """Seconds between two plain lines: a CI log of a half-hour build gets about a hundred."""
 
@@ -29,8 +30,11 @@ _PLAIN_INTERVAL = 15.0
 class Meter(Protocol):
     """Takes the course of one step."""
 
-    def update(self, done: int, total: int | None, detail: str = "") -> None:
-        """`done` of `total` (None: not known) units are through; `detail` is what runs now."""
+    def update(self, done: int, total: int | None, detail: str = "", *, left: float | None = None) -> None:
+        """`done` of `total` (None: not known) units are through; `detail` is what runs now.
+
+        `left` is the seconds that it will still take, where that is known better than from the count.
+        """
 
 
 class Reporter:
@@ -60,7 +64,7 @@ class Reporter:
                 BarColumn(bar_width=24),
                 TextColumn("{task.fields[count]}", markup=False),
                 TimeElapsedColumn(),
-                TimeRemainingColumn(),
+                _LeftColumn(),
                 TextColumn("{task.fields[detail]}", markup=False, style="dim"),
                 console=self._console,
                 transient=True,
@@ -73,11 +77,23 @@ class Reporter:
 class _LiveMeter:
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress = progress
-        self._task = progress.add_task(title, total=None, count="", detail="")
+        self._task = progress.add_task(title, total=None, count="", detail="", end=None)
 
-    def update(self, done: int, total: int | None, detail: str = "") -> None:
+    def update(self, done: int, total: int | None, detail: str = "", *, left: float | None = None) -> None:
+        end = None if left is None else time.monotonic() + left
         count = f"{done}/{total}" if total is not None else (str(done) if done else "")
-        self._progress.update(self._task, completed=done, total=total, count=count, detail=detail[-60:])
+        self._progress.update(
+            self._task, completed=done, total=total, count=count, detail=_shortened(detail), end=end
+        )
+
+
+class _LeftColumn(TimeRemainingColumn):
+    """The time left as it was told, counted down; from the share that is done where none was told."""
+
+    def render(self, task: Task) -> Text:
+        if (end := task.fields["end"]) is None:
+            return super().render(task)
+        return Text(f"{format_duration(max(0.0, end - time.monotonic()))} left", style="progress.remaining")
 
 
 class _PlainMeter:
@@ -85,7 +101,7 @@ class _PlainMeter:
         self._reporter, self._title = reporter, title
         self._begun = self._said = time.monotonic()
 
-    def update(self, done: int, total: int | None, detail: str = "") -> None:  # noqa: ARG002 (a Meter)
+    def update(self, done: int, total: int | None, detail: str = "", *, left: float | None = None) -> None:
         now = time.monotonic()
         if now - self._said < _PLAIN_INTERVAL:
             return
@@ -93,9 +109,16 @@ class _PlainMeter:
         elapsed = now - self._begun
         line = f"{self._title}: {done}" + (f"/{total}" if total is not None else "")
         line += f", {format_duration(elapsed)}"
-        if total is not None and 0 < done < total:
-            line += f", about {format_duration(elapsed / done * (total - done))} left"
-        self._reporter.say(line)
+        if left is None and total is not None and 0 < done < total:
+            left = elapsed / done * (total - done)
+        if left is not None:
+            line += f", about {format_duration(left)} left"
+        self._reporter.say(line + (f" ({_shortened(detail)})" if detail else ""))
+
+
+def _shortened(detail: str) -> str:
+    """A step's name as far as a line has room: its end tells most."""
+    return detail if len(detail) <= _DETAIL_LENGTH else "..." + detail[3 - _DETAIL_LENGTH :]
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -27,7 +27,7 @@ GXX = """\
 # that this is asked is tested elsewhere, and there is no C++ in this tree.
 case " $* " in
 *" -E "*) echo "__clang__ 13 2 0 __clang_major__ __clang_minor__ __clang_patchlevel__ __apple_build__" ;;
-*" --version "*) echo "g++ 13.2.0" ;;
+*"--version "*) echo "g++ 13.2.0" ;;
 *" -dumpmachine "*) echo "tiny-linux-gnu" ;;
 *) for last in "$@"; do :; done && : >"$last" ;;
 esac

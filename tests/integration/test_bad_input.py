@@ -23,8 +23,8 @@ STAYS: Mapping[int, frozenset[str]] = {
     TOOLCHAIN: frozenset({"locks", "mirror.git"}),
     PATCH: frozenset({"locks", "mirror.git"}),
     SOURCE: frozenset({"locks", "mirror.git"}),
-    BUILD: frozenset({"locks", "mirror.git", "trees", "binaries"}),
-    CHECK: frozenset({"locks", "mirror.git", "trees", "binaries"}),
+    BUILD: frozenset({"locks", "mirror.git", "trees", "binaries", "timings"}),
+    CHECK: frozenset({"locks", "mirror.git", "trees", "binaries", "timings"}),
 }
 """What a build folder may hold after a failure: what was fetched, and from the compilation on the tree."""
 LEFTOVERS = (".new", ".staging-", ".former-", ".import-", "tmp_", ".nodekiln-", ".holder.json", "staging")
@@ -226,7 +226,14 @@ def offered(tmp_path_factory: pytest.TempPathFactory, tiny_node: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
+@pytest.mark.parametrize(
+    "row",
+    [
+        # Mistakes within a tree are found last, when most of a build was made.
+        pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.name.startswith("tree, ") else [])
+        for row in ROWS
+    ],
+)
 def test_a_mistake_is_told_in_one_message(row: Row, kiln: Kiln, tmp_path: Path, offered: Path) -> None:
     shutil.copytree(offered, kiln.here, dirs_exist_ok=True)
     env = {name: value and value.format(here=kiln.here) for name, value in row.env.items()}

@@ -69,6 +69,7 @@ def test_the_manifest_tells_what_is_needed_to_make_it_again(built: Kiln, tiny_no
     assert facts["steps"] == 2
 
 
+@pytest.mark.slow
 def test_the_published_patch_makes_the_built_bytes_of_the_tag(
     kiln: Kiln, tiny_node: Path, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_stock_build_has_an_empty_patch_and_waits(kiln: Kiln) -> None:
     assert json.loads((folder / "manifest.json").read_text())["self_check"]["write_answers"] is False
 
 
+@pytest.mark.slow
 def test_make_builds_where_there_is_no_ninja(kiln: Kiln) -> None:
     binary = _made(kiln, *FREE_BUILD, env={"PATH": kiln.path("ninja")})
     facts = json.loads((binary.parent / "manifest.json").read_text())
@@ -105,6 +107,7 @@ def test_a_binary_that_is_there_is_not_built_again(built: Kiln) -> None:
     assert (_stamps(built.build / "trees"), _stamps(built.build / "binaries")) == before
 
 
+@pytest.mark.slow
 def test_force_runs_only_what_changed(built: Kiln) -> None:
     before = built.ran()
     done = built.run(*FREE_BUILD, "--force")
@@ -113,6 +116,7 @@ def test_force_runs_only_what_changed(built: Kiln) -> None:
     assert built.ran() == before
 
 
+@pytest.mark.slow
 def test_from_scratch_builds_in_an_empty_out(built: Kiln) -> None:
     (built.source() / "out" / "stale").touch()
     done = built.run(*FREE_BUILD, "--from-scratch")
@@ -121,6 +125,7 @@ def test_from_scratch_builds_in_an_empty_out(built: Kiln) -> None:
     assert built.ran() == ["configure --ninja", "pack", "configure --ninja", "pack"]
 
 
+@pytest.mark.slow
 def test_from_recipe_to_recipe_only_planned_files_are_written(built: Kiln) -> None:
     free = _stamps(built.source())
     _made(built, *STOCK_BUILD)
@@ -131,12 +136,14 @@ def test_from_recipe_to_recipe_only_planned_files_are_written(built: Kiln) -> No
         assert {path for path in after if after[path] != before.get(path)} - LINKED == planned
 
 
+@pytest.mark.slow
 def test_from_recipe_to_recipe_configure_does_not_run(built: Kiln) -> None:
     _made(built, *STOCK_BUILD)
     _made(built, *FREE_BUILD, "--force")
     assert built.ran() == ["configure --ninja", "pack", "pack", "pack"]
 
 
+@pytest.mark.slow
 def test_other_configure_arguments_get_a_tree_of_their_own(built: Kiln) -> None:
     binary = _made(built, *FREE_BUILD, "--configure-args=--shared-zlib", "--name=shared")
     assert binary.parent.name == f"{FREE}-shared"
@@ -147,6 +154,7 @@ def test_other_configure_arguments_get_a_tree_of_their_own(built: Kiln) -> None:
     assert built.ran(other) == ["configure --ninja --shared-zlib", "pack"]
 
 
+@pytest.mark.slow
 def test_another_compiler_is_configured_anew(built: Kiln) -> None:
     done = built.run(*FREE_BUILD, env={"CXX": "g++ -g"})
     assert done.code == 0
@@ -154,6 +162,7 @@ def test_another_compiler_is_configured_anew(built: Kiln) -> None:
     assert built.ran().count("configure --ninja") == 2
 
 
+@pytest.mark.slow
 def test_flags_of_the_caller_make_another_binary_and_so_does_their_end(built: Kiln) -> None:
     with_flags = built.run(*FREE_BUILD, env={"CFLAGS": "-DX=1"})
     assert f"{FREE} is there, and is made again: it was made with no flags" in with_flags.stderr
@@ -166,6 +175,7 @@ def test_flags_of_the_caller_make_another_binary_and_so_does_their_end(built: Ki
     assert "is made again: it was made with CFLAGS=-DX=1, and now has none" in without.stderr
 
 
+@pytest.mark.slow
 def test_a_binary_that_does_not_tell_its_flags_is_made_again(built: Kiln) -> None:
     manifest = _binary(built).parent / "manifest.json"
     facts = json.loads(manifest.read_text())
@@ -174,6 +184,7 @@ def test_a_binary_that_does_not_tell_its_flags_is_made_again(built: Kiln) -> Non
     assert "it does not tell which flags it was made with" in built.run(*FREE_BUILD).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "words"),
     [({}, ["--shared-zlib"]), ({"CC": "gcc -g"}, []), ({"CC": "gcc -g"}, ["--shared-zlib"])],
@@ -191,12 +202,14 @@ def test_a_configure_run_by_hand_is_put_right(
     assert built.ran().count("configure --ninja") >= 2
 
 
+@pytest.mark.slow
 def test_the_same_configure_run_by_hand_is_taken(built: Kiln) -> None:
     subprocess.run(["./configure", "--ninja"], cwd=built.source(), env=built.environment(), check=True)
     assert built.run(*FREE_BUILD, "--force").code == 0
     assert built.ran() == ["configure --ninja", "pack", "configure --ninja", "pack"]
 
 
+@pytest.mark.slow
 def test_make_does_not_configure_again_for_another_recipe(kiln: Kiln) -> None:
     env = {"PATH": kiln.path("ninja")}
     _made(kiln, *FREE_BUILD, env=env)
@@ -204,6 +217,7 @@ def test_make_does_not_configure_again_for_another_recipe(kiln: Kiln) -> None:
     assert kiln.ran() == ["configure", "pack", "pack"]
 
 
+@pytest.mark.slow
 def test_configure_arguments_of_the_checkout_are_not_in_the_name(kiln: Kiln, tmp_path: Path) -> None:
     (tmp_path / "arguments").write_text("# for all builds\n--shared-zlib\n")
     binary = _made(kiln, *FREE_BUILD, env={"NODEKILN_CONFIGURE_FILE": str(tmp_path / "arguments")})
@@ -211,6 +225,7 @@ def test_configure_arguments_of_the_checkout_are_not_in_the_name(kiln: Kiln, tmp
     assert (facts["name"], facts["configure_args"]) == (FREE, ["--shared-zlib"])
 
 
+@pytest.mark.slow
 def test_a_binary_that_was_changed_is_made_again(built: Kiln) -> None:
     binary = _binary(built)
     made = binary.read_bytes()
@@ -224,6 +239,7 @@ def test_a_binary_that_was_changed_is_made_again(built: Kiln) -> None:
 # What is refused, and what goes on
 
 
+@pytest.mark.slow
 def test_a_tag_that_moved_stops_until_it_is_accepted(kiln: Kiln, tiny_node: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.git"
     subprocess.run(["git", "clone", "--quiet", "--mirror", tiny_node, own], check=True)
@@ -240,6 +256,7 @@ def test_a_tag_that_moved_stops_until_it_is_accepted(kiln: Kiln, tiny_node: Path
     assert "the tag's commit was" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_edit_by_hand_is_kept_until_it_is_given_up(built: Kiln) -> None:
     edited = built.source() / "src" / "main.c"
     before = edited.read_bytes()
@@ -252,6 +269,7 @@ def test_an_edit_by_hand_is_kept_until_it_is_given_up(built: Kiln) -> None:
     assert edited.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_file_added_by_hand_does_not_get_into_a_binary(built: Kiln) -> None:
     added = built.source() / "lib" / "internal" / "handmade.js"
     added.write_text("// mine\n")
@@ -264,6 +282,7 @@ def test_a_file_added_by_hand_does_not_get_into_a_binary(built: Kiln) -> None:
     assert not added.exists()
 
 
+@pytest.mark.slow
 def test_what_is_published_is_what_was_checked(built: Kiln) -> None:
     copied = built.folder / "checked"
     output = built.source() / "out/Release/node"
@@ -280,6 +299,7 @@ def test_what_would_not_be_one_binary_is_refused_before_anything_starts(kiln: Ki
     assert not kiln.build.exists()
 
 
+@pytest.mark.slow
 def test_a_failed_build_leaves_the_former_binary(built: Kiln) -> None:
     binary = _binary(built)
     made = binary.read_bytes()
@@ -290,6 +310,7 @@ def test_a_failed_build_leaves_the_former_binary(built: Kiln) -> None:
     assert _names(built.build / "binaries") == [FREE]
 
 
+@pytest.mark.slow
 def test_a_configure_that_did_not_finish_runs_again(built: Kiln) -> None:
     (built.build / "trees" / TAG / "configured.json").unlink()
     assert built.run(*FREE_BUILD, "--force").code == 0
@@ -308,6 +329,7 @@ def test_a_dry_run_writes_neither_tree_nor_binary(kiln: Kiln) -> None:
 # What interrupts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_build_ends_its_children_and_is_completed(kiln: Kiln, number: signal.Signals) -> None:
     child, compiler = _paused(kiln)
@@ -321,6 +343,7 @@ def test_an_interrupted_build_ends_its_children_and_is_completed(kiln: Kiln, num
     assert kiln.run(*FREE_BUILD).code == 0
 
 
+@pytest.mark.slow
 def test_a_terminals_interrupt_ends_a_build_too(kiln: Kiln) -> None:
     child, compiler = _paused(kiln)
     os.killpg(child.pid, signal.SIGINT)
@@ -329,6 +352,7 @@ def test_a_terminals_interrupt_ends_a_build_too(kiln: Kiln) -> None:
     assert _has_ended(compiler)
 
 
+@pytest.mark.slow
 def test_a_killed_build_is_completed(kiln: Kiln) -> None:
     child, compiler = _paused(kiln)
     child.kill()
@@ -339,6 +363,7 @@ def test_a_killed_build_is_completed(kiln: Kiln) -> None:
     assert kiln.ran() == ["configure --ninja", "pack", "pack"]
 
 
+@pytest.mark.slow
 def test_the_second_of_two_builds_waits_and_finds_it_there(kiln: Kiln) -> None:
     first, _ = _paused(kiln)
     second = kiln.start(*FREE_BUILD)
@@ -363,6 +388,7 @@ def test_a_callers_git_variables_decide_nothing(kiln: Kiln, tmp_path: Path) -> N
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.slow
 def test_our_own_environment_does_not_reach_configure(kiln: Kiln) -> None:
     own = Path(sys.prefix) / "bin"
     env = {"VIRTUAL_ENV": sys.prefix, "PATH": os.pathsep.join((str(own), kiln.path())), "EDITOR": "ed"}
@@ -373,10 +399,12 @@ def test_our_own_environment_does_not_reach_configure(kiln: Kiln) -> None:
     assert not [name for name in seen if name.startswith(("PYTHON", "NODEKILN_", "VIRTUAL_ENV"))]
 
 
+@pytest.mark.slow
 def test_node_options_do_not_reach_the_self_check(kiln: Kiln) -> None:
     assert kiln.run(*FREE_BUILD, env={"NODE_OPTIONS": "--max-old-space-size=1"}).code == 0
 
 
+@pytest.mark.slow
 def test_clean_env_keeps_flags_from_configure(kiln: Kiln) -> None:
     assert kiln.run(*FREE_BUILD, "--clean-env", env={"CFLAGS": "-O0"}).code == 0
     assert "CFLAGS" not in json.loads((kiln.source() / "environment.json").read_text())
@@ -393,6 +421,7 @@ def test_patch_prints_a_diff_and_touches_no_tree(kiln: Kiln) -> None:
     assert not (kiln.build / "trees").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error(kiln: Kiln) -> None:
     for words in (("patch", f"--tag={TAG}", "--no-backpressure"), ("list", "--format=json")):
         child = kiln.start(*words)
@@ -439,6 +468,7 @@ def test_a_terminal_gets_the_colours_that_it_wants(kiln: Kiln, env: dict[str, st
         assert terminal.read(1000).startswith(begins)
 
 
+@pytest.mark.slow
 def test_what_goes_to_no_terminal_has_no_colour(kiln: Kiln) -> None:
     env = {"TERM": "xterm"}
     refused = kiln.run("build", "--tag=x", env=env)
@@ -453,6 +483,7 @@ def test_doctor_finds_nothing_on_a_machine_that_builds(kiln: Kiln) -> None:
     assert not (kiln.build / "trees").exists()
 
 
+@pytest.mark.slow
 def test_doctor_tells_in_both_forms_what_is_in_the_way(kiln: Kiln) -> None:
     env = {"CXX": "g++-99"}
     text, told = kiln.run("doctor", env=env), kiln.run("doctor", "--format=json", env=env)
@@ -480,6 +511,7 @@ def test_clean_can_keep_binaries(built: Kiln) -> None:
     assert _names(built.build / "trees") == []
 
 
+@pytest.mark.slow
 def test_an_imported_tarball_is_built_without_a_repository(kiln: Kiln, tiny_node: Path) -> None:
     tarball = kiln.here / f"node-{TAG}.tar.gz"
     argv = ["git", "--git-dir", str(tiny_node), "archive", "--format=tar.gz", f"--prefix=node-{TAG}/", TAG]

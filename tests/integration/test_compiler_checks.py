@@ -190,7 +190,7 @@ def toolchain(request: Request) -> Toolchain:
 def test_ccache_is_put_in_front_where_it_is_there(request_: Request, tmp_path: Path) -> None:
     script(tmp_path / "bin" / "ccache", 'exec "$@"')
     found = toolchain(with_environ(request_, CXX="g++ -m64"))
-    assert (found.cc, found.cxx, found.launcher) == ("ccache gcc", "ccache g++ -m64", "ccache")
+    assert (found.cc, found.cxx, str(found.launcher)) == ("ccache gcc", "ccache g++ -m64", "ccache")
     assert found.build_env["CXX"] == found.cxx
 
 
@@ -206,7 +206,7 @@ def test_a_ccache_that_fails_is_named_and_not_the_compiler(request_: Request, tm
     (error,) = check_machine(request_).errors
     assert error.subject == "ccache"
     assert "the compiler alone can: ccache: error: No such file" in error.what
-    assert "CCACHE_DISABLE=1" in error.remedy
+    assert "--launcher none" in error.remedy
 
 
 def test_where_the_compiler_fails_as_well_it_is_named(request_: Request, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_launcher_of_the_users_stays_alone(request_: Request, tmp_path: Path) 
     for name in ("ccache", "sccache"):
         script(tmp_path / "bin" / name, 'exec "$@"')
     found = toolchain(with_environ(request_, CC="sccache gcc", CXX="sccache g++"))
-    assert (found.cc, found.cxx, found.launcher) == ("sccache gcc", "sccache g++", "sccache")
+    assert (found.cc, found.cxx, str(found.launcher)) == ("sccache gcc", "sccache g++", "sccache")
 
 
 def test_the_identity_is_that_of_the_compiler_not_of_its_spelling(request_: Request, tmp_path: Path) -> None:
@@ -244,6 +244,7 @@ def test_detection_without_a_compiler_ends_with_what_to_do(request_: Request) ->
     assert "unset CXX" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("include", "missing"), [("sys/sdt.h", []), ("sys/not-there.h", ["probes"])])
 def test_a_build_with_probes_needs_the_header_of_probes(
     request_: Request, tmp_path: Path, include: str, missing: list[str]

@@ -139,6 +139,7 @@ def test_a_release_comes_from_npm_where_dist_can_not_be_reached(registry: Regist
     assert sorted(path.name for path in left(tmp_path)) == ["node", "node.h", "release.json"]
 
 
+@pytest.mark.slow
 def test_a_package_that_is_not_what_view_told_is_refused_by_us(registry: Registry, tmp_path: Path) -> None:
     registry.served = package(NODE + b"evil")
     registry.kept = integrity(registry.served)

@@ -1,4 +1,4 @@
-"""config.gypi's marks, configure's fingerprint, jobs and command lines."""
+"""config.gypi's marks, configure's fingerprint and command lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from nodekiln.building import gypi
 from nodekiln.building.compile import Compiler
 from nodekiln.building.configure import fingerprint
-from nodekiln.building.jobs import default_jobs
 from nodekiln.edit import Edit, Plan, Span
 from nodekiln.errors import BuildError
 
@@ -82,14 +81,6 @@ def test_only_what_configure_reads_costs_a_configure(path: str, base: bytes | No
 
 def test_arguments_and_compilers_cost_a_configure() -> None:
     assert len({_fingerprint(), _fingerprint(argv=("--debug",)), _fingerprint(cxx="clang++")}) == 3
-
-
-@pytest.mark.parametrize(
-    ("cores", "memory", "jobs"),
-    [(8, 64 * 10**9, 8), (8, 9 * 10**9, 4), (2, 10**9, 1), (1, 0, 1)],
-)
-def test_jobs_heed_memory(cores: int, memory: int, jobs: int) -> None:
-    assert default_jobs(cores, memory) == jobs
 
 
 def test_only_the_target_node_is_built() -> None:

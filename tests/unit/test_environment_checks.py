@@ -214,9 +214,9 @@ def test_a_tmpdir_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("available", "jobs", "severity"),
     [
-        (8 * 10**9, 4, None),
-        (8 * 10**9, 5, Severity.WARNING),
-        (10**9, 1, Severity.WARNING),
+        (7 * 10**9, 10, None),
+        (7 * 10**9, 11, Severity.WARNING),
+        (10**9, 1, None),
         (10**9 - 1, 1, Severity.ERROR),
     ],
 )

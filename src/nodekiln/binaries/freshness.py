@@ -19,6 +19,8 @@ class Wanted:
     """The toolchain's identity."""
     environment: str
     """The variables that configure writes into the build files, as a shell takes them (CFLAGS='-O0 -g')."""
+    linker: str
+    """Its name, as --linker takes it. Versions don't count: ld's never did."""
 
 
 def differences(published: Published, wanted: Wanted) -> tuple[str, ...]:
@@ -45,9 +47,16 @@ def differences(published: Published, wanted: Wanted) -> tuple[str, ...]:
         found.append(
             f"it was made with {environment or 'no flags'}, and now has {wanted.environment or 'none'}"
         )
+    if (linker := linker_of(published)) != wanted.linker:
+        found.append(f"it was linked by {linker}, and now would be by {wanted.linker}")
     if sha256_of(published.binary) != facts["sha256"]:
         found.append("the file was changed since it was made")
     return tuple(found)
+
+
+def linker_of(published: Published) -> str | None:
+    """The linker that made it, None where its manifest can't be read; older ones name none: the default."""
+    return None if published.facts is None else str(published.facts["toolchain"].get("linker", "default"))
 
 
 @dataclass(frozen=True, kw_only=True)

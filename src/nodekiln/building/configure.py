@@ -77,6 +77,23 @@ class Configure:
     def _pristine(self) -> Path:
         return self.folder / "config.gypi"
 
+    @property
+    def linker(self) -> str | None:
+        """What it was configured to link with; None where it was not configured."""
+        try:
+            return str(json.loads(self._state.read_text()).get("linker", "default"))
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """The marks in the tree's config.gypi; empty where there is none, or none that can be read."""
+        try:
+            variables = gypi.parse((self.source / "config.gypi").read_text())["variables"]
+        except (OSError, ValueError, BuildError):
+            return {}
+        return {name: str(value) for name, value in variables.items() if name.startswith(gypi.PREFIX)}
+
     def missing(self, wanted: str) -> tuple[str, ...]:
         """Why the tree is not configured as the fingerprint `wanted` says; empty where it is.
 
@@ -114,8 +131,11 @@ class Configure:
         except OSError:
             return ""
 
-    def run(self, argv: Sequence[str], *, env: Mapping[str, str], wanted: str) -> Finished:
-        """Runs `argv` and notes that it was done; raises BuildError where it fails (the log is kept)."""
+    def run(self, argv: Sequence[str], *, env: Mapping[str, str], wanted: str, linker: str) -> Finished:
+        """Runs `argv` and notes that it was done; raises BuildError where it fails (the log is kept).
+
+        `linker` is the name of that which `env` makes it take, for later.
+        """
         with suppress(FileNotFoundError):
             self._state.unlink()
         written = self.source / "config.gypi"
@@ -132,7 +152,11 @@ class Configure:
         _write(self._pristine, written.read_text())
         places = {place for pattern in _WRITTEN for place in self.source.glob(pattern)}
         paths = sorted(place.relative_to(self.source).as_posix() for place in places)
-        state = {"fingerprint": wanted, "written": {path: self._digest(path) for path in paths}}
+        state = {
+            "fingerprint": wanted,
+            "linker": linker,
+            "written": {path: self._digest(path) for path in paths},
+        }
         _write(self._state, json.dumps(state, indent=1))
         return finished
 

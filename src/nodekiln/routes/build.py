@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from nodekiln.binaries.freshness import differences
+from nodekiln.binaries.freshness import differences, linker_of
 from nodekiln.binaries.store import Store
-from nodekiln.building.compile import Compiled
 from nodekiln.building.configure import Configure, fingerprint
 from nodekiln.building.jobs import default_jobs
+from nodekiln.errors import ToolchainError
 from nodekiln.machine import available_memory, cores, free_disk
-from nodekiln.reporting import Reporter, format_duration, format_size
+from nodekiln.reporting import Reporter, format_size
 from nodekiln.routes import disk
 from nodekiln.routes.buildjob import BuildJob, BuildRequest
 from nodekiln.routes.checking import look_at_machine, look_at_tag, make_request
+from nodekiln.routes.compiling import compile_node
 from nodekiln.routes.explaining import explained
 from nodekiln.routes.planning import make_plan, open_tag
 from nodekiln.routes.publishing import publish
 from nodekiln.settings import Settings
+from nodekiln.source.opening import Source
 from nodekiln.source.tree import Changes, WorkingTree
-from nodekiln.toolchain.toolchain import detect
+from nodekiln.toolchain import farms
+from nodekiln.toolchain.linkers import DEFAULT
+from nodekiln.toolchain.request import Request
+from nodekiln.toolchain.toolchain import Toolchain, detect
 
-__all__ = ["BuildRequest", "build"]
+__all__ = ["BuildRequest", "build", "configured"]
 
 
 def build(request: BuildRequest, settings: Settings, reporter: Reporter) -> Path | None:
@@ -31,51 +38,97 @@ def build(request: BuildRequest, settings: Settings, reporter: Reporter) -> Path
 
     Raises the KilnError of the step that failed; what was done by then is used by the next run.
     """
-    job = _prepare(request, settings, reporter)
-    if not (request.force or request.from_scratch) and (path := _already_there(job)) is not None:
+    wanted_anew = request.force or request.from_scratch
+    published = None if wanted_anew else Store(settings.workspace.binaries).find(request.recipe.name)
+    # The looks start 30 programs, half of the time of a run that has nothing to do.
+    job = _prepare(request, settings, reporter, looks=published is None)
+    if not wanted_anew and (path := _already_there(job)) is not None:
         return path
+    if published is not None:
+        _look(job.asked, job.planned.source, reporter)
     if request.dry_run:
         _tell_plan(job)
         return None
     with settings.workspace.lock(f"tree-{job.recipe.tree_name}", f"building {job.recipe.name}", reporter.say):
-        if (
-            not (request.force or request.from_scratch)
-            and (path := _already_there(job, quiet=True)) is not None
-        ):
+        if not wanted_anew and (path := _already_there(job, quiet=True)) is not None:
             return path  # made by the run that held the lock
         changes = _bring_tree(job)
         reporter.say(_describe(changes))
         configure = _configure(job)
-        compiled = _compile(job)
-        return publish(job, configure, compiled)
+        return publish(job, configure, compile_node(job))
 
 
-def _prepare(request: BuildRequest, settings: Settings, reporter: Reporter) -> BuildJob:
+@contextmanager
+def configured(request: BuildRequest, settings: Settings, reporter: Reporter) -> Iterator[BuildJob]:
+    """The recipe's tree, edited and configured, for a look at it that compiles no binary; held meanwhile."""
+    job = _prepare(request, settings, reporter)
+    with settings.workspace.lock(
+        f"tree-{job.recipe.tree_name}", f"a look at {job.recipe.name}", reporter.say
+    ):
+        reporter.say(_describe(_bring_tree(job)))
+        _configure(job)
+        yield job
+
+
+def _prepare(
+    request: BuildRequest, settings: Settings, reporter: Reporter, *, looks: bool = True
+) -> BuildJob:
     """Everything that can be wrong is found here, before the tag's files are fetched."""
     recipe = request.recipe
     jobs = request.jobs or default_jobs(cores(), available_memory())
-    there = (settings.workspace.trees / recipe.tree_name / "configured.json").exists()
-    there = there or Store(settings.workspace.binaries).find(recipe.name) is not None
+    before = _linker_before(request, settings)
     asked = make_request(
         settings,
         recipe.tag,
         configure_args=recipe.configure_args,
         jobs=jobs,
-        disk_needed=disk.NEXT_BUILD if there else disk.FIRST_BUILD,
+        disk_needed=disk.FIRST_BUILD if before is None else disk.NEXT_BUILD,
         clean_env=request.clean_env,
         probes=recipe.probes,
+        launcher=request.launcher,
+        linker=request.linker,
+        linker_before=None if request.from_scratch else before,
     )
-    look_at_machine(asked, reporter)
+    if looks:
+        look_at_machine(asked, reporter)
     source = open_tag(recipe, request.repository, settings, reporter, accept_moved=request.accept_moved_tag)
-    look_at_tag(asked, source, reporter)
+    if looks:
+        look_at_tag(asked, source, reporter)
+    try:
+        toolchain = detect(asked, source.read)
+    except ToolchainError:
+        _look(asked, source, reporter)  # which lists everything wrong, not only what is missing first
+        raise
+    if request.jobs is None:
+        jobs = _farm_jobs(toolchain, jobs)
     return BuildJob(
         request=request,
         settings=settings,
         reporter=reporter,
         planned=make_plan(recipe, source, settings, reporter),
-        toolchain=detect(asked, source.read),
+        toolchain=toolchain,
         jobs=jobs,
+        asked=asked,
     )
+
+
+def _look(asked: Request, source: Source, reporter: Reporter) -> None:
+    look_at_machine(asked, reporter)
+    look_at_tag(asked, source, reporter)
+
+
+def _linker_before(request: BuildRequest, settings: Settings) -> str | None:
+    """What the tree was configured to link with, or else the binary; None where both are still to be made."""
+    tree = WorkingTree(settings.workspace, request.recipe.tree_name)
+    published = Store(settings.workspace.binaries).find(request.recipe.name)
+    linker = Configure(tree.source, tree.folder).linker
+    return linker or (None if published is None else linker_of(published) or DEFAULT)
+
+
+def _farm_jobs(toolchain: Toolchain, local: int) -> int:
+    """As many as the farm is good for, as far as memory here allows; `local` where there is none."""
+    slots = farms.slots(toolchain.launcher, toolchain.build_env) or local
+    return max(local, min(slots, available_memory() // farms.MEMORY_PER_JOB))
 
 
 def _already_there(job: BuildJob, *, quiet: bool = False) -> Path | None:
@@ -100,6 +153,7 @@ def _tell_plan(job: BuildJob) -> None:
     say(f"configure    {shlex.join(job.configure_argv)}")
     say(f"compile      {shlex.join(job.compiler.argv(job.jobs))}")
     say(f"with         CC={shlex.quote(job.toolchain.cc)} CXX={shlex.quote(job.toolchain.cxx)}")
+    say(f"linked by    {job.toolchain.linker.name} ({job.toolchain.linker.version})")
 
 
 def _bring_tree(job: BuildJob) -> Changes:
@@ -161,15 +215,8 @@ def _configure(job: BuildJob) -> Configure:
     if missing := configure.missing(wanted):
         job.reporter.say(f"configure: {shlex.join(job.configure_argv)} ({'; '.join(missing)})")
         with job.timed("configure"), explained(configure.log), job.reporter.progress("configure"):
-            configure.run(job.configure_argv, env=toolchain.configure_env, wanted=wanted)
+            configure.run(
+                job.configure_argv, env=toolchain.configure_env, wanted=wanted, linker=toolchain.linker.name
+            )
     configure.mark(job.marks, generator=toolchain.generator)
     return configure
-
-
-def _compile(job: BuildJob) -> Compiled:
-    compiler = job.compiler
-    job.reporter.say(f"compile: {shlex.join(compiler.argv(job.jobs))}")
-    with job.timed("compile"), explained(compiler.log), job.reporter.progress("compile") as meter:
-        compiled = compiler.run(env=job.toolchain.build_env, jobs=job.jobs, meter=meter)
-    job.reporter.say(f"compile: {compiled.steps} steps in {format_duration(compiled.seconds)}")
-    return compiled

@@ -17,6 +17,7 @@ from nodekiln.reporting import Reporter
 from nodekiln.routes.planning import Planned
 from nodekiln.settings import Settings
 from nodekiln.source.tree import WorkingTree
+from nodekiln.toolchain.request import Request
 from nodekiln.toolchain.toolchain import Toolchain
 
 
@@ -33,6 +34,10 @@ class BuildRequest:
     dry_run: bool = False
     accept_moved_tag: bool = False
     discard_edits: bool = False
+    launcher: str | None = None
+    """ccache, sccache, distcc, icecc or none; None: what is there."""
+    linker: str | None = None
+    """mold, lld, bfd or default; None: that of before, or what is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,8 @@ class BuildJob:
     planned: Planned
     toolchain: Toolchain
     jobs: int
+    asked: Request
+    """What the toolchain was asked for."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -67,12 +74,13 @@ class BuildJob:
             configure_args=self.configure_args,
             compiler=self.toolchain.identity,
             environment=self.environment,
+            linker=self.toolchain.linker.name,
         )
 
     @property
     def environment(self) -> str:
-        """What configure writes into the build files, beside the compilers, which have facts of their own."""
-        variables = baked(self.toolchain.configure_env).items()
+        """What of the caller's variables configure writes into the build files, compilers left out."""
+        variables = baked(self.toolchain.caller_env).items()
         others = ((name, value) for name, value in variables if value and name not in ("CC", "CXX"))
         return " ".join(f"{name}={shlex.quote(value)}" for name, value in others)
 

@@ -30,6 +30,9 @@ def make_request(
     disk_needed: int,
     clean_env: bool,
     probes: bool,
+    launcher: str | None,
+    linker: str | None,
+    linker_before: str | None = None,
 ) -> Request:
     """What the toolchain is asked about."""
     return Request(
@@ -43,6 +46,9 @@ def make_request(
         configure_args=configure_args,
         use_ninja=None,
         probes=probes,
+        launcher=launcher,
+        linker=linker,
+        linker_before=linker_before,
     )
 
 
@@ -90,6 +96,8 @@ def examine(
     configure_args: tuple[str, ...],
     clean_env: bool,
     probes: bool,
+    launcher: str | None = None,
+    linker: str | None = None,
 ) -> Examination:
     """Looks at the machine and, where there is a tag, at what that asks for; writes no tree."""
     request = make_request(
@@ -100,6 +108,8 @@ def examine(
         disk_needed=disk.FIRST_BUILD,
         clean_env=clean_env,
         probes=probes,
+        launcher=launcher,
+        linker=linker,
     )
     findings = check_machine(request).findings
     if tag is not None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from nodekiln.errors import BuildError
 from nodekiln.toolchain.diagnosis import diagnose
 
+_KILLED = "out-of-memory"
+"""The entry of failures.toml."""
 _SHOWN_LINES = 12
 _DIAGNOSED = 2 * 2**20
 """Bytes of a log's end that are searched for known symptoms."""
@@ -27,6 +29,11 @@ def explained(log: Path) -> Iterator[None]:
             for told in diagnose(text)[:2]
         ]
         raise BuildError("\n".join([error.message, *last, *causes]), remedy=f"The whole log: {log}") from None
+
+
+def tells_of_a_kill(log: Path) -> bool:
+    """Whether `log` shows that the system killed a compiler or linker."""
+    return any(told.name == _KILLED for told in diagnose(_end_of(log)))
 
 
 def _end_of(log: Path) -> str:

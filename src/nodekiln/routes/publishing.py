@@ -98,7 +98,9 @@ def _manifest(
         toolchain={
             "cc": toolchain.cc,
             "cxx": toolchain.cxx,
-            "launcher": toolchain.launcher or "",
+            "launcher": str(toolchain.launcher),
+            "linker": toolchain.linker.name,
+            "linker_version": toolchain.linker.version,
             "identity": toolchain.identity,
             "libc": toolchain.libc,
             "python": toolchain.python,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from nodekiln.edit import Read
 from nodekiln.errors import KilnError
@@ -15,8 +15,11 @@ from nodekiln.process import capture
 from nodekiln.toolchain import compilers, interpreters
 from nodekiln.toolchain.compilers import Compiler, Family, dotted
 from nodekiln.toolchain.environment import check_compiler_variables, check_leaks, children_environment
+from nodekiln.toolchain.farms import check_farm
 from nodekiln.toolchain.findings import Finding, Round, Severity
+from nodekiln.toolchain.launchers import Launcher, choose_launcher
 from nodekiln.toolchain.lineendings import check_autocrlf
+from nodekiln.toolchain.linkers import choose_linker
 from nodekiln.toolchain.makers import choose_maker
 from nodekiln.toolchain.places import check_places
 from nodekiln.toolchain.probeheaders import check_probe_headers
@@ -75,14 +78,29 @@ def _machine_findings(request: Request) -> Iterator[Finding]:
     full = any(finding.subject == "TMPDIR" and finding.severity is Severity.ERROR for finding in places)
     if not full:  # a compiler would only say the same once more
         # A launcher that fails does so for both, which is one thing to put right.
-        yield from dict.fromkeys(told for each in good for told in compilers.check_builds(each, env))
+        yield from dict.fromkeys(_build_findings(request, env, good))
     if len(good) == 2:
         yield from compilers.check_mixed(*good)
+        if request.linker is not None:  # unasked, one that can't be used is passed over
+            linker = choose_linker(request, good[1], env)
+            if isinstance(linker, Finding):
+                yield linker
         if request.probes:
             yield from check_probe_headers(good[1], env, request.platform)
     python = interpreters.find_interpreter(any_python(), env)
     if isinstance(python, Finding):
         yield python
+
+
+def _build_findings(request: Request, env: Mapping[str, str], found: Sequence[Compiler]) -> Iterator[Finding]:
+    commands = [each.command for each in found]
+    launcher = choose_launcher(request.launcher, commands, env, request.build_dir)
+    if isinstance(launcher, Finding):
+        yield launcher
+        return
+    yield from check_farm(launcher, env)
+    for each in found:
+        yield from compilers.check_builds(each, env, launcher)
 
 
 def _tag_findings(request: Request, needs: Requirements) -> Iterator[Finding]:
@@ -99,7 +117,8 @@ def _tag_findings(request: Request, needs: Requirements) -> Iterator[Finding]:
         problems = tuple(check_version(cxx, needs))
         yield from problems
         if not problems and needs.standard:
-            yield from compilers.check_builds(cxx, env, needs.standard)
+            # Without a launcher: whether that works has been looked at, and a farm need not hear of this.
+            yield from compilers.check_builds(cxx, env, Launcher(), needs.standard)
     if needs.rust and _WITHOUT_TEMPORAL not in request.configure_args:
         yield from _check_rust(needs, env)
 

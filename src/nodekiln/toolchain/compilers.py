@@ -19,11 +19,11 @@ from nodekiln.process import capture
 from nodekiln.toolchain.commands import Command, Unusable, resolve
 from nodekiln.toolchain.environment import stray
 from nodekiln.toolchain.findings import Finding, Severity
+from nodekiln.toolchain.launchers import Launcher
 from nodekiln.toolchain.request import search_path, temporary_folder
 
 Version = tuple[int, ...]
 
-_LAUNCHER = "ccache"
 _LANGUAGE = {"CC": "c", "CXX": "c++"}
 _MACROS = (
     b"__clang__ __GNUC__ __GNUC_MINOR__ __GNUC_PATCHLEVEL__ "
@@ -100,31 +100,26 @@ def probe(variable: str, env: Mapping[str, str], platform: str) -> Compiler | Fi
     return Compiler(variable, spelled, command, family, tuple(map(int, numbers)))
 
 
-def added_launcher(compiler: Compiler, env: Mapping[str, str]) -> str | None:
-    """ccache where it is there and the compiler has no launcher yet."""
-    is_there = shutil.which(_LAUNCHER, path=search_path(env)) is not None
-    return _LAUNCHER if is_there and compiler.command.launcher is None else None
-
-
-def launched(compiler: Compiler, env: Mapping[str, str]) -> str:
-    """CC or CXX as the build gets it: with ccache in front of the compiler, where that is to be added."""
-    launcher = added_launcher(compiler, env)
-    return compiler.spelled if launcher is None else compiler.command.behind(launcher)
+def launched(compiler: Compiler, launcher: Launcher) -> str:
+    """CC or CXX as the build gets it: with the launcher in front of the compiler, where it adds one."""
+    added = launcher.in_front(compiler.command)
+    return compiler.spelled if added is None else compiler.command.behind(added)
 
 
 def check_builds(
-    compiler: Compiler, env: Mapping[str, str], standard: str | None = None
+    compiler: Compiler, env: Mapping[str, str], launcher: Launcher, standard: str | None = None
 ) -> Iterator[Finding]:
     """An error where a small program can't be compiled and linked (`standard`: gnu++20, None: default).
 
     Tries the very words that the build gets; where they fail, the compiler alone tells whose fault it is.
     """
-    said = _try_out(shlex.split(launched(compiler, env)), compiler, env, standard)
+    words = shlex.split(launched(compiler, launcher))
+    said = _try_out(words, compiler, {**env, **launcher.settings}, standard)
     if not said:
         return
     alone = _try_out(compiler.command.words, compiler, env, standard)
-    if not alone and (launcher := added_launcher(compiler, env)) is not None:
-        yield _launcher_fails(launcher, said)
+    if not alone and (added := launcher.in_front(compiler.command)) is not None:
+        yield _launcher_fails(added, str(launcher), said)
     else:
         yield _fails(compiler, standard, alone or said)
 
@@ -196,14 +191,14 @@ def _mute(variable: str, spelled: str, said: str) -> Finding:
     )
 
 
-def _launcher_fails(launcher: str, said: str) -> Finding:
+def _launcher_fails(added: str, launcher: str, said: str) -> Finding:
+    show = f" ({added} --show-config tells its folder)" if added == "ccache" else ""
     return Finding(
         Severity.ERROR,
-        launcher,
+        added,
         f"{launcher} can't compile a small program, which the compiler alone can: {said}",
-        f"{launcher} is on PATH, and so it would stand in front of CC and CXX.",
-        f"Put it right ({launcher} --show-config tells its folder), or build without it:"
-        " CCACHE_DISABLE=1 ./inv ...",
+        f"{added} is on PATH, and so it would stand in front of CC and CXX.",
+        f"Put it right{show}, or build without it: --launcher none",
     )
 
 

@@ -12,14 +12,16 @@ from nodekiln import machine
 from nodekiln.errors import KilnError
 from nodekiln.process import capture
 from nodekiln.reporting import format_size
+from nodekiln.toolchain.farms import MEMORY_PER_JOB as FARM_MEMORY
 from nodekiln.toolchain.findings import Finding, Severity
+from nodekiln.toolchain.launchers import FARMS
 from nodekiln.toolchain.request import Request, temporary_folder
 
 _HOSTILE = frozenset("\"'`$#:;&|<>()[]{}*?!\\%")
 """Characters that make, ninja files, gyp or sh take for something else, besides white space."""
 
-_JOB_MEMORY = 2 * 10**9
-"""Bytes for one C++ compilation: the largest units of V8 take about that (nodejs/node#8144)."""
+_JOB_MEMORY = 700 * 10**6
+"""Bytes for one compilation; V8's large ones take twice that, and are limited apart (building/memory.toml)."""
 _LEAST_MEMORY = 10**9
 _TMP_LOW, _TMP_EMPTY = 2 * 10**9, 200 * 10**6
 _SKEW = 10.0
@@ -33,7 +35,8 @@ def check_places(request: Request, env: Mapping[str, str]) -> Iterator[Finding]:
     yield from _check_path(request.build_dir)
     yield from _check_build_disk(request.build_dir, request.disk_needed)
     yield from check_temporary(env)
-    yield from check_memory(machine.available_memory(), request.jobs)
+    per_job = FARM_MEMORY if request.launcher in FARMS else _JOB_MEMORY
+    yield from check_memory(machine.available_memory(), request.jobs, per_job)
     if request.platform == "darwin":
         yield from _check_command_line_tools(env)
 
@@ -126,12 +129,12 @@ def check_temporary(env: Mapping[str, str]) -> Iterator[Finding]:
         )
 
 
-def check_memory(available: int, jobs: int) -> Iterator[Finding]:
-    """`available` bytes of memory for `jobs` compilations at a time."""
+def check_memory(available: int, jobs: int, per_job: int = _JOB_MEMORY) -> Iterator[Finding]:
+    """`available` bytes of memory for `jobs` compilations at a time, of `per_job` bytes each."""
     if available < _LEAST_MEMORY:
         severity, remedy = Severity.ERROR, "End other programs, or use a machine with more memory."
-    elif available < jobs * _JOB_MEMORY:
-        fitting = max(1, available // _JOB_MEMORY)
+    elif available < jobs * per_job:
+        fitting = max(1, available // per_job)
         severity, remedy = Severity.WARNING, f"Ask for {fitting} with --jobs {fitting}."
     else:
         return
@@ -139,7 +142,7 @@ def check_memory(available: int, jobs: int) -> Iterator[Finding]:
         severity,
         "memory",
         f"{format_size(available)} of memory are free for {jobs} job{'s' if jobs != 1 else ''}.",
-        f"A compilation takes up to {format_size(_JOB_MEMORY)}; without that the system kills compilers.",
+        f"A compilation takes up to {format_size(per_job)}; without that the system kills compilers.",
         remedy,
     )
 

@@ -29,6 +29,12 @@ class Request:
     use_ninja: bool | None
     probes: bool = False
     """Whether USDT/DTrace probes are to be compiled in."""
+    launcher: str | None = None
+    """What was asked to stand in front of the compilers; None: what is there."""
+    linker: str | None = None
+    """The linker that was asked for; None: that of before, or what is there."""
+    linker_before: str | None = None
+    """The linker that this build had when it was made before, if it was."""
 
 
 def search_path(env: Mapping[str, str]) -> str:

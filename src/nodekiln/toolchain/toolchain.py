@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from nodekiln.edit import Read
 from nodekiln.process import capture
-from nodekiln.toolchain.compilers import Compiler, added_launcher, launched, probe
+from nodekiln.toolchain.compilers import Compiler, launched, probe
 from nodekiln.toolchain.environment import children_environment
 from nodekiln.toolchain.findings import Finding, error_of
 from nodekiln.toolchain.interpreters import Interpreter, find_interpreter
+from nodekiln.toolchain.launchers import Launcher, choose_launcher
+from nodekiln.toolchain.linkers import Linker, choose_linker
 from nodekiln.toolchain.makers import Generator, Maker, choose_maker
 from nodekiln.toolchain.request import Request
 from nodekiln.toolchain.requirements import any_python, read_requirements
@@ -21,14 +23,17 @@ from nodekiln.toolchain.requirements import any_python, read_requirements
 class Toolchain:
     """What a build runs with.
 
-    `cc` and `cxx` are as the user or Node spells them, with ccache in front where it is there and no other
-    launcher is. `identity` changes when a compiler does, and only then. `configure_env` is `build_env` with
-    untranslated messages, which configure reads; the build keeps the user's locale, as ccache's keys hold it.
+    `cc` and `cxx` are as the user or Node spells them, with the launcher in front where that adds something.
+    `identity` changes when a compiler does, and only then. `caller_env` is the user's; `build_env` adds what
+    launcher and linker want, and `configure_env` untranslated messages to that, which configure reads (the
+    build keeps the user's locale, as ccache's keys hold it).
     """
 
     cc: str
     cxx: str
-    launcher: str | None
+    launcher: Launcher
+    linker: Linker
+    caller_env: Mapping[str, str]
     configure_env: Mapping[str, str]
     build_env: Mapping[str, str]
     make_argv: tuple[str, ...]
@@ -41,11 +46,12 @@ class Toolchain:
 def detect(request: Request, read: Read) -> Toolchain:
     """The toolchain that the request gets; `read` answers for the tag's files. About 0.1 s.
 
-    Raises ToolchainError where compiler, Python or ninja and make are missing.
+    Raises ToolchainError where compiler, Python or ninja and make are missing, or the launcher or linker that
+    was asked for.
     """
     env = children_environment(request)
     walk = any_python() if request.tag is None else read_requirements(request.tag, read).walk
-    answers = (
+    answers: tuple[object, ...] = (
         probe("CC", env, request.platform),
         probe("CXX", env, request.platform),
         choose_maker(request, env),
@@ -53,19 +59,35 @@ def detect(request: Request, read: Read) -> Toolchain:
     )
     match answers:
         case (Compiler() as cc, Compiler() as cxx, Maker() as maker, Interpreter() as python):
-            return _assemble(request, env, cc, cxx, maker, python.path)
+            launcher = choose_launcher(request.launcher, (cc.command, cxx.command), env, request.build_dir)
+            linker = choose_linker(request, cxx, env)
+            match launcher, linker:
+                case (Launcher(), Linker()):
+                    return _assemble(request, env, cc, cxx, maker, python.path, launcher, linker)
+            answers = (launcher, linker)
     raise error_of(tuple(answer for answer in answers if isinstance(answer, Finding)))
 
 
 def _assemble(
-    request: Request, env: Mapping[str, str], cc: Compiler, cxx: Compiler, maker: Maker, python: str
+    request: Request,
+    env: Mapping[str, str],
+    cc: Compiler,
+    cxx: Compiler,
+    maker: Maker,
+    python: str,
+    launcher: Launcher,
+    linker: Linker,
 ) -> Toolchain:
-    spelled = {each.variable: launched(each, env) for each in (cc, cxx)}
-    build_env = {**env, **spelled}
+    spelled = {each.variable: launched(each, launcher) for each in (cc, cxx)}
+    build_env = {**env, **launcher.settings, **spelled}
+    if linker.flags:
+        build_env["LDFLAGS"] = f"{env.get('LDFLAGS', '')} {linker.flags}".lstrip()
     return Toolchain(
         cc=spelled["CC"],
         cxx=spelled["CXX"],
-        launcher=cxx.command.launcher or added_launcher(cxx, env),
+        launcher=launcher,
+        linker=linker,
+        caller_env=env,
         configure_env={**build_env, "LC_ALL": "C"},
         build_env=build_env,
         make_argv=maker.argv,

@@ -1,0 +1,149 @@
+"""All four recipes of a tag: their order, what a failing one costs, and what another linker means."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from nodekiln.errors import PatchError, UsageError
+from nodekiln.recipe import Recipe, Tag
+from nodekiln.reporting import Reporter
+from nodekiln.routes.build import BuildRequest
+from nodekiln.routes.matrix import Matrix, build_matrix, now_in_tree, ordered
+from nodekiln.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Kiln
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TAG = "v20.1.0"
+STOCK, FREE, PROBED, BOTH = (
+    f"{TAG}{end}" for end in ("", "-no-backpressure", "-usdt", "-no-backpressure-usdt")
+)
+
+SERIES = """\
+[[patch]]
+file = "probes.patch"
+slot = "probes"
+tags = ">=19"
+why = "It fits."
+"""
+PATCH = """\
+Subject: A probe
+
+It stands for those of the real series.
+
+diff --git a/src/main.c b/src/main.c
+--- a/src/main.c
++++ b/src/main.c
+@@ -1 +1 @@
+-int main(void) { return 0; }
++int main(void) { /* probed */ return 0; }
+"""
+
+
+def settings_of(kiln: Kiln, patch: str = PATCH) -> Settings:
+    """A user's settings, with a patch series of our own for probes."""
+    folder = kiln.folder / "patches" / "usdt"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "series.toml").write_text(SERIES)
+    (folder / "probes.patch").write_text(patch)
+    read = Settings.read(environ=kiln.environment(), config=None, root=CHECKOUT, here=kiln.here, venv=None)
+    return replace(read, patches=folder.parent)
+
+
+def make(kiln: Kiln, settings: Settings, **options: bool) -> tuple[Matrix, str]:
+    """Makes all four; answers with what became of them and what was said."""
+    said = io.StringIO()
+    reporter = Reporter(Console(file=said, soft_wrap=True))
+    request = BuildRequest(recipe=Recipe(tag=Tag.parse(TAG)), **options)  # type: ignore[arg-type]  # by name
+    return build_matrix(request, settings, reporter), said.getvalue()
+
+
+def names(matrix: Matrix) -> list[str]:
+    return [made.recipe.name for made in matrix.recipes]
+
+
+@pytest.mark.parametrize(
+    ("now", "order"),
+    [
+        (None, [STOCK, FREE, BOTH, PROBED]),
+        ("v20.1.0-other", [STOCK, FREE, BOTH, PROBED]),
+        (FREE, [FREE, STOCK, PROBED, BOTH]),
+        (PROBED, [PROBED, BOTH, FREE, STOCK]),
+        (BOTH, [BOTH, PROBED, STOCK, FREE]),
+    ],
+)
+def test_each_recipe_differs_from_the_one_before_in_one_respect(now: str | None, order: list[str]) -> None:
+    assert [recipe.name for recipe in ordered(Recipe(tag=Tag.parse(TAG)), now)] == order
+
+
+def test_all_four_are_made_and_only_what_differs_is_run(built: Kiln) -> None:
+    matrix, _ = make(built, settings_of(built), from_scratch=True)
+    matrix.raise_for()
+    assert names(matrix) == [FREE, STOCK, PROBED, BOTH]
+    assert list(matrix.paths) == [built.build / "binaries" / name / "node" for name in names(matrix)]
+    assert all(path.is_file() for path in matrix.paths)
+    # An empty out/ is for the first alone.
+    assert built.ran() == ["configure --ninja", "pack", "configure --ninja", "pack", "pack", "pack", "pack"]
+
+
+@pytest.mark.slow
+def test_what_is_there_is_not_made_again(built: Kiln) -> None:
+    settings = settings_of(built)
+    assert now_in_tree(Recipe(tag=Tag.parse(TAG)), settings) == FREE
+    _, said = make(built, settings)
+    assert f"{FREE} is already there" in said
+    assert built.ran() == ["configure --ninja", "pack", "pack", "pack", "pack"]
+
+
+@pytest.mark.slow
+def test_a_recipe_that_fails_does_not_lose_the_others(kiln: Kiln) -> None:
+    misfit = PATCH.replace("return 0; }", "return 1; }")
+    matrix, said = make(kiln, settings_of(kiln, misfit))
+    assert [path.parent.name for path in matrix.paths] == [STOCK, FREE]
+    assert said.count("the change does not fit") == 2
+    with pytest.raises(PatchError, match=f"2 of 4 recipes failed: {BOTH}, {PROBED}") as failed:
+        matrix.raise_for()
+    assert failed.value.exit_code == 4
+
+
+@pytest.mark.slow
+def test_a_dry_run_tells_all_four_and_writes_nothing(kiln: Kiln) -> None:
+    matrix, said = make(kiln, settings_of(kiln), dry_run=True)
+    matrix.raise_for()
+    assert matrix.paths == ()
+    assert said.count("would make ") == 4
+    assert not (kiln.build / "trees").exists()
+
+
+@pytest.mark.parametrize(
+    ("linker", "told"),
+    [("lld", "it was linked by lld, and now would be by default"), (None, "is already there")],
+)
+def test_a_binary_of_another_linker_is_made_again(built: Kiln, linker: str | None, told: str) -> None:
+    """One whose manifest names none is older, and was linked by the compiler's own."""
+    manifest = built.build / "binaries" / FREE / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    facts["toolchain"].pop("linker")
+    if linker is not None:
+        facts["toolchain"]["linker"] = linker
+    manifest.write_text(json.dumps(facts))
+    done = built.run("build", f"--tag={TAG}", "--no-probes", "--no-backpressure")
+    assert told in done.stderr
+    assert json.loads(manifest.read_text())["toolchain"].get("linker", "default") == "default"
+
+
+def test_without_a_source_none_is_tried_but_the_first(kiln: Kiln, tmp_path: Path) -> None:
+    matrix, said = make(kiln, replace(settings_of(kiln), repository=str(tmp_path / "nowhere")))
+    assert said.count("error: ") == 1
+    with pytest.raises(
+        UsageError, match=f"1 of 4 recipes failed: {STOCK}. Not tried, .*: {FREE}, {BOTH}, {PROBED}"
+    ):
+        matrix.raise_for()

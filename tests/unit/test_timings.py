@@ -1,0 +1,84 @@
+"""What is told of a build: its longest steps, how many ran at once, the critical path; and how it is kept."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nodekiln.building.timings import Group, Timed, Timings
+from nodekiln.errors import BuildError
+
+A = Timed("CXX obj/src/libnode.a.o", 0.0, 4.0)
+B = Timed("CXX obj/src/libnode.b.o", 0.0, 5.0)
+GEN = Timed("ACTION gen", 4.0, 6.5, (0,))
+LINK = Timed("LINK node", 6.5, 9.0, (1, 2))
+BUILD = Timings(name="v20.1.0", jobs=2, steps=(A, B, GEN, LINK))
+
+
+def test_the_critical_path_is_the_longest_chain_and_not_the_longest_steps() -> None:
+    assert BUILD.critical_path() == (A, GEN, LINK)
+
+
+def test_a_build_takes_from_its_first_begin_to_its_last_end() -> None:
+    assert BUILD.seconds == 9.0
+    assert BUILD.busy == 14.0
+
+
+def test_steps_are_told_longest_first() -> None:
+    assert BUILD.longest(2) == (B, A)
+
+
+def test_compilations_are_told_by_target_and_other_steps_by_kind() -> None:
+    assert BUILD.groups() == (
+        Group("compile libnode", 2, 9.0),
+        Group("ACTION", 1, 2.5),
+        Group("LINK", 1, 2.5),
+    )
+
+
+def test_the_course_tells_how_many_ran_in_each_part() -> None:
+    moments, rows = BUILD.course(9, 2)
+    assert moments == pytest.approx([float(second) for second in range(9)])
+    assert rows["compile libnode"] == pytest.approx([2, 2, 2, 2, 1, 0, 0, 0, 0])
+    assert rows["ACTION"] == pytest.approx([0, 0, 0, 0, 1, 1, 0.5, 0, 0])
+    assert rows["other"] == pytest.approx([0, 0, 0, 0, 0, 0, 0.5, 1, 1])
+
+
+def test_a_build_without_steps_has_nothing_to_tell() -> None:
+    none = Timings(name="v20.1.0", jobs=2, steps=())
+    assert (none.seconds, none.busy, none.critical_path(), none.groups()) == (0.0, 0, (), ())
+
+
+def test_what_is_kept_is_read_again() -> None:
+    assert Timings.from_json(BUILD.to_json()) == BUILD
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"form": 0},
+        {"steps": None},
+        {"steps": [["LINK", 0, 1, [0]]]},
+        {"steps": [["LINK", 0, 1, [-1]]]},
+        {"steps": [["LINK", 0]]},
+        {"steps": [["LINK", "early", 1, []]]},
+        {"jobs": None},
+    ],
+)
+def test_what_is_no_record_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(BuildError, match="damaged"):
+        Timings.from_json(json.dumps(json.loads(BUILD.to_json()) | change))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", "\x00"])
+def test_a_text_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BuildError, match="damaged"):
+        Timings.from_json(text)
+
+
+def test_machines_get_all_of_it() -> None:
+    told = BUILD.as_data(1)
+    assert (told["name"], told["jobs"], told["steps"], told["seconds"]) == ("v20.1.0", 2, 4, 9.0)
+    assert told["critical_path_seconds"] == 9.0
+    assert [each["step"] for each in told["longest"]] == [B.description]

@@ -1,0 +1,121 @@
+"""What steps are called in tables of times, what is expected of them, and what builds teach."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from nodekiln.building.weights import (
+    Expected,
+    Shipped,
+    Weights,
+    group_of,
+    key_of,
+    read_weights,
+    shipped,
+    write_weights,
+)
+
+API = "CXX v8_base src/api api"
+BASE = Shipped(
+    groups={"v8_base": Expected(4.0, 0.01), "v8_base src/api": Expected(9.0, 0.02)},
+    steps={"LINK": 0.5, "LINK node": 2.0, "CXX node gen snapshot": 3.0},
+    compilation=Expected(5.0, 0.01),
+    other=0.1,
+)
+NEW = Weights({}, BASE)
+
+
+@pytest.mark.parametrize(
+    ("description", "key"),
+    [
+        ("CXX obj/deps/v8/src/api/v8_base.api.o", API),
+        ("CXX(target) /x/out/Release/obj.target/v8_base/deps/v8/src/api/api.o", API),
+        ("CC(host) /x/out/Release/obj.host/zlib/deps/zlib/adler32.o", "CC zlib deps/zlib adler32"),
+        (
+            "CXX obj/tools/v8_gypfiles/gen/torque-generated/src/ic/v8_initializers.handler-tq-csa.o",
+            "CXX v8_initializers torque-generated/src/ic handler-tq-csa",
+        ),
+        (
+            "CXX(target) /x/obj.target/v8_initializers/gen/torque-generated/src/ic/handler-tq-csa.o",
+            "CXX v8_initializers torque-generated/src/ic handler-tq-csa",
+        ),
+        ("CXX obj/ada.ada.o", "CXX ada obj ada"),
+        ("LINK node", "LINK node"),
+        ("LINK(target) /x/out/Release/node", "LINK node"),
+        ("AR obj/tools/v8_gypfiles/libv8_base.a", "AR libv8_base.a"),
+        ("ACTION libnode: node_js2c_1613b577312726d6acf41fb14bd20601", "ACTION libnode: node_js2c"),
+        ("ACTION Checking a/b", "ACTION Checking a/b"),
+        ("whatever it is", "whatever it is"),
+        ("", ""),
+    ],
+)
+def test_a_step_has_one_name_in_every_tree_and_build_system(description: str, key: str) -> None:
+    assert key_of(description) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "seconds"),
+    [
+        (API, 9.0),
+        ("CXX v8_base src/other x", 4.0),
+        ("CXX new src y", 5.0),
+        ("LINK node", 2.0),
+        ("LINK other", 0.5),
+        ("RUST x", 0.1),
+    ],
+)
+def test_the_nearest_that_is_known_is_expected(key: str, seconds: float) -> None:
+    assert NEW.expect(key).seconds == seconds
+
+
+def test_only_compilations_can_be_hits() -> None:
+    assert NEW.expect("LINK node").hit is None
+    assert NEW.expect("CXX node gen snapshot").hit is None
+    assert NEW.expect(API).is_hit(0.03)
+    assert not NEW.expect(API).is_hit(3.0)
+
+
+def test_a_build_without_hits_teaches_what_a_compilation_takes() -> None:
+    learnt = NEW.after([(API, 6.0), ("LINK node", 0.3)])
+    assert learnt.expect(API) == Expected(6.0, 0.02)
+    assert learnt.expect("LINK node") == Expected(0.3)
+    assert learnt.expect("CXX v8_base src/other x") == NEW.expect("CXX v8_base src/other x")
+
+
+def test_a_hit_does_not_make_the_next_compilation_look_fast() -> None:
+    assert NEW.after([(API, 0.03)]).expect(API) == Expected(9.0, 0.03)
+
+
+def test_the_newest_times_count_and_both_kinds_are_kept() -> None:
+    learnt = NEW.after([(API, 8.0)]).after([(API, 0.03)]).after([(API, 7.0)])
+    assert learnt.expect(API) == Expected(7.0, 0.03)
+
+
+def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
+    place = tmp_path / "timings" / "steps.json"
+    write_weights(place, NEW.after([(API, 0.03), ("LINK node", 1.0)]))
+    own = read_weights(place).own
+    assert own["LINK node"] == Expected(1.0)
+    assert (math.isnan(own[API].seconds), own[API].hit) == (True, 0.03)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"steps": []}', '{"steps": {"a": 1}}', '{"steps": {"a": ["x", null]}}']
+)
+def test_a_file_that_cannot_be_taken_is_as_if_there_were_none(tmp_path: Path, text: str) -> None:
+    place = tmp_path / "steps.json"
+    place.write_text(text)
+    assert read_weights(place) == Weights({}, shipped())
+
+
+def test_every_shipped_compilation_is_slower_than_its_hit() -> None:
+    for group, expected in shipped().groups.items():
+        assert expected.hit is not None
+        assert 0 < 2 * expected.hit < expected.seconds, group
+
+
+def test_the_shipped_groups_are_named_as_steps_are() -> None:
+    assert group_of(key_of("CXX obj/deps/v8/src/heap/v8_base_without_compiler.heap.o")) in shipped().groups
