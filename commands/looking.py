@@ -135,7 +135,7 @@ def list_binaries(context: Context, format: str = "text") -> None:  # noqa: A002
 
 @command(help={"name": "name of a binary whose build is meant, as ./inv list shows it", "format": FORMAT})
 def timings(context: Context, name: str, format: str = "text") -> None:  # noqa: A002 (the option's name)
-    """Show what took the time in a binary's last build: longest steps, kinds of steps, critical path (*)."""
+    """Show what took the time in the last build: longest steps, kinds of steps, critical path (*)."""
     from nodekiln.reporting import Reporter, show_table
     from nodekiln.routes.timings import Shown, store_of, write_pictures
 
@@ -154,8 +154,8 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
 
 @command(
     help={
-        "tags": "v22.20.0, v22.*, '>=20,<25', latest-per-major, all, with commas (default: newest of each major"
-        " from 18 on)",
+        "tags": "v22.20.0, v22.*, '>=20,<25', latest-per-major, all, with commas (default: newest of each"
+        " major from 18 on)",
         "since": "leave out tags before this one",
         "recipe": "stock, usdt, no-backpressure, no-backpressure-usdt, with commas (default: all four)",
         "depth": "plan, compile (syntax of the files that patches touch) or build",
@@ -180,7 +180,7 @@ def verify(
     jobs: str = "",
     accept_moved_tag: bool = False,
 ) -> int:
-    """Say which tags the change fits, and what drifted; exit code 4 if one does not. No checkout, no compiler."""
+    """Say which tags the change fits; exit code 4 where it does not fit. No checkout, no compiler."""
     from nodekiln.reporting import Reporter
     from nodekiln.verification.outcome import Depth, read_kinds
     from nodekiln.verification.reports.publish import check_format, check_output, publish

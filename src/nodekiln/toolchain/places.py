@@ -21,7 +21,7 @@ _HOSTILE = frozenset("\"'`$#:;&|<>()[]{}*?!\\%")
 """Characters that make, ninja files, gyp or sh take for something else, besides white space."""
 
 _JOB_MEMORY = 700 * 10**6
-"""Bytes for one compilation; V8's large ones take twice that, and are limited apart (building/memory.toml)."""
+"""Bytes for one compilation; V8's large ones take twice that and are limited apart (building/memory.toml)."""
 _LEAST_MEMORY = 10**9
 _TMP_LOW, _TMP_EMPTY = 2 * 10**9, 200 * 10**6
 _SKEW = 10.0
