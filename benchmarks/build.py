@@ -6,6 +6,7 @@ NODEKILN_REPOSITORY names a repository with the tag, NODEKILN_CONFIGURE_FILE the
 ccache has to hold a build of it. In turns, ROUNDS times (3, about 7 minutes on two cores): a full build,
 the second recipe (no backpressure), stock again and nothing to do, by ./inv build and by hand in a tree
 of one's own; and the plain way to a second recipe: a fresh checkout, patched, configured and built.
+By hand the compiler's own linker links; ./inv build takes lld where it is.
 Prints medians and all figures.
 """
 
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,15 +81,18 @@ class Bench:
         return {**env, "CC": "ccache gcc", "CXX": "ccache g++"}
 
     def inv(self, *words: str) -> str:
-        argv = [sys.executable, str(_PROGRAM), *words]
-        return subprocess.run(argv, env=self.env, check=True, capture_output=True, text=True).stdout
+        return self._output([sys.executable, str(_PROGRAM), *words], None, self.env)
 
     def run(self, tree: Path, *argv: str) -> None:
-        done = subprocess.run(argv, cwd=tree, env=self.plain_env, capture_output=True, text=True, check=False)
+        self._output(argv, tree, self.plain_env)
+
+    def _output(self, argv: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> str:
+        done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(
                 "\n".join([f"{' '.join(argv)} failed:", *(done.stdout + done.stderr).splitlines()[-12:]])
             )
+        return done.stdout
 
     def checkout(self, tree: Path) -> None:
         shutil.rmtree(tree, ignore_errors=True)

@@ -17,7 +17,7 @@ from commands.options import (
     REPOSITORY,
     TAG,
     command,
-    make_recipe,
+    more_arguments,
     number,
     output_format,
     read_settings,
@@ -52,20 +52,20 @@ def doctor(
 ) -> int:
     """Say what would stop or disturb a build on this machine; exit code 3 where something would stop it."""
     from nodekiln.errors import ToolchainError
+    from nodekiln.recipe import Tag
     from nodekiln.reporting import Reporter
     from nodekiln.routes.checking import examine
 
     settings = read_settings(context)
-    recipe = make_recipe(settings, tag, True, probes, configure_args, configure_file, "") if tag else None
-    args = settings.configure_args if recipe is None else recipe.configure_args
+    more = more_arguments(settings, configure_args, configure_file)
     as_json = output_format(format) == "json"
     wanted_launcher, wanted_linker = tools(launcher, linker)
     found = examine(
         settings,
         Reporter(),
-        tag=None if recipe is None else recipe.tag,
+        tag=Tag.parse(tag) if tag else None,
         repository=repository or None,
-        configure_args=args,
+        configure_args=settings.configure_args + more,
         clean_env=clean_env,
         probes=probes,
         launcher=wanted_launcher,

@@ -27,7 +27,7 @@ PROBES = "with --no-probes, no USDT/DTrace probes"
 CONFIGURE_ARGS = "more arguments for configure, as one text: --configure-args='--without-npm --debug'"
 CONFIGURE_FILE = "file with more arguments for configure, one a line, # for comments"
 LAUNCHER = "ccache, sccache, distcc, icecc or none (default: ccache, else sccache, where it is there)"
-LINKER = "mold, lld, bfd or default (default: the tree's own, in a new one lld or mold where it is there)"
+LINKER = "mold, lld, bfd or default (default: the tree's own, in a new one lld where it is there)"
 MOVED = "go on although the tag is another commit now"
 FORMAT = "text or json"
 
@@ -63,18 +63,25 @@ def read_settings(context: Context) -> Settings:
 def make_recipe(
     settings: Settings, tag: str, backpressure: bool, probes: bool, args: str, file: str, name: str
 ) -> Recipe:
-    from nodekiln.recipe import Recipe, Tag, parse_arguments
-    from nodekiln.settings import read_configure_file
+    from nodekiln.recipe import Recipe, Tag
 
-    from_file = read_configure_file(settings.here / file, "--configure-file") if file else ()
     return Recipe(
         tag=Tag.parse(needed("--tag", tag, "v22.20.0")),
         backpressure=backpressure,
         probes=probes,
         default_args=settings.configure_args,
-        extra_args=from_file + parse_arguments(args),
+        extra_args=more_arguments(settings, args, file),
         label=name or None,
     )
+
+
+def more_arguments(settings: Settings, args: str, file: str) -> tuple[str, ...]:
+    """What --configure-file and --configure-args add for one run; raises UsageError for bad ones."""
+    from nodekiln.recipe import parse_arguments
+    from nodekiln.settings import read_configure_file
+
+    from_file = read_configure_file(settings.here / file, "--configure-file") if file else ()
+    return from_file + parse_arguments(args)
 
 
 def needed(option: str, value: str, example: str) -> str:

@@ -80,6 +80,8 @@ def read_probes(elf: Elf) -> tuple[Probe, ...]:
             raise ElfError(elf.file, "has a probe note that can't be read")
         address, base, semaphore = _PROBE.unpack_from(description)
         provider, name, arguments, *_ = texts
+        if not (provider + name + arguments).isprintable():  # a terminal would take it for commands
+            raise ElfError(elf.file, "has a probe note that can't be read")
         probes.append(
             Probe(
                 provider=provider,

@@ -382,3 +382,17 @@ def test_nothing_runs_on_where_we_are_killed_and_what_was_measured_is_there(benc
     facts = json.loads((bench.folder / "build" / "experiments" / name / "results.json").read_text())
     assert facts["partial"] is True
     assert len(facts["trials"]) == 2
+
+
+def test_what_a_killed_run_was_writing_is_removed_and_what_it_measured_is_not(bench: Bench) -> None:
+    experiments = bench.folder / "build" / "experiments"
+    measured, not_measured = "2026-11-23-075143", "2026-11-23-075143-2"
+    for name in (measured, not_measured, "mine"):
+        (experiments / name / "work").mkdir(parents=True)
+        (experiments / name / "work" / "output").write_bytes(b"half")
+    (experiments / measured / "results.json").write_text("{}")
+    done = bench.compare()
+    assert done is not None
+    assert bench.experiments() == sorted([done.folder.name, measured, "mine"])
+    assert [path.name for path in (experiments / measured).iterdir()] == ["results.json"]
+    assert (experiments / "mine" / "work" / "output").exists()

@@ -254,7 +254,7 @@ def test_a_function_that_the_compiler_copied_into_its_caller_is_refused(
 
 # What a compiler made of Heap::CollectGarbage in 18: the two functions are copied into it, GCType is looked
 # up in a table and waits in the frame, flags came in ecx.
-BEFORE = "_ZN2v88internal4Heap25GarbageCollectionPrologueENS0_23GarbageCollectionReasonE"
+BEFORE = "_ZN2v88internal4Heap25GarbageCollectionPrologueENS0_23GarbageCollectionReasonENS_15GCCallbackFlagsE"
 AFTER = "_ZN2v88internal4Heap25GarbageCollectionEpilogueENS0_16GarbageCollectorE"
 COPIED = f"""
   .section .rodata
@@ -281,14 +281,15 @@ others: .long 1, 2, 4
   mov %esi, %eax
   mov types(,%rax,4), %eax
   mov %eax, -0xe0(%rbp)
-  mov -0xe0(%rbp), %esi
   mov -0xdc(%rbp), %edx
+  mov -0xd8(%rbp), %esi
   mov %rbx, %rdi
 begins: call {BEFORE}
   mov %rbx, %rdi
 ends: call {AFTER}
   testb $0x14, -0xdc(%rbp)
-  mov -0xe0(%rbp), %esi
+  movl -0xe0(%rbp), %esi
+  movl -0xdc(%rbp), %edx
   mov -0x8(%rbp), %rbx
   leave
   ret
@@ -348,7 +349,10 @@ def test_gdb_reads_the_arguments_from_the_frame_of_the_collector(assemble: Compi
         (f"ends: call {AFTER}", "ends: nop", "what begins and ends a collection once each"),
         ("ends: call", f"  call {AFTER}\nends: call", "what begins and ends a collection once each"),
         ("mov types(", "mov others(", "does not wait in its frame"),
-        ("mov -0xe0(%rbp), %esi\n  mov -0x8", "mov -0x8", "does not wait in its frame"),
+        ("movl -0xe0(%rbp), %esi", "nop", "does not wait in its frame"),
+        ("movl -0xdc(%rbp), %edx", "xor %edx, %edx", "does not wait in its frame"),
+        ("begins:", "  xor %edx, %edx\nbegins:", "does not wait in its frame"),
+        ("begins:", "  mov %rbx, %rdx\nbegins:", "does not wait in its frame"),
         ("begins:", "  movl $3, -0xe0(%rbp)\nbegins:", "does not wait in its frame"),
         ("testb $0x14,", "orb $0x14,", "does not wait in its frame"),
         ("ends:", "  lea -0xe0(%rbp), %rax\nends:", "does not wait in its frame"),
@@ -373,6 +377,12 @@ def test_clones_of_what_begins_a_collection_are_refused(assemble: Compile) -> No
     clone = f"{BEFORE}.constprop.1"
     source = COPIED.replace(f"{BEFORE}: ret", f"{BEFORE}: ret\n  .type {clone}, %function\n{clone}: ret")
     assert "can't be told by name" in refusal(assemble(source))
+
+
+@X64
+def test_what_begins_a_collection_with_other_parameters_is_refused(assemble: Compile) -> None:
+    without_flags = BEFORE.removesuffix("NS_15GCCallbackFlagsE")
+    assert "can't be told by name" in refusal(assemble(COPIED.replace(BEFORE, without_flags)))
 
 
 def test_a_call_from_elsewhere_is_not_enough(compile_program: Compile) -> None:

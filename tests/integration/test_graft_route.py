@@ -326,6 +326,15 @@ def test_a_graft_of_another_release_binary_is_made_again(desk: Desk) -> None:
     assert "it was made from another release binary" in desk.said.getvalue()
 
 
+def test_a_graft_whose_probes_are_elsewhere_now_is_made_again(desk: Desk) -> None:
+    made = desk.graft()
+    facts = manifest(made)
+    facts["graft"]["probes"][0]["address"] += 1  # type: ignore[index]
+    (made.parent / "manifest.json").write_text(json.dumps(facts))
+    desk.graft()
+    assert "its probes were others" in desk.said.getvalue()
+
+
 def test_probes_alone_leave_every_text_as_it_is(desk: Desk) -> None:
     made = desk.graft(backpressure=True)
     assert made.parent.name == "v22.20.0-usdt-graft"

@@ -96,10 +96,15 @@ def test_without_another_the_compilers_own_links(asked: Request) -> None:
     assert "GNU ld" in linker.version
 
 
-@pytest.mark.parametrize("name", ["lld", "mold"])
-def test_a_fast_one_that_keeps_probes_is_taken_unasked(asked: Request, name: str) -> None:
-    install(asked, name, BFD)
-    assert chosen(asked) == Linker(name, "Fake 1.0")
+def test_lld_is_taken_unasked_where_it_keeps_probes(asked: Request) -> None:
+    install(asked, "lld", BFD)
+    assert chosen(asked) == Linker("lld", "Fake 1.0")
+
+
+def test_mold_is_taken_only_where_it_is_asked_for(asked: Request) -> None:
+    install(asked, "mold", BFD)
+    assert name_of(chosen(asked)) == "default"
+    assert chosen(replace(asked, linker="mold")) == Linker("mold", "Fake 1.0")
 
 
 @pytest.mark.parametrize("text", [DROPS, "exit 1", 'cp /bin/false "$TMPDIR/x"; exit 0'])
@@ -129,6 +134,18 @@ def test_one_of_before_that_is_gone_is_replaced_by_the_compilers_own(asked: Requ
     assert name_of(chosen(replace(asked, linker_before="mold"))) == "default"
 
 
+@pytest.mark.parametrize("name", ["CXXFLAGS", "LDFLAGS"])
+@pytest.mark.parametrize("before", [None, "lld"])
+def test_one_that_can_not_link_with_the_users_flags_is_passed_over(
+    asked: Request, name: str, before: str | None
+) -> None:
+    install(asked, "lld", BFD)
+    environ = {**asked.environ, name: "-Wl,--no-such-option"}
+    request = replace(asked, environ=environ, linker_before=before, probes=False)
+    assert name_of(chosen(request)) == "default"
+    assert "lld can't link here" in refused(replace(request, linker="lld"))
+
+
 def test_one_that_is_not_there_is_refused_with_its_package(asked: Request) -> None:
     assert "apt install mold" in refused(replace(asked, linker="mold"))
 
@@ -137,6 +154,7 @@ def test_one_that_is_not_there_is_refused_with_its_package(asked: Request) -> No
     "changes",
     [
         {"environ": {"LDFLAGS": "-fuse-ld=bfd"}},
+        {"environ": {"LDFLAGS": "--ld-path=/usr/bin/ld"}},
         {"configure_args": ("--enable-lto",)},
         {"configure_args": ("--enable-pgo-u",)},
         {"platform": "darwin"},

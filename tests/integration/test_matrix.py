@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import PatchError, UsageError
+from nodekiln.building.configure import Configure
+from nodekiln.errors import BuildError, PatchError, UsageError
 from nodekiln.recipe import Recipe, Tag
 from nodekiln.reporting import Reporter
 from nodekiln.routes.build import BuildRequest
@@ -84,6 +87,7 @@ def test_each_recipe_differs_from_the_one_before_in_one_respect(now: str | None,
     assert [recipe.name for recipe in ordered(Recipe(tag=Tag.parse(TAG)), now)] == order
 
 
+@pytest.mark.slow
 def test_all_four_are_made_and_only_what_differs_is_run(built: Kiln) -> None:
     matrix, _ = make(built, settings_of(built), from_scratch=True)
     matrix.raise_for()
@@ -138,6 +142,26 @@ def test_a_binary_of_another_linker_is_made_again(built: Kiln, linker: str | Non
     done = built.run("build", f"--tag={TAG}", "--no-probes", "--no-backpressure")
     assert told in done.stderr
     assert json.loads(manifest.read_text())["toolchain"].get("linker", "default") == "default"
+
+
+def test_a_tree_whose_configure_was_broken_off_keeps_the_linker_of_its_objects(tmp_path: Path) -> None:
+    configure = Configure(tmp_path, tmp_path)
+    fails, ends = ["false"], ["sh", "-c", "echo \"{'variables': {}}\" >config.gypi"]
+    kept: list[str | None] = []
+    for argv, linker in ((fails, "lld"), (ends, "lld"), (fails, "bfd"), (ends, "bfd")):
+        with suppress(BuildError):
+            configure.run(argv, env={"PATH": os.defpath}, wanted=linker, linker=linker)
+        kept.append(configure.linker if configure.missing(linker) == () else f"undone: {configure.linker}")
+    assert kept == ["undone: None", "lld", "undone: lld", "bfd"]
+
+
+def test_without_a_compiler_none_is_tried_but_the_first(kiln: Kiln) -> None:
+    settings = settings_of(kiln)
+    matrix, said = make(
+        kiln, replace(settings, environment={**settings.environment, "CXX": "no-such-compiler"})
+    )
+    assert said.count("error: ") == 1
+    assert [recipe.name for recipe in matrix.untried] == [FREE, BOTH, PROBED]
 
 
 def test_without_a_source_none_is_tried_but_the_first(kiln: Kiln, tmp_path: Path) -> None:

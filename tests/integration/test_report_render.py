@@ -9,13 +9,16 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from matplotlib.text import Annotation
 from rich.console import Console
 
 import nodekiln
-from nodekiln.errors import KilnError, UsageError
+from nodekiln.errors import SourceError, UsageError
+from nodekiln.experiment.drawing import label_heights, panels
 from nodekiln.experiment.report import read_results, write_report
 from nodekiln.experiment.results import Experiment, GcRun, Sample, Sweep, dump, load
 from nodekiln.reporting import Reporter
@@ -99,6 +102,7 @@ def check_page(page: Page) -> None:
     assert page.headings_without_scope == 0
 
 
+@pytest.mark.slow
 def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     real = experiment()
     labels = dict(zip((binary.label for binary in real.binaries), ("<b>$x^</b>", "<i>&"), strict=True))
@@ -167,6 +171,26 @@ def test_an_experiment_with_hardly_anything_in_it_can_be_drawn(tmp_path: Path) -
     check_page(parsed(tmp_path))
 
 
+def test_runs_without_any_collection_are_drawn(tmp_path: Path) -> None:
+    real = experiment()
+    idle = tuple(replace(run, collections=()) for run in real.gc_runs)
+    write_report(tmp_path, replace(real, trials=(), gc_runs=idle), silent())
+    assert "0 pauses" in "".join(ET.fromstring((tmp_path / "gc-pauses.svg").read_bytes()).itertext())  # noqa: S314
+
+
+def test_names_of_many_lines_that_are_alike_stand_apart_beside_the_axes() -> None:
+    figure, (axes,) = panels(1, 3.0)
+    axes.set_ylim(0, 100)
+    label_heights(axes, [(99.0, f"b{number}", "black") for number in range(24)])
+    heights = sorted(text.xy[1] for text in axes.texts if isinstance(text, Annotation))
+    gaps = {round(after - before, 6) for before, after in pairwise(heights)}
+    assert len(heights) == 24
+    assert min(gaps) > 0
+    assert heights[0] > 0
+    assert heights[-1] <= 100 + 2 * min(gaps)
+    assert figure.get_figheight() > 3
+
+
 @pytest.mark.slow
 def test_a_sweep_is_drawn_against_the_size_of_the_input(tmp_path: Path) -> None:
     sweep = load((EXAMPLES / "sweep.json").read_bytes())
@@ -206,7 +230,7 @@ def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
 
 def test_what_can_not_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
-    with pytest.raises(KilnError, match="can't be written") as caught:
+    with pytest.raises(SourceError, match="can't be written") as caught:
         write_report(tmp_path, replace(experiment(), trials=(), gc_runs=()), silent())
     assert str(tmp_path) in (caught.value.remedy or "")
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from nodekiln.recipe import Tag
 from nodekiln.reporting import Reporter
 from nodekiln.source.gitrun import GitError, GitRunner
 from nodekiln.source.location import parse_location
-from nodekiln.source.mirror import remove_leftovers
+from nodekiln.source.mirror import Objects, make_mirror, remove_leftovers
 from nodekiln.source.repository import CheckoutSize, Repository, Revision
 from nodekiln.workspace import Workspace
 
@@ -317,6 +318,23 @@ def test_a_half_made_mirror_of_a_killed_run_is_removed(workspace: Workspace, ope
 
 
 # fetch_files and read
+
+
+def test_a_new_mirror_can_be_opened_by_several_at_once(tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror.git"
+    make_mirror(mirror)
+    with ThreadPoolExecutor(8) as pool:
+        opened = list(pool.map(Objects, [mirror] * 8))
+    assert [each.kind("1" * 40) for each in opened] == [None] * 8
+    assert not list(mirror.glob("reading.git.new-*"))
+
+
+def test_a_mirror_that_can_not_be_read_says_what_to_remove(tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror.git"
+    make_mirror(mirror)
+    (mirror / "reading.git").write_text("a file")
+    with pytest.raises(SourceError, match=r"remove .*/reading\.git, and run"):
+        Objects(mirror)
 
 
 def test_only_the_files_asked_for_are_fetched_in_one_request(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from nodekiln.building.timings import Timed, Timings
 from nodekiln.errors import BuildError, UsageError
-from nodekiln.routes.timings import Shown, TimingStore, write_pictures
+from nodekiln.reporting import Reporter
+from nodekiln.routes.timings import Shown, TimingStore, tell, write_pictures
 
 ODD = "ACTION <b>&amp;</b> $x_1$ %s"
 BUILD = Timings(
@@ -58,9 +61,10 @@ def test_what_is_no_name_is_refused(store: TimingStore, name: str) -> None:
         store.get(name)
 
 
-def test_damaged_timings_are_told_with_their_place(store: TimingStore) -> None:
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00"])
+def test_damaged_timings_are_told_with_their_place(store: TimingStore, content: bytes) -> None:
     store.keep(BUILD)
-    store.path("v20.1.0").write_text("{")
+    store.path("v20.1.0").write_bytes(content)
     with pytest.raises(BuildError, match=r"v20\.1\.0\.json: .* damaged"):
         store.get("v20.1.0")
 
@@ -68,6 +72,21 @@ def test_damaged_timings_are_told_with_their_place(store: TimingStore) -> None:
 def test_what_builds_teach_is_kept(store: TimingStore) -> None:
     store.learn(BUILD.steps)
     assert store.weights().expect("LINK node").seconds == 6.0
+
+
+def test_a_place_that_takes_no_times_ends_no_build(tmp_path: Path) -> None:
+    (tmp_path / "timings").touch()
+    store = TimingStore(tmp_path / "timings")
+    store.learn(BUILD.steps)
+    assert store.weights().own == {}
+
+
+def test_damaged_timings_end_no_build(store: TimingStore) -> None:
+    store.keep(BUILD)
+    store.path("v20.1.0").write_text("{")
+    said = io.StringIO()
+    tell("v20.1.0", store, Reporter(Console(file=said, soft_wrap=True)))
+    assert "damaged" in said.getvalue()
 
 
 def test_a_table_marks_the_critical_path() -> None:

@@ -123,6 +123,21 @@ def test_a_tracer_that_ends_by_itself_is_left_in_peace() -> None:
     assert lines == ["counted"]
 
 
+def test_a_tracer_that_waits_to_be_told_is_told_when_all_is_over() -> None:
+    script = """
+import signal, sys, time
+def end(*_): print('counted'); sys.exit()
+signal.signal(signal.SIGINT, end)
+print('in place')
+while True: time.sleep(1)
+"""
+    lines: list[str] = []
+    looks = iter([False, True])
+    with attach(stand_in(script), lines.append, privileged="") as tracer:
+        tracer.wait(lambda: next(looks))
+    assert lines == ["counted"]
+
+
 def test_a_tracer_that_gives_up_says_why() -> None:
     script = "import sys; sys.exit('ERROR: bpftrace currently only supports running as the root user.')"
     with (
@@ -158,7 +173,7 @@ def test_nobody_who_takes_the_lines_ends_the_tracing() -> None:
 
     script = "print('in place'); print('x' * 1000000)\nwhile True: print('more')"
     with pytest.raises(BrokenPipeError), attach(stand_in(script, lingers=30), take, privileged="") as tracer:
-        tracer.wait()
+        tracer.wait(lambda: False)
 
 
 def test_signals_are_handed_on_and_then_taken_as_before() -> None:

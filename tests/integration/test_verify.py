@@ -19,6 +19,7 @@ from nodekiln.reporting import Reporter
 from nodekiln.settings import Settings
 from nodekiln.source.location import parse_location
 from nodekiln.source.repository import Repository
+from nodekiln.source.tagset import TagSet
 from nodekiln.verification.outcome import KINDS, Report, Row, Status
 from nodekiln.verification.tagspec import TagSpec
 from nodekiln.verification.verify import VerifyRequest, verify
@@ -477,6 +478,24 @@ def test_a_build_gets_the_whole_tree_of_a_tag_that_was_looked_at(bench: Bench, u
     repository.fetch_all(revision)
     assert repository.sizes(revision).files == len(BASE) + 1
     assert repository.read(revision, "README.md") == b"4"
+
+
+def test_a_server_that_is_gone_is_asked_once(bench: Bench, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        f"#!/bin/sh\necho >>{asked}\necho 'ssh: connect to host: Connection refused' >&2\nexit 255\n"
+    )
+    ssh.chmod(0o755)
+    Path(os.environ["HOME"], ".gitconfig").write_text(f"[core]\n\tsshCommand = {ssh}\n")
+    location = parse_location("git@example.org:node.git", base=Path("/"))
+    tags = TagSet(bench.settings.workspace, location, bench.reporter)
+    with pytest.raises(SourceError, match="Connection refused"):
+        tags.listed()
+    asked.write_text("")
+    answers = tags.look_up({Tag(20, minor, 0): f"{minor:040x}" for minor in range(1, 9)}, lambda _: ())
+    assert all("Connection refused" in str(answer) for answer in answers.values())
+    assert asked.read_text() == "\n"
 
 
 def test_a_named_tag_that_is_not_there_is_a_row(bench: Bench) -> None:

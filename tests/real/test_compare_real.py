@@ -6,12 +6,14 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from nodekiln.errors import PatchError
 from nodekiln.experiment.compare import compare
 from nodekiln.experiment.gcruns import read_perf_hooks_lines, read_probe_lines
 from nodekiln.experiment.request import CompareRequest
@@ -101,6 +103,36 @@ def test_a_binary_that_runs_out_of_memory_is_a_result(tmp_path: Path, fetch_rele
     endings = {trial.binary: trial.ending for trial in done.results.trials}
     assert [endings[binary.label] for binary in done.results.binaries] == ["finished", "out of memory"]
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("strip") is None, reason="needs strip, of binutils")
+def test_a_release_that_can_get_no_probes_is_compared_without(tmp_path: Path, fetch_release: Fetch) -> None:
+    """24 names V8's functions in .symtab only, which is gone."""
+    stripped = tmp_path / "stripped"
+    subprocess.run(["strip", "-o", stripped, fetch_release("24.21.0")], check=True)
+    request = CompareRequest(
+        tag=Tag(24, 21, 0), release=stripped, sizes=(MB,), trials=1, warm_ups=0, gc_rounds=1
+    )
+    done = compare(request, settings(tmp_path), Reporter())
+    assert done is not None
+    assert isinstance(done.results, Experiment)
+    assert not done.results.partial
+    assert [one.backpressure for one in done.results.binaries] == [True, False]
+    assert [one.probes for one in done.results.binaries] == [(), ()]
+    assert {run.way for run in done.results.gc_runs if run.collections is not None} == {
+        "trace-gc",
+        "perf_hooks",
+    }
+    assert not [run.note for run in done.results.gc_runs if str(tmp_path) in run.note]
+
+
+def test_a_release_that_can_not_be_grafted_is_refused_and_nothing_is_made(
+    tmp_path: Path, fetch_release: Fetch
+) -> None:
+    request = CompareRequest(tag=Tag(12, 22, 12), release=fetch_release("12.22.12"), sizes=(MB,))
+    with pytest.raises(PatchError, match="1 byte"):
+        compare(request, settings(tmp_path), Reporter())
+    assert list((tmp_path / "build" / "binaries").glob("v*")) == []
 
 
 GARBAGE = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from nodekiln.edit import Edit, Plan, Span
 from nodekiln.errors import PatchError, SourceError, UsageError
 from nodekiln.grafting.builtins import Builtin
 from nodekiln.grafting.difference import differing
-from nodekiln.grafting.graft import changes, fit
+from nodekiln.grafting.graft import changes, copy, fit
 from nodekiln.grafting.mark import find_mark, make_mark
 from nodekiln.grafting.platforms import Platform, recognise
 from nodekiln.recipe import Tag
@@ -63,6 +65,23 @@ def test_a_mark_tells_the_recipe_where_just_one_stands() -> None:
 )
 def test_runs_of_bytes_that_differ_are_told(before: bytes, after: bytes, runs: list[tuple[int, int]]) -> None:
     assert list(differing(before, after)) == runs
+
+
+@pytest.mark.parametrize("gives_up", [OSError, None])
+def test_a_copy_that_the_kernel_gives_up_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gives_up: type[OSError] | None
+) -> None:
+    def copy_a_little(old: int, new: int, left: int) -> int:
+        if left < 3_000:
+            if gives_up is not None:
+                raise gives_up
+            return 0
+        return os.write(new, os.read(old, 1_000))
+
+    (tmp_path / "old").write_bytes(bytes(range(256)) * 12)
+    monkeypatch.setattr(os, "copy_file_range", copy_a_little, raising=False)
+    copy(tmp_path / "old", tmp_path / "new")
+    assert (tmp_path / "new").read_bytes() == bytes(range(256)) * 12
 
 
 def test_new_bytes_of_the_same_length_stay_as_they_are() -> None:

@@ -41,6 +41,7 @@ GC_START = Probe(
     provider="node", name="gc__start", address=TEXT_ADDRESS + 8, arguments="4@%esi 4@%edx 8@%rdi"
 )
 GC_DONE = replace(GC_START, name="gc__done", address=TEXT_ADDRESS + 16)
+UNPRINTABLE = replace(GC_START, name="gc\x1b[31m")
 IDENTITY = Identity(recipe="v22.20.0-no-backpressure", plan="ab" * 32, route="graft")
 
 IDENTITY_NOTE = identity_section(IDENTITY).content
@@ -421,6 +422,7 @@ def test_wherever_the_file_is_cut_it_is_refused() -> None:
         (program(text(), symbols(), strings(b"\0_Zlong" + b"x" * 9000 + b"\0")), "a name in it has no end"),
         (program(text(), notes(elfnotes.PROBES, probe_notes([GC_START]) * 10_001)), "notes in"),
         (program(text(), notes(elfnotes.PROBES, b"\xff" * 12)), "notes in"),
+        (program(text(), notes(elfnotes.PROBES, probe_notes([UNPRINTABLE]))), "a probe note"),
         (program(text(), notes(elfnotes.PROBES, probe_notes([GC_START])[:-8])), "notes in"),
     ],
 )

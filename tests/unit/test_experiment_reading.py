@@ -78,6 +78,12 @@ def test_a_missing_output_is_told(tmp_path: Path) -> None:
     assert find_loss(tmp_path / "output", SHA256) == "there is no output"
 
 
+def test_an_output_that_is_a_pipe_or_a_folder_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for output in (tmp_path / "pipe", tmp_path):
+        assert find_loss(output, SHA256) == "the output is no file"
+
+
 @pytest.mark.parametrize(
     ("code", "printed", "passed", "ending", "detail"),
     [
@@ -89,6 +95,9 @@ def test_a_missing_output_is_told(tmp_path: Path) -> None:
         (1, "RangeError: Array buffer allocation failed\n  at x\n", None, "out of memory", "Array buffer"),
         (1, "at file:1\nthrow no\nTypeError: no\n    at x\nNode.js v22\n",
          None, "failed", "exit code 1: TypeError: no"),
+        (13, "Warning: Detected unsettled top-level await at file:1\nawait pipeline(\n^\n\n",
+         None, "failed", "unsettled"),
+        (1, "Error: \x1b[2J\n", None, "failed", "Error: \ufffd[2J"),
         (-11, "", None, "failed", "signal 11: it said nothing"),
     ],
 )  # fmt: skip

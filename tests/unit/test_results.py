@@ -65,6 +65,7 @@ def test_other_texts_are_refused(text: bytes | str, told: str) -> None:
         (("trials", 0, "wall_ms"), "8267", r"\$\.trials\[0\]\.wall_ms"),
         (("trials", 0, "wall_ms"), -1, r"\$\.trials\[0\]\.wall_ms"),
         (("trials", 0, "wall_ms"), None, r"\$\.trials\[0\]\.wall_ms"),
+        (("trials", 0, "peak_rss_bytes"), 10**400, "peak_rss_bytes"),
         (("trials", 0, "ending"), "exploded", "ending"),
         (("trials", 0, "binary"), "another", "no binary is called 'another'"),
         (("trials", 2, "number"), 1, "two trials are"),

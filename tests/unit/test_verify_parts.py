@@ -44,6 +44,11 @@ def test_a_script_that_does_not_parse_afterwards_is_told_with_its_line() -> None
     assert (finding.status, finding.reason, finding.hunk) == (Status.CONFLICT, "does not parse", "line 2")
 
 
+def test_a_script_that_did_not_parse_before_is_not_the_edits_doing() -> None:
+    [finding] = doubts(edit(INSERTED, base=b"}" + SCRIPT))
+    assert finding.text.startswith("before the edit too: ")
+
+
 def test_what_is_no_script_is_not_parsed() -> None:
     assert doubts(edit(Span(14, 14, b"}\n", "so"), path="src/a.cc")) == ()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -134,6 +137,15 @@ def test_no_line_for_people_begins_with_a_workflow_command(explain: bool) -> Non
     )
 
 
+@pytest.mark.parametrize("render", [table.render, jsonreport.render, junit.render])
+def test_the_runners_older_commands_stand_in_no_report(render: Callable[..., str]) -> None:
+    finding = replace(CONFLICT, text="##[stop-commands]x", explanation=(Side("##[warning]", " ", 1, "##["),))
+    row = Row.of(Tag(22, 1, 0), "3" * 40, [(PROBES, Judgement(Status.CONFLICT, (finding,)))])
+    told = render(replace(REPORT, rows=(row,)), explain=True)
+    assert "[stop-commands]x" in told
+    assert "##[" not in told
+
+
 def test_json_holds_everything() -> None:
     data = json.loads(jsonreport.render(REPORT, explain=True))
     assert data["schema"] == 1
@@ -171,6 +183,7 @@ def test_junit_has_a_case_for_each_recipe_and_is_xml() -> None:
     assert failure.get("message") == "conflict"
     assert "<script>alert(1)</script>" in (failure.text or "")
     assert "\\x1b[2J\\x00" in (failure.text or "")
+    assert not any(line.lstrip().startswith("::") for line in (failure.text or "").splitlines())
     assert cases["nodekiln.v24.1.0", "tag"].find("error") is not None
     assert cases["nodekiln.v22.1.0", "stock"].find("failure") is None
 
@@ -223,6 +236,27 @@ def test_output_goes_to_a_file_in_one_step(tmp_path: Path) -> None:
     assert json.loads(output.read_text())["schema"] == 1
     assert shown == []
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_an_output_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("before")
+    link = tmp_path / "link.json"
+    link.symlink_to("report.json")
+    publish(REPORT, form="json", explain=False, output=link, environment={}, show=str)
+    assert link.is_symlink()
+    assert json.loads((tmp_path / "report.json").read_text())["schema"] == 1
+
+
+def test_an_output_that_is_a_pipe_is_written_into(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # so that the writer need not wait for one
+    try:
+        publish(REPORT, form="junit", explain=False, output=check_output(pipe), environment={}, show=str)
+        assert os.read(reader, 5) == b"<?xml"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_the_summary_of_a_job_is_added_to_what_is_there(tmp_path: Path) -> None:

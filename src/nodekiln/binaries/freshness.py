@@ -67,8 +67,8 @@ class WantedGraft:
     """SHA-256 of the official binary."""
     plan: str
     """The plan's digest."""
-    probes: tuple[str, ...]
-    """Their names."""
+    probes: tuple[tuple[str, int, str], ...]
+    """Name, address and arguments of each."""
 
 
 def graft_differences(published: Published, wanted: WantedGraft) -> tuple[str, ...]:
@@ -81,7 +81,8 @@ def graft_differences(published: Published, wanted: WantedGraft) -> tuple[str, .
         found.append("it was made from another release binary")
     if facts["plan"] != wanted.plan:
         found.append("its edits were others")
-    if tuple(probe["name"] for probe in facts["graft"]["probes"]) != wanted.probes:
+    probes = facts["graft"]["probes"]
+    if tuple((probe["name"], probe["address"], probe["arguments"]) for probe in probes) != wanted.probes:
         found.append("its probes were others")
     if sha256_of(published.binary) != facts["sha256"]:
         found.append("the file was changed since it was made")

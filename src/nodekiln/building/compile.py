@@ -13,7 +13,7 @@ from nodekiln.building.ninjalog import NinjaLog
 from nodekiln.building.stepgraph import Step, read_descriptions, read_graph
 from nodekiln.building.timings import Timed
 from nodekiln.building.weights import Weights
-from nodekiln.errors import BuildError
+from nodekiln.errors import BuildError, ToolchainError
 from nodekiln.process import capture, run_logged
 from nodekiln.reporting import Meter
 
@@ -163,7 +163,11 @@ class _Run:
         return finished.returncode, finished.seconds
 
     def _graph(self) -> tuple[Step, ...]:
-        dot = self._ask([self._compiler.program, "-C", str(_OUT), "-t", "graph", "node"])
+        """Empty where ninja does not tell: the build goes on, without an estimate and without times."""
+        try:
+            dot = self._ask([self._compiler.program, "-C", str(_OUT), "-t", "graph", "node"])
+        except (OSError, ToolchainError):
+            return ()
         return read_graph(dot, read_descriptions(read_files(self._out).values()))
 
     def _ask(self, argv: list[str]) -> str:

@@ -136,8 +136,10 @@ class Configure:
 
         `linker` is the name of that which `env` makes it take, for later.
         """
-        with suppress(FileNotFoundError):
-            self._state.unlink()
+        if (before := self.linker) is None:
+            self._state.unlink(missing_ok=True)
+        else:  # broken off, it is not done; but what was compiled by then waits for this linker
+            _write(self._state, json.dumps({"linker": before}))
         written = self.source / "config.gypi"
         with suppress(FileNotFoundError):
             written.unlink()  # an older one must not pass for what this run writes

@@ -74,7 +74,7 @@ class NinjaFollower:
         self._graph_steps: tuple[Step, ...] | None = None
         self._estimator: Estimator | None = None
         self._makers: dict[str, int] = {}
-        self._ran: list[tuple[int, float, float]] = []
+        self._ran: dict[int, tuple[float, float]] = {}
         self.done = 0
 
     def line(self, text: str) -> None:
@@ -98,19 +98,21 @@ class NinjaFollower:
         return self._graph_steps
 
     def _take_log(self) -> None:
-        steps = self._steps
         for ran in self._log.read():
+            if not self._steps:
+                return  # ninja can't tell its graph
             index = self._makers.get(ran.outputs[0])
-            if index is not None and steps:
-                self._ran.append((index, ran.start, ran.end))
+            # ninja may still be writing the outputs of its last step, whose rest then comes with the next.
+            if index is not None and index not in self._ran:
+                self._ran[index] = (ran.start, ran.end)
                 if self._estimator is not None:
                     self._estimator.finish(index, ran.end - ran.start)
 
     def timed(self) -> tuple[Timed, ...]:
         """The steps that ended, in that order."""
         self._take_log()
-        ran = sorted(self._ran, key=lambda each: each[2])
-        place = {index: number for number, (index, _, _) in enumerate(ran)}
+        ran = sorted(self._ran.items(), key=lambda each: each[1][1])
+        place = {index: number for number, (index, _) in enumerate(ran)}
         return tuple(
             Timed(
                 self._steps[index].description,
@@ -118,7 +120,7 @@ class NinjaFollower:
                 end,
                 tuple(sorted(place[each] for each in self._steps[index].after if each in place)),
             )
-            for index, start, end in ran
+            for index, (start, end) in ran
         )
 
 

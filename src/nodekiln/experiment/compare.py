@@ -6,18 +6,18 @@ import datetime
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodekiln import machine
-from nodekiln.errors import CheckError
+from nodekiln.errors import KilnError
 from nodekiln.experiment import guard, pagecache
 from nodekiln.experiment.environment import read_environment
 from nodekiln.experiment.forecast import forecast, piles_up
 from nodekiln.experiment.gcruns import name_tracer
 from nodekiln.experiment.inputs import Material, bytes_to_write, input_sizes, prepare
-from nodekiln.experiment.report import RESULTS
+from nodekiln.experiment.report import RESULTS, write_whole
 from nodekiln.experiment.request import CompareRequest
 from nodekiln.experiment.results import Experiment, Sweep, dump
 from nodekiln.experiment.running import Draft, run
@@ -28,6 +28,9 @@ from nodekiln.reporting import Reporter
 from nodekiln.settings import Settings
 
 _PURPOSE = "comparing binaries"
+_WORK = "work"
+_NAME, _NAMES = "%Y-%m-%d-%H%M%S", "????-??-??-??????*"
+"""Of a run's folder: for strftime, and what finds all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +80,14 @@ def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> 
         with _folder(session) as folder:
             try:
                 _run_all(session, folder)
-            except CheckError:
-                if _save(session, folder) is not None:
+            except (KilnError, OSError):
+                if (folder / RESULTS).exists():
                     reporter.say(f"what was measured until then: ./inv report {folder}")
                 raise
             except KeyboardInterrupt:
                 if session.results() is None:
                     raise
-                reporter.say("interrupted; what was measured until then is kept")
+                reporter.say(f"interrupted; what was measured until then is kept in {folder}")
             results = _save(session, folder)
             assert results is not None  # noqa: S101 (a trial is over at least; this tells mypy)
             return Compared(folder, results)
@@ -137,7 +140,7 @@ def _run_all(session: _Session, folder: Path) -> None:
                     page_cache="cold" if session.request.cold else "warm",
                     limit=session.request.memory_limit,
                     env=env,
-                    folder=folder / "work",
+                    folder=folder / _WORK,
                 ),
                 subjects=session.subjects,
                 environment=environment,
@@ -192,24 +195,28 @@ def _save(session: _Session, folder: Path) -> Experiment | Sweep | None:
     """Writes results.json, which is whole at any moment; None where nothing was measured."""
     results = session.results()
     if results is not None:
-        new = folder / f"{RESULTS}.new"
-        new.write_text(dump(results))
-        new.replace(folder / RESULTS)
+        write_whole(folder / RESULTS, dump(results).encode())
     return results
 
 
 @contextmanager
 def _folder(session: _Session) -> Iterator[Path]:
     """A new folder with a place to work in, gone at the end; all of it is, where nothing was measured."""
-    name = time.strftime("%Y-%m-%d-%H%M%S")
-    folder, times = session.settings.workspace.experiments / name, 1
+    experiments = session.settings.workspace.experiments
+    for left in experiments.glob(f"{_NAMES}/{_WORK}"):  # by a run that was killed: we hold the lock
+        if not left.parent.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+            with suppress(OSError):  # results are in it
+                left.parent.rmdir()
+    name = time.strftime(_NAME)
+    folder, times = experiments / name, 1
     while folder.exists():
         times += 1
-        folder = session.settings.workspace.experiments / f"{name}-{times}"
-    (folder / "work").mkdir(parents=True)
+        folder = experiments / f"{name}-{times}"
+    (folder / _WORK).mkdir(parents=True)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder / "work", ignore_errors=True)
+        shutil.rmtree(folder / _WORK, ignore_errors=True)
         if not (folder / RESULTS).exists():
             shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _WIDTH = 7.2
 """Inches."""
+_LINE = 0.075
+"""Height of a line of text, as a share of the axes'; more than `_LINES` of them need a higher figure."""
+_LINES = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,10 +61,21 @@ def from_zero(axes: Axes) -> None:
 def label_heights(axes: Axes, heights: Sequence[tuple[float, str, str]], *, lines: int = 1) -> None:
     """Writes each text in its colour beside the axes, at its height or as near as the others let it."""
     least, most = axes.get_ylim()
-    gap = (most - least) * 0.075 * lines
+    stretch = max(1.0, len(heights) * lines / _LINES)
+    if stretch > 1 and (figure := axes.get_figure(root=True)) is not None:
+        figure.set_figheight(figure.get_figheight() * stretch)
+    gap = (most - least) * _LINE / stretch * lines
+    ordered = sorted(heights)
+    places = []
     height = least - gap
-    for at, text, color in sorted(heights):
+    for at, _, _ in ordered:  # each above the one before
         height = max(at, height + gap)
+        places.append(height)
+    height = most + 2 * gap
+    for place in reversed(range(len(places))):  # and what that put too high, down again
+        height = min(places[place], height - gap)
+        places[place] = height
+    for height, (_, text, color) in zip(places, ordered, strict=True):
         axes.annotate(
             text,
             (1, height),

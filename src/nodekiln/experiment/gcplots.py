@@ -53,7 +53,8 @@ def pauses_over_time(experiment: Experiment) -> Plot | None:
             legend_above(axes, 3)
         told.append(f"{names[run.binary]}: {len(pauses)}, {quantity(together, 'ms')} together")
     grid[-1].set_xlabel(f"time since the start ({time_name})")
-    grid[-1].set_ylim(0, max(axes.dataLim.y1 for axes in grid) * 1.08 or 1)
+    longest = max((one.duration_ms for _, run in runs for one in collections_of(run, PAUSES)), default=0)
+    grid[-1].set_ylim(0, longest * 1.08 or 1)
     grid[-1].set_xlim(left=0)
     return finish(
         figure,

@@ -49,7 +49,7 @@ def measure(
             return _by_trace_gc(setup, subject, number, on_count)
         return _by_perf_hooks(setup, subject, number)
     finally:
-        setup.output.unlink(missing_ok=True)
+        setup.remove_output()
 
 
 def name_tracer(env: Mapping[str, str]) -> str | None:
@@ -158,18 +158,23 @@ def _by_probes(setup: Setup, subject: Subject, number: int, settings: Settings, 
             number=number,
             collections=None,
             wall_ms=0,
-            note=str(error),
+            note=str(error).replace(str(subject.path), subject.facts.label),
         )
     ending, detail = judge(held.process.returncode, tail(setup.log), setup.limit if capped else None)
-    lost = [line for line in tracer.said.splitlines() if "lost" in line.lower()]
+    notes = [detail] if detail else []
+    notes += [line for line in tracer.said.splitlines() if "lost" in line.lower()]
+    # On Linux the file has told of its probes; dtrace is silent where there are none.
+    is_told = bool(lines) or sys.platform == "linux"
+    if not is_told:
+        notes.append("dtrace saw no collection: the binary may have no probes")
     return GcRun(
         binary=subject.facts.label,
         way="probes",
         number=number,
-        collections=read_probe_lines(lines, began_ns),
+        collections=read_probe_lines(lines, began_ns) if is_told else None,
         wall_ms=wall_ms,
         ending=ending,
-        note="; ".join([*([detail] if detail else []), *lost]),
+        note="; ".join(notes),
     )
 
 

@@ -33,10 +33,11 @@ def _wall_times(experiment: Experiment) -> Plot | None:
     figure, (axes,) = panels(1, 3.0)
     divisor, unit = scale(max(one.median.value for one in walls if one.median), "ms")
     ends = []
+    apart = min(0.12, 0.8 / len(experiment.binaries))
     for place, binary in enumerate(experiment.binaries):
         color, marker = series(place)
         trials = [trial for trial in experiment.trials_of(binary.label) if trial.counts]
-        shift = (place - (len(experiment.binaries) - 1) / 2) * 0.12
+        shift = (place - (len(experiment.binaries) - 1) / 2) * apart
         axes.plot(
             [trial.number + shift for trial in trials],
             [trial.wall_ms / divisor for trial in trials],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nodekiln.errors import KilnError, UsageError
+from nodekiln.errors import SourceError, UsageError
 from nodekiln.experiment.results import Experiment, Sweep, load
 from nodekiln.reporting import Reporter
 
@@ -29,7 +29,7 @@ def read_results(folder: Path) -> Experiment | Sweep:
 def write_report(folder: Path, results: Experiment | Sweep, reporter: Reporter) -> Path:
     """Writes report.html and a PNG and an SVG of each plot; returns the path of report.html.
 
-    The files are renamed into place when all are drawn. Raises KilnError where they can't be written.
+    The files are renamed into place when all are drawn. Raises SourceError where they can't be written.
     """
     files = {}
     with reporter.progress("drawing the report") as meter:
@@ -38,9 +38,9 @@ def write_report(folder: Path, results: Experiment | Sweep, reporter: Reporter) 
             meter.update(len(files), None, name)
     try:
         for name, content in files.items():
-            _replace(folder / name, content)
+            write_whole(folder / name, content)
     except OSError as error:
-        raise KilnError(
+        raise SourceError(
             f"The report can't be written to {folder}: {error.strerror}.",
             remedy=f"Make room or make it writable, then: ./inv report {folder}",
         ) from None
@@ -62,11 +62,12 @@ def _files(results: Experiment | Sweep) -> Iterator[tuple[str, bytes]]:
     yield REPORT, page(results, plots).encode()
 
 
-def _replace(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes) -> None:
+    """Writes a file that is whole at any moment. Raises OSError."""
     beside = file.with_name(file.name + ".new")
     try:
         beside.write_bytes(content)
         beside.replace(file)
-    except OSError:
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise

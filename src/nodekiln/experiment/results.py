@@ -22,9 +22,12 @@ SCHEMA = 1
 
 FORMAT: Literal["nodekiln results"] = "nodekiln results"
 
+MOST = 2**53 - 1
+"""The greatest integer that every reader of JSON takes for what it is."""
+
 Version = Annotated[int, Meta(ge=1, le=SCHEMA)]
-Count = Annotated[int, Meta(ge=0)]
-Number = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+Number = Annotated[int, Meta(ge=1, le=MOST)]
 Milliseconds = Annotated[float, Meta(ge=0)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Label = Annotated[str, Meta(min_length=1, max_length=80)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodekiln.binaries.store import sha256_of
-from nodekiln.errors import CheckError, KilnError, UsageError
+from nodekiln.errors import CheckError, KilnError, PatchError, UsageError
 from nodekiln.experiment.request import CompareRequest
 from nodekiln.experiment.results import Binary
 from nodekiln.experiment.workloads import child_environment
@@ -53,7 +53,8 @@ def name_subjects(request: CompareRequest, settings: Settings) -> tuple[Named, .
     """What will be compared; makes and runs nothing. Raises UsageError for a binary that isn't there."""
     if not request.binaries:
         return tuple(
-            Named(recipe.name, "", recipe.backpressure) for recipe in (_stock(request), _changed(request))
+            _named(recipe)
+            for recipe in (_stock(request, _takes_probes()), _changed(request, _takes_probes()))
         )
     labels = make_labels([_name(word, settings) for word in request.binaries])
     return tuple(
@@ -82,12 +83,12 @@ def obtain_subjects(
 
     Raises what grafting raises, UsageError for a file that can't be run, CheckError for one that is no Node.
     """
-    paths = (
-        [find_binary(one.word, settings) for one in named]
+    found = (
+        [(one, find_binary(one.word, settings)) for one in named]
         if request.binaries
         else _graft(request, settings, reporter)
     )
-    return tuple(_subject(one, path.resolve(), settings) for one, path in zip(named, paths, strict=True))
+    return tuple(_subject(one, path.resolve(), settings) for one, path in found)
 
 
 def _subject(named: Named, path: Path, settings: Settings) -> Subject:
@@ -135,21 +136,42 @@ def _backpressure(path: Path) -> bool | None:
         return None
 
 
-def _graft(request: CompareRequest, settings: Settings, reporter: Reporter) -> list[Path]:
-    made = []
-    for recipe in (_stock(request), _changed(request)):
-        if recipe.graft:
-            wanted = GraftRequest(
-                tag=request.tag,
-                backpressure=recipe.backpressure,
-                probes=recipe.probes,
-                file=request.release,
-                mirror=request.mirror,
-            )
-            made.append(graft(wanted, settings, reporter))
-        else:
-            made.append(_release(request, settings, reporter))
-    return made
+def _graft(
+    request: CompareRequest, settings: Settings, reporter: Reporter
+) -> tuple[tuple[Named, Path], tuple[Named, Path]]:
+    """With probes where the release can have them: without, collections are measured in two ways of three."""
+    if not _takes_probes():
+        return _pair(request, False, settings, reporter)
+    try:
+        return _pair(request, True, settings, reporter)
+    except (PatchError, CheckError) as error:
+        pair = _pair(request, False, settings, reporter)  # raises where it was not the probes
+        reporter.say(f"compared without probes: {error.message}")
+        return pair
+
+
+def _pair(
+    request: CompareRequest, probes: bool, settings: Settings, reporter: Reporter
+) -> tuple[tuple[Named, Path], tuple[Named, Path]]:
+    """The changed one is made first: where it can't be, nothing is made."""
+    stock, changed = _stock(request, probes), _changed(request, probes)
+    changed_path = _make(changed, request, settings, reporter)
+    stock_path = (
+        _make(stock, request, settings, reporter) if stock.graft else _release(request, settings, reporter)
+    )
+    return (_named(stock), stock_path), (_named(changed), changed_path)
+
+
+def _make(recipe: Recipe, request: CompareRequest, settings: Settings, reporter: Reporter) -> Path:
+    wanted = GraftRequest(
+        tag=request.tag,
+        backpressure=recipe.backpressure,
+        probes=recipe.probes,
+        file=request.release,
+        mirror=request.mirror,
+        brief=True,
+    )
+    return graft(wanted, settings, reporter)
 
 
 def _release(request: CompareRequest, settings: Settings, reporter: Reporter) -> Path:
@@ -170,14 +192,17 @@ def _release(request: CompareRequest, settings: Settings, reporter: Reporter) ->
     ).path
 
 
-def _stock(request: CompareRequest) -> Recipe:
-    """With probes where a graft can have them, else the release itself."""
-    probes = _takes_probes()
+def _named(recipe: Recipe) -> Named:
+    return Named(recipe.name, "", recipe.backpressure)
+
+
+def _stock(request: CompareRequest, probes: bool) -> Recipe:
+    """Without probes it is the release itself."""
     return Recipe(tag=request.tag, backpressure=True, probes=probes, graft=probes)
 
 
-def _changed(request: CompareRequest) -> Recipe:
-    return Recipe(tag=request.tag, backpressure=False, probes=_takes_probes(), graft=True)
+def _changed(request: CompareRequest, probes: bool) -> Recipe:
+    return Recipe(tag=request.tag, backpressure=False, probes=probes, graft=True)
 
 
 def _takes_probes() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +50,18 @@ class Setup:
 
     def make_ready(self) -> None:
         """The same state before each run: no output, the input in memory or not."""
-        self.output.unlink(missing_ok=True)
+        self.remove_output()
         if self.page_cache == "cold":
             pagecache.drop(self.material.path)
         else:
             pagecache.warm(self.material.path)
+
+    def remove_output(self) -> None:
+        """Whatever the workload made of it."""
+        if self.output.is_dir() and not self.output.is_symlink():
+            shutil.rmtree(self.output)
+        else:
+            self.output.unlink(missing_ok=True)
 
 
 def run_trial(setup: Setup, subject: Subject, turn: Turn, on_sample: OnSample) -> Trial:
@@ -72,7 +80,7 @@ def run_trial(setup: Setup, subject: Subject, turn: Turn, on_sample: OnSample) -
         if course.ending == "finished":
             loss = find_loss(setup.output, setup.material.facts.sha256 or "")
     finally:
-        setup.output.unlink(missing_ok=True)
+        setup.remove_output()
     return Trial(
         number=turn.number,
         binary=turn.label,

@@ -14,6 +14,7 @@ from typing import Any
 
 from nodekiln.errors import KilnError, UsageError
 from nodekiln.experiment.results import Ending, Sample
+from nodekiln.experiment.wording import printable
 from nodekiln.process import end_group
 from nodekiln.reporting import format_size
 
@@ -28,7 +29,7 @@ _MEMORY = re.compile(
     r"out of memory|allocation failed|cannot allocate memory|ENOMEM|bad_alloc|MEMORY_ALLOCATION_FAILED",
     re.IGNORECASE,
 )
-_ERROR = re.compile(r"^\w*Error\b|error:")
+_ERROR = re.compile(r"^\w*Error\b|error:|unsettled top-level await")
 _TAIL = 64 * 1024
 """Bytes of what a program printed, from its end, that are looked through for the reason of its end."""
 
@@ -132,10 +133,10 @@ def tail(log: Path) -> str:
 
 
 def reason(printed: str, pattern: re.Pattern[str] = _ERROR) -> str:
-    """The first line that a pattern finds, else the last one."""
+    """The first line that a pattern finds, else the last one; without what would mislead a terminal."""
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     found = next((line for line in lines if pattern.search(line)), lines[-1] if lines else "it said nothing")
-    return found[:300]
+    return printable(found[:300])
 
 
 def _how(code: int) -> str:

@@ -3,7 +3,8 @@
 All of 18 is so (18.0.0, 18.12.0, 18.20.4 and 18.20.8 looked at). There every collection calls
 Heap::GarbageCollectionPrologue and Heap::GarbageCollectionEpilogue, each from one place, with Heap* in rdi as
 the System V convention has it. GCType and GCCallbackFlags, which the copies need later, wait in the frame:
-the one is looked up in a table of V8's, the other is handed on to the first of the two functions.
+the one is looked up in a table of V8's, the other is handed on to the first of the two functions. Both go
+to the callbacks together, which a slot that something else was put into would not.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from nodekiln.elf import Elf, Symbol
 from nodekiln.grafting.machinecode import calls, code_of
 
-BEFORE = "_ZN2v88internal4Heap25GarbageCollectionPrologueE"
-AFTER = "_ZN2v88internal4Heap25GarbageCollectionEpilogueE"
+BEFORE = "_ZN2v88internal4Heap25GarbageCollectionPrologueENS0_23GarbageCollectionReasonENS_15GCCallbackFlagsE"
+AFTER = "_ZN2v88internal4Heap25GarbageCollectionEpilogueENS0_16GarbageCollectorE"
 
 _LOW = rb"(?<![\x40-\x4f])"
 """What follows has no prefix that makes its registers 64 bits wide, or others (r8 to r15)."""
@@ -29,8 +30,14 @@ _GC_TYPES = b"".join(number.to_bytes(4, "little") for number in (1, 4, 2))
 """V8's table: kGCTypeScavenge, kGCTypeMarkSweepCompact, kGCTypeMinorMarkCompact, by collector."""
 _LOOKUP_TO_STORE, _LOAD_TO_CALL = 40, 24
 """Bytes from one instruction to the other; 19 and 15 at most in the releases looked at."""
-_INTO_EDX = re.compile(_LOW + rb"\x8b\x95(....)", re.DOTALL)
-"""mov SLOT(%rbp),%edx"""
+_INTO_EDX = re.compile(
+    _LOW + rb"\x8b\x95(....)"
+    rb"(?:\x8b\xb5....|\x44?\x89[\xc6\xce\xd6\xde\xe6\xee\xf6\xfe]|[\x48\x4c]\x89[\xc7\xcf\xd7\xdf\xe7\xef\xf7\xff])*\Z",
+    re.DOTALL,
+)
+"""mov SLOT(%rbp),%edx, and then nothing but moves into %esi and %rdi, the other two arguments."""
+_TOGETHER = 64
+"""Bytes from the load of one argument of a callback to that of the other; 37 at most in those releases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,12 @@ def find_sites(
         return "it does not call what begins and ends a collection once each"
     begin, end = begins[0] - collector.address, ends[0] - collector.address
     type_, flags = _type_slot(elf, code), _flags_slot(code, begin)
-    if type_ is None or flags is None or not all(_lasts(code, slot, begin, end) for slot in (type_, flags)):
+    if (
+        type_ is None
+        or flags is None
+        or not all(_lasts(code, slot, begin, end) for slot in (type_, flags))
+        or not _are_handed_on(code, type_, flags)
+    ):
         return "the type of a collection does not wait in its frame"
     arguments = f"4@{_offset(type_)}(%rbp) 4@{_offset(flags)}(%rbp) 8@%rdi"
     return Site(begins[0], arguments), Site(ends[0], arguments)
@@ -82,9 +94,9 @@ def _type_slot(elf: Elf, code: bytes) -> bytes | None:
 
 
 def _flags_slot(code: bytes, call: int) -> bytes | None:
-    """The slot that goes into edx, the third parameter of what is called there: GCCallbackFlags."""
-    loads = _INTO_EDX.findall(code, max(0, call - _LOAD_TO_CALL), call)
-    return loads[-1] if loads else None
+    """The slot that is in edx, the third parameter of what is called there: GCCallbackFlags."""
+    load = _INTO_EDX.search(code, max(0, call - _LOAD_TO_CALL), call)
+    return None if load is None else load[1]
 
 
 def _lasts(code: bytes, slot: bytes, begin: int, end: int) -> bool:
@@ -100,6 +112,17 @@ def _lasts(code: bytes, slot: bytes, begin: int, end: int) -> bool:
         test = match[1] == b"\xf6" and match[2] == b"\x85"  # testb $N,SLOT
         (reads if load or test else writes).append(match.start())
     return len(writes) == 1 and writes[0] < begin and code[writes[0]] == 0x89 and max(reads, default=0) > end
+
+
+def _are_handed_on(code: bytes, type_: bytes, flags: bytes) -> bool:
+    """Whether both are loaded close together, the flags into edx: GCType and GCCallbackFlags of a callback.
+
+    What was looked up may have gone to a register that is kept, and something else from its own to the slot.
+    """
+    into_any = rb"\x8b[\x85\x8d\x95\x9d\xb5\xbd]" + re.escape(type_)
+    between = b".{0,%d}?" % (_TOGETHER - 6)
+    into_edx = _LOW + rb"\x8b\x95" + re.escape(flags)
+    return re.search(into_any + between + into_edx, code, re.DOTALL) is not None
 
 
 def _offset(slot: bytes) -> int:

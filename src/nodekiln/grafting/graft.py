@@ -105,6 +105,8 @@ def copy(source: Path, target: Path) -> None:
             while left > 0 and (done := os.copy_file_range(old.fileno(), new.fileno(), left)) > 0:
                 left -= done
         except (AttributeError, OSError):  # not Linux, two disks, or a file system that doesn't have it
+            pass
+        if left > 0:  # some answer 0 instead
             old.seek(0)
             new.seek(0)
             shutil.copyfileobj(old, new, 2**20)

@@ -114,7 +114,7 @@ def _place(elf: Elf, function: str, symbols: tuple[Symbol, ...]) -> int:
     symbol = entries[0]
     if "." in symbol.name:
         raise _refusal(
-            elf, f"{function} is a clone whose arguments the compiler may have moved: {symbol.name}"
+            elf, f"{function} is a clone whose arguments the compiler may have moved: {symbol.name!r}"
         )
     text = symbol.section
     if not symbol.is_function or text is None or text.name != ".text":

@@ -195,5 +195,5 @@ def _expect(platform: Platform, head: bytes, name: str) -> None:
     if found != platform:
         raise SourceError(
             f"{name} is for {found}, and this graft is for {platform}.",
-            remedy=f"--platform {found} takes it.",
+            remedy=f"./inv graft --platform {found} takes it.",
         )

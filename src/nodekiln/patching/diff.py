@@ -13,6 +13,7 @@ from itertools import accumulate
 from rich.text import Text
 
 from nodekiln.edit import Edit, Plan
+from nodekiln.patching.lines import split
 
 _CONTEXT = 3
 _NULL_ID = "0" * 40
@@ -60,7 +61,7 @@ def _render_edit(edit: Edit) -> bytes:
         old = "/dev/null"
     else:
         head += [f"index {edit.base_id}..{edit.after_id} 100644"]
-    lines = _split(edit.base or b"")
+    lines = split(edit.base or b"")
     hunks = b"".join(_hunks(lines, _changes(edit, lines)))
     if hunks:  # an added file may be empty
         # git tells a path that holds a space from what may follow it by a tab.
@@ -88,7 +89,7 @@ def _changes(edit: Edit, lines: list[bytes]) -> list[_Change]:
             start, _, before, _ = regions.pop()
         regions.append((start, end, before, growth))
     changes = (
-        _trimmed(start, lines[start:end], _split(edit.after[bounds[start] + before : bounds[end] + after]))
+        _trimmed(start, lines[start:end], split(edit.after[bounds[start] + before : bounds[end] + after]))
         for start, end, before, after in regions
     )
     return [change for change in changes if change.new or change.start < change.end]
@@ -134,12 +135,6 @@ def _hunk(lines: list[bytes], group: list[_Change], growth: int) -> bytes:
 def _range(start: int, count: int) -> str:
     """Lines are counted from one; an empty range is named by the line before it."""
     return f"{start + 1 if count else start},{count}"
-
-
-def _split(content: bytes) -> list[bytes]:
-    """Lines with their \\n, which the last may lack."""
-    *ended, rest = content.split(b"\n")
-    return [line + b"\n" for line in ended] + ([rest] if rest else [])
 
 
 def _quoted(path: str) -> str:

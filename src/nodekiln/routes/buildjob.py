@@ -37,7 +37,7 @@ class BuildRequest:
     launcher: str | None = None
     """ccache, sccache, distcc, icecc or none; None: what is there."""
     linker: str | None = None
-    """mold, lld, bfd or default; None: that of before, or what is there."""
+    """mold, lld, bfd or default; None: that of before, else lld where it is there."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,6 +112,7 @@ def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> G
         platform=None if target == here else str(target),
     )
     return GraftJob(
+        brief=request.brief,
         settings=settings,
         reporter=reporter,
         recipe=recipe,
@@ -129,7 +130,7 @@ def _already_there(job: GraftJob, release: Release, surgery: Surgery) -> Path | 
     wanted = WantedGraft(
         release=release.sha256,
         plan=surgery.plan.digest,
-        probes=tuple(probe.name for probe in surgery.probes),
+        probes=tuple((probe.name, probe.address, probe.arguments) for probe in surgery.probes),
     )
     found = graft_differences(published, wanted)
     if not found:

@@ -120,8 +120,12 @@ def _remarks(job: GraftJob, surgery: Surgery) -> tuple[str, ...]:
 
 
 def tell(job: GraftJob, made: Made) -> None:
-    """Says every byte range, how the checks went, and the remarks."""
+    """Says every byte range, how the checks went, and the remarks; or in a line that it was made."""
     say = job.reporter.say
+    took = format_duration(sum(job.seconds.values()))
+    if job.brief:
+        say(f"grafted {job.recipe.name} in {took}")
+        return
     for change in made.surgery.ranges:
         say(f"changed: {len(change.new)} bytes at {change.start:#x}, in {change.path}")
     for field in made.additions.rewritten:
@@ -137,6 +141,6 @@ def tell(job: GraftJob, made: Made) -> None:
         say(f"self-check: {made.findings.version}, write() answers {answers} on a full stream")
     if made.probes_seen is not None:
         say(f"probes: {made.probes_seen}")
-    say(f"grafted in {format_duration(sum(job.seconds.values()))}")
+    say(f"grafted in {took}")
     for remark in _remarks(job, made.surgery):
         say(remark)

@@ -27,6 +27,8 @@ class GraftRequest:
     mirror: str | None = None
     """Where releases lie in place of nodejs.org/dist."""
     force: bool = False
+    brief: bool = False
+    """Say in a line what was made; what was changed stands in the manifest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class GraftJob:
     platform: Platform
     is_native: bool
     codesign: str | None
+    brief: bool
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodekiln.building.configure import Configure
-from nodekiln.errors import KilnError, SourceError, UsageError
+from nodekiln.errors import KilnError, SourceError, ToolchainError, UsageError
 from nodekiln.recipe import Recipe
 from nodekiln.reporting import Reporter
 from nodekiln.routes.build import BuildRequest, build
@@ -54,8 +54,8 @@ class Matrix:
 def build_matrix(request: BuildRequest, settings: Settings, reporter: Reporter) -> Matrix:
     """Builds the four recipes of `request`'s tag and configure arguments.
 
-    A recipe that fails does not keep the others from being made, unless it is for a source or a setting that
-    all of them share. An interrupt ends all.
+    A recipe that fails does not keep the others from being made, unless it is for a source, a setting or a
+    machine that all of them share. An interrupt ends all.
     """
     recipes = ordered(request.recipe, now_in_tree(request.recipe, settings))
     done: list[Made] = []
@@ -71,7 +71,9 @@ def build_matrix(request: BuildRequest, settings: Settings, reporter: Reporter) 
         except KilnError as error:
             reporter.fail(str(error))
             done.append(Made(recipe, error=error))
-            if isinstance(error, SourceError | UsageError):
+            if isinstance(error, SourceError | UsageError) or (
+                isinstance(error, ToolchainError) and not recipe.probes  # probes alone ask for more
+            ):
                 return Matrix(tuple(done), recipes[number:])
     return Matrix(tuple(done))
 

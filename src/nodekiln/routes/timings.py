@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,14 @@ class TimingStore:
         return read_weights(self._steps)
 
     def learn(self, steps: Sequence[Timed]) -> None:
-        """Takes the times of these steps into the weights, whatever became of their build."""
+        """Takes the times of these steps into the weights, whatever became of their build.
+
+        Where they can't be kept (a full disk), what the build itself ended in is what counts.
+        """
         if steps:
             ran = ((key_of(step.description), step.seconds) for step in steps)
-            write_weights(self._steps, self.weights().after(ran))
+            with suppress(OSError):
+                write_weights(self._steps, self.weights().after(ran))
 
     def keep(self, timings: Timings) -> None:
         """Keeps what a whole build took, in place of the one of the same name before."""
@@ -53,7 +58,7 @@ class TimingStore:
     def get(self, name: str) -> Timings:
         """What the last build of a recipe took; raises UsageError, naming those that are kept, for others."""
         try:
-            return Timings.from_json(self.path(name).read_text())
+            return Timings.from_json(self.path(name).read_text(errors="replace"))
         except FileNotFoundError:
             kept = sorted(path.stem for path in self.folder.glob("[!.]*.json"))
             raise UsageError(
@@ -74,11 +79,11 @@ def store_of(workspace: Workspace) -> TimingStore:
 def tell(name: str, store: TimingStore, reporter: Reporter) -> None:
     """Writes the pictures and says, on stderr, where they are and what took longest: after a build.
 
-    A build that had nothing to do tells of the one before; where none is kept, that is said.
+    A build that had nothing to do tells of the one before; where none can be told, that is said.
     """
     try:
         timings = store.get(name)
-    except UsageError as error:
+    except (UsageError, BuildError) as error:
         reporter.warn(str(error))
         return
     shown = Shown(timings)

@@ -127,7 +127,7 @@ def _trace_running(
         signals_go_to(lambda _: tracer.tell_to_end()),
     ):
         reporter.say(f"tracing process {pid}; Ctrl-C ends it")
-        tracer.wait()
+        tracer.wait(lambda: not _is_there(pid))  # dtrace waits for Ctrl-C
     _pass_on(tracer.said, reporter)
     return 0
 
@@ -201,6 +201,16 @@ def _pass_on(said: str, reporter: Reporter) -> None:
     for line in said.splitlines():
         if "RLIMIT_MEMLOCK" not in line:
             reporter.warn(line.removeprefix("WARNING: "))
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's by now
+    return True
 
 
 def _terminal_tells_everyone() -> bool:

@@ -68,6 +68,22 @@ def no_such_tag(tag: Tag, refs: Iterable[str], location: Location) -> SourceErro
     )
 
 
+def moved(tag: Tag, before: str, now: str, location: Location) -> SourceError:
+    """`tag` was the commit `before` when it was first seen, and is another one `now`."""
+    return SourceError(
+        f"{tag} of {location.shown} was commit {before[:12]} and is now {now[:12]}.",
+        remedy="Release tags don't move. If the new commit is the right one, add --accept-moved-tag.",
+    )
+
+
+def no_commit(tag: Tag, kind: str, location: Location) -> SourceError:
+    """`tag` names a tree or a blob."""
+    return SourceError(
+        f"{tag} of {location.shown} names a {kind}, not a commit.",
+        remedy="Name another repository with --repository.",
+    )
+
+
 def quote(error: GitError, location: Location) -> str:
     """The first line of git's that tells why, without secrets, and without what a terminal would obey."""
     lines = (line.strip() for line in error.stderr.splitlines())

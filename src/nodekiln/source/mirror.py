@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 from weakref import finalize
 
 import git
@@ -71,12 +71,34 @@ def register(mirror: Path, location: Location) -> None:
             GitRunner(mirror).run("config", key, value)
         except GitError as error:
             raise SourceError(
-                f"The mirror {mirror} can't be set up: {location.hide(error.stderr)}."
+                f"The mirror {mirror} can't be set up: {location.hide(error.stderr)}.",
+                remedy="Make it writable, or move it out of the way, and run the command again.",
             ) from None
 
 
 def _initialize(folder: Path) -> None:
     GitRunner(folder).run("init", "--quiet", "--bare", "--template=", "--object-format=sha1")
+
+
+def _make_reading(mirror: Path) -> None:
+    """Makes the repository that `Objects` reads with; nobody holds a lock, so that two may do so at once."""
+    folder = mirror / _READING
+    if (folder / "HEAD").is_file():
+        return
+    try:
+        with TemporaryDirectory(prefix=f"{_READING}.new-", dir=mirror, ignore_cleanup_errors=True) as made:
+            new = Path(made) / _READING
+            _initialize(new)
+            with suppress(OSError):  # another run has made it meanwhile
+                new.rename(folder)
+        if not (folder / "HEAD").is_file():
+            raise FileExistsError(f"{folder} is there and is no git repository")
+    except (OSError, GitError) as error:
+        told = " ".join(str(error).split())
+        raise SourceError(
+            f"The mirror {mirror} can't be read: {told}.",
+            remedy=f"Make it writable, or remove {folder}, and run the command again.",
+        ) from None
 
 
 def is_registered(mirror: Path, location: Location) -> bool:
@@ -115,8 +137,7 @@ class Objects:
     """
 
     def __init__(self, mirror: Path) -> None:
-        if not (mirror / _READING / "HEAD").is_file():
-            _initialize(mirror / _READING)
+        _make_reading(mirror)
         own = {"GIT_DIR": str(mirror / _READING), "GIT_OBJECT_DIRECTORY": str(mirror / "objects")}
         self._runner = GitRunner(mirror / _READING, {"GIT_OBJECT_DIRECTORY": own["GIT_OBJECT_DIRECTORY"]})
         self.batch = Batch(self._runner)

@@ -22,6 +22,9 @@ _PATIENCE = 20.0
 """Seconds for ls-remote: GitHub lists two refs in under one, and 1,400 tags in three."""
 _RECEIVING = re.compile(r"Receiving objects: +\d+% \((\d+)/(\d+)\)(?:, ([^,]+))?")
 _FILTER_REFUSED = re.compile(r"filter '[^']*' not supported|tree filter allows max depth")
+_UNREACHABLE = re.compile(
+    r"Could not resolve host|Failed to connect|Connection (?:refused|timed out)|Operation too slow"
+)
 _IDS_REFUSED = re.compile(r"unadvertised object|not our ref")
 
 
@@ -100,6 +103,11 @@ def is_filter_refused(error: GitError) -> bool:
 def is_refused_whole(error: GitError) -> bool:
     """Whether it is the kind of request that the server refuses, whichever objects it is about."""
     return is_filter_refused(error) or "unadvertised object" in error.stderr
+
+
+def is_unreachable(error: GitError) -> bool:
+    """Whether the server was not there at all, which may have taken minutes to find out."""
+    return _UNREACHABLE.search(error.stderr) is not None
 
 
 def _show(meter: Meter, line: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nodekiln.errors import SourceError
 from nodekiln.recipe import Tag
 from nodekiln.reporting import Reporter
-from nodekiln.source.failures import explain, no_such_tag, quote
+from nodekiln.source.failures import explain, moved, no_commit, no_such_tag, quote
 from nodekiln.source.gitrun import GitError
 from nodekiln.source.location import Location
 from nodekiln.source.mirror import Objects
@@ -73,10 +73,7 @@ class Repository:
             return self._revision(tag, pinned)
         assert commit is not None  # noqa: S101 (one of the two is known here; this tells mypy)
         if pinned not in (None, commit) and not accept_moved:
-            raise SourceError(
-                f"{tag} of {self._location.shown} was commit {str(pinned)[:12]} and is now {commit[:12]}.",
-                remedy="Release tags don't move. If the new commit is the right one, add --accept-moved-tag.",
-            )
+            raise moved(tag, str(pinned), commit, self._location)
         if pinned != commit or not self._pins.is_whole(commit):
             self._pin(tag, commit)
         return self._revision(tag, commit)
@@ -160,10 +157,7 @@ class Repository:
                     remedy="Run the command again; add --accept-moved-tag if the new one is right.",
                 )
             if kind != "commit":
-                raise SourceError(
-                    f"{tag} of {self._location.shown} names a {kind}, not a commit.",
-                    remedy="Name another repository with --repository.",
-                )
+                raise no_commit(tag, kind, self._location)
             self._pins.pin(tag, commit)
 
     def _fetch_blobs(self, tag: Tag, blobs: list[str]) -> None:

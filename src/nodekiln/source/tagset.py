@@ -16,12 +16,18 @@ from nodekiln.errors import SourceError
 from nodekiln.recipe import Tag
 from nodekiln.reporting import Reporter
 from nodekiln.source.batch import Batch, Header, entries
-from nodekiln.source.failures import explain, quote
+from nodekiln.source.failures import explain, moved, no_commit, quote
 from nodekiln.source.gitrun import GitError
 from nodekiln.source.location import Location
 from nodekiln.source.names import release
 from nodekiln.source.pins import Pins
-from nodekiln.source.remote import Remote, are_ids_refused, is_filter_refused, is_refused_whole
+from nodekiln.source.remote import (
+    Remote,
+    are_ids_refused,
+    is_filter_refused,
+    is_refused_whole,
+    is_unreachable,
+)
 from nodekiln.workspace import Workspace
 
 _PEELED = "^{}"
@@ -98,7 +104,7 @@ class TagSet:
         """
         pinned = self._pins.all()
         answers: dict[Tag, Snapshot | SourceError] = {
-            tag: self._moved(tag, pinned[tag], commit)
+            tag: moved(tag, pinned[tag], commit, self.location)
             for tag, commit in tags.items()
             if not accept_moved and pinned.get(tag, commit) != commit
         }
@@ -143,12 +149,6 @@ class TagSet:
     def _batch(self) -> Batch:
         return self._remote.objects.batch
 
-    def _moved(self, tag: Tag, before: str, now: str) -> SourceError:
-        return SourceError(
-            f"{tag} of {self.location.shown} was commit {before[:12]} and is now {now[:12]}.",
-            remedy="Release tags don't move. If the new commit is the right one, add --accept-moved-tag.",
-        )
-
     def _fetch_commits(self, tags: Mapping[Tag, str]) -> None:
         lacking = set(self._batch.lacking(tags.values()))
         names = [f"refs/tags/{tag}" for tag, commit in tags.items() if commit in lacking]
@@ -168,17 +168,14 @@ class TagSet:
         }
 
     def _root(self, tag: Tag, name: str, header: Header | None, content: bytes | None) -> str | SourceError:
-        where = f"{tag} of {self.location.shown}"
         if header is None:
             return SourceError(
-                f"{where} can't be had: it names {name[:12]}, which the repository does not give{self._why}.",
+                f"{tag} of {self.location.shown} can't be had: it names {name[:12]}, which the repository"
+                f" does not give{self._why}.",
                 remedy="Run the command again, or name another repository with --repository.",
             )
         if header.kind != "commit":
-            return SourceError(
-                f"{where} names a {header.kind}, not a commit.",
-                remedy="Name another repository with --repository.",
-            )
+            return no_commit(tag, header.kind, self.location)
         if content is None or not content.startswith(b"tree "):
             return self._unreadable(tag, "", name)
         return content[5:45].decode(errors="replace")
@@ -247,7 +244,7 @@ class TagSet:
             except GitError as error:
                 self._failure = error
                 in_a_row += 1
-                if in_a_row > _GIVEN_UP or is_refused_whole(error):
+                if in_a_row > _GIVEN_UP or is_refused_whole(error) or is_unreachable(error):
                     return error
                 if len(part) > 1:
                     half = len(part) // 2

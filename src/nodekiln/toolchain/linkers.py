@@ -22,8 +22,8 @@ from nodekiln.toolchain.request import Request, search_path, temporary_folder
 DEFAULT = "default"
 CHOICES = ("mold", "lld", "bfd", DEFAULT)
 
-_FASTER = ("lld", "mold")
-"""Those that are taken unasked, the preferred first."""
+_FAST = "lld"
+"""What is taken unasked. mold is as fast, but one of some 40 links by 2.37.1 never ended, at full load."""
 _PACKAGES = {"mold": "mold", "lld": "lld", "bfd": "binutils"}
 _OWN_LINK = (
     "--enable-lto",
@@ -35,6 +35,7 @@ _OWN_LINK = (
 """Arguments of configure that go with the compiler's own linker: gcc's LTO needs a plugin that lld lacks, and
 common.gypi names a linker for the ordering."""
 _FORCED = "-fuse-ld="
+_FORCED_BY_PATH = "--ld-path="
 
 _PLAIN = "int main(int argc, char**) { delete new int(argc); return 0; }\n"
 _PROBED = (
@@ -66,7 +67,7 @@ def choose_linker(request: Request, cxx: Compiler, env: Mapping[str, str]) -> Li
     """The linker that was asked for, or an error that says why it can't be it.
 
     Where none was asked for: that of before (another links torque anew, after which all of V8 is compiled
-    again), else a fast one whose programs run and keep probes, else the compiler's own. 0.1 s for each tried.
+    again), else lld if its programs run and keep probes, else the compiler's own. 0.1 s for each tried.
     """
     if (own := _settled(request, env)) is not None:
         if request.linker in (None, DEFAULT):
@@ -77,12 +78,12 @@ def choose_linker(request: Request, cxx: Compiler, env: Mapping[str, str]) -> Li
     if request.linker is not None:
         trouble = _trouble(request.linker, cxx, request, env)
         return _linker(request.linker, cxx, env) if trouble is None else trouble
-    for name in _FASTER if request.linker_before is None else (request.linker_before,):
-        if name != DEFAULT and _is_there(name, env):
-            # What it linked before was run and checked then; probes may be new.
-            tried = request.linker_before is not None and not request.probes
-            if tried or not _try_out(name, cxx, request, env):
-                return _linker(name, cxx, env)
+    name = request.linker_before or _FAST
+    if name != DEFAULT and _is_there(name, env):
+        # What it linked before was run and checked then; probes and flags may be new.
+        tried = request.linker_before is not None and not request.probes and not _flags(env)
+        if tried or not _try_out(name, cxx, request, env):
+            return _linker(name, cxx, env)
     return _default(cxx, env)
 
 
@@ -91,7 +92,7 @@ def _settled(request: Request, env: Mapping[str, str]) -> str | None:
     if request.platform != "linux":
         return f"the linker of {request.platform} is the only one that makes its programs"
     for name in ("LDFLAGS", "CC", "CXX"):
-        if _FORCED in env.get(name, ""):
+        if any(forced in env.get(name, "") for forced in (_FORCED, _FORCED_BY_PATH)):
             return f"{name} names one already"
     for argument in request.configure_args:
         # configure takes every beginning of an option that no other begins with.
@@ -117,13 +118,14 @@ def _trouble(name: str, cxx: Compiler, request: Request, env: Mapping[str, str])
 def _try_out(name: str, cxx: Compiler, request: Request, env: Mapping[str, str]) -> str:
     """What is wrong with a small program that it links; empty where nothing is.
 
-    With probes, their note and the section that tells tracers how far the program was moved have to be there.
+    It is made with the user's flags, as Node will be: not every linker can take what -flto makes. With
+    probes, their note and the section that tells tracers how far the program was moved have to be there.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="nodekiln-", dir=temporary_folder(env)) as folder:
             source, program = Path(folder, "try.cc"), Path(folder, "try")
             source.write_text(_PROBED if request.probes else _PLAIN)
-            argv = [*cxx.command.own, _FORCED + name, source.name, "-o", program.name]
+            argv = [*cxx.command.own, *_flags(env), _FORCED + name, source.name, "-o", program.name]
             answer = capture(argv, env=env, cwd=Path(folder))
             if answer.returncode != 0:
                 return (
@@ -136,6 +138,11 @@ def _try_out(name: str, cxx: Compiler, request: Request, env: Mapping[str, str])
     except (OSError, KilnError) as error:
         return str(error)
     return ""
+
+
+def _flags(env: Mapping[str, str]) -> list[str]:
+    """What the user adds to compilations and links, in words as gyp splits it."""
+    return " ".join(env.get(name, "") for name in ("CPPFLAGS", "CXXFLAGS", "LDFLAGS")).split()
 
 
 def _keeps_probes(program: Path) -> bool:

@@ -32,7 +32,7 @@ class Request:
     launcher: str | None = None
     """What was asked to stand in front of the compilers; None: what is there."""
     linker: str | None = None
-    """The linker that was asked for; None: that of before, or what is there."""
+    """The linker that was asked for; None: that of before, else lld where it is there."""
     linker_before: str | None = None
     """The linker that this build had when it was made before, if it was."""
 

@@ -16,6 +16,9 @@ from nodekiln.tracing.tracer import Tracer, UntraceableError, diagnose
 _ENDING = 10.0
 """Seconds that a tracer gets to print what it counted, once it was told to end."""
 
+_GLANCE = 0.5
+"""Seconds between two looks whether it is over."""
+
 Take = Callable[[str], None]
 
 
@@ -69,9 +72,11 @@ class Attached:
             if not self._ready:
                 raise diagnose(self.said, privileged=privileged)
 
-    def wait(self) -> None:
-        """Until it ends by itself, as it does when the process it looks at ends."""
-        self._process.wait()
+    def wait(self, is_over: Callable[[], bool]) -> None:
+        """Until it ends by itself, as bpftrace does when the process it looks at ends, or all `is_over`."""
+        while self._process.poll() is None and not is_over():
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GLANCE)
 
     def tell_to_end(self) -> None:
         """Asks for what it counted, and its end."""

@@ -35,8 +35,13 @@ def explain(hunk: Hunk, content: bytes, line: int | None) -> tuple[Side, ...]:
     return tuple(sides)
 
 
+def printable(text: str) -> str:
+    """With everything spelled out that a terminal would obey, newlines too."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def _shown(line: bytes) -> str:
     """Without what a terminal would obey, and no longer than some screen is wide."""
     text = line.rstrip(b"\n").decode(errors="backslashreplace").expandtabs(8)
-    plain = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    plain = printable(text)
     return plain if len(plain) <= _CHARACTERS else f"{plain[:_CHARACTERS]}..."

@@ -217,5 +217,6 @@ class Report:
         """One line."""
         counts = ", ".join(f"{number} {status}" for status, number in self.counts.items())
         tags = f"{len(self.rows)} tag{'s' * (len(self.rows) != 1)}"
-        ignored = f"; {self.ignored} tags are named like no release" if self.ignored else ""
+        others = "1 tag is" if self.ignored == 1 else f"{self.ignored} tags are"
+        ignored = f"; {others} named like no release" if self.ignored else ""
         return f"{tags} of {self.origin}, depth {self.depth}: {counts or 'nothing to look at'}{ignored}"

@@ -16,16 +16,13 @@ def doubts(edit: Edit) -> tuple[Finding, ...]:
         text = "the file after the edit differs outside of what was to be changed"
         found.append(Finding(Status.CONFLICT, "unintended bytes", text, edit.path))
     if edit.path.endswith(_JAVASCRIPT):
-        script = _after(edit)
+        before = None if edit.base is None else parse(edit.path, edit.base)
+        script = parse_after(before, edit) if isinstance(before, Script) else parse(edit.path, edit.after)
         if not isinstance(script, Script):
-            text = f"after the edit: {script.text}"
+            when = "before the edit too" if isinstance(before, Conflict) else "after the edit"
+            text = f"{when}: {script.text}"
             found.append(Finding(Status.CONFLICT, script.misfit.value, text, edit.path, hunk=script.place))
     return tuple(found)
-
-
-def _after(edit: Edit) -> Script | Conflict:
-    before = None if edit.base is None else parse(edit.path, edit.base)
-    return parse_after(before, edit) if isinstance(before, Script) else parse(edit.path, edit.after)
 
 
 def _only_spans_differ(edit: Edit) -> bool:

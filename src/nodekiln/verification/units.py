@@ -84,9 +84,13 @@ class Units:
         answers: dict[str, Captured] = {}
         with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
             running = [(path, pool.submit(self._run, argv)) for path, argv in argvs.items()]
-            for path, each in running:
-                meter.update(len(answers), len(running), path)
-                answers[path] = each.result()
+            try:
+                for path, each in running:
+                    meter.update(len(answers), len(running), path)
+                    answers[path] = each.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # else an interrupt waits for all of them
+                raise
         return answers
 
     def _run(self, argv: Sequence[str]) -> Captured:

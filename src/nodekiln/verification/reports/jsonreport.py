@@ -13,7 +13,8 @@ SCHEMA = 1
 
 def render(report: Report, *, explain: bool) -> str:
     """One JSON object, with a newline."""
-    return json.dumps(as_data(report, explain=explain), indent=2) + "\n"
+    text = json.dumps(as_data(report, explain=explain), indent=2) + "\n"
+    return text.replace("##[", r"#\u0023[")  # the same text, and no command to GitHub's runner
 
 
 def as_data(report: Report, *, explain: bool) -> dict[str, Any]:

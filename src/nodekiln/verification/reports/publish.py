@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,8 +28,14 @@ def check_format(name: str) -> str:
 
 def check_output(output: Path) -> Path:
     """Returns a file that can be written; raises UsageError before the work, not after it."""
-    if output.is_dir() or not output.parent.is_dir():
-        why = "it is a folder" if output.is_dir() else f"there is no folder {output.parent}"
+    why = ""
+    if output.is_dir():
+        why = "it is a folder"
+    elif not output.parent.is_dir():
+        why = f"there is no folder {output.parent}"
+    elif not os.access(output if _is_stream(output) else output.resolve().parent, os.W_OK):
+        why = "that is not permitted"
+    if why:
         raise UsageError(f"--output {output} can't be written: {why}.")
     return output
 
@@ -50,10 +57,27 @@ def publish(
     if output is None:
         show(text)
     else:
-        beside = output.with_name(f".{output.name}.new")
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        beside.replace(output)
+        _write(output, text)
     summary = environment.get(_SUMMARY)
     if form == "github" and summary:
         with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(github.summarize(report, explain=explain))
+
+
+def _write(output: Path, text: str) -> None:
+    if _is_stream(output):
+        output.write_text(text, encoding="utf-8", errors="backslashreplace")
+        return
+    file = output.resolve()  # a symbolic link stays one
+    beside = file.with_name(f".{file.name}.new")
+    try:
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+        beside.replace(file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _is_stream(output: Path) -> bool:
+    """Whether it is a pipe or a device (/dev/null), which a rename would replace by a file."""
+    return output.exists() and not output.is_file()

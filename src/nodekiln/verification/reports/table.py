@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from nodekiln.verification.explain import printable
 from nodekiln.verification.outcome import Finding, Report, Row, Status
 
 _HEADINGS = ("tag", "commit", "status", "what was found")
@@ -41,8 +42,8 @@ def describe(row: Row) -> str:
 
 
 def _plain(line: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+    """Without what a terminal would obey, or GitHub's runner: it takes ##[...] anywhere in a line."""
+    return printable(line).replace("##[", r"#\x23[")
 
 
 def _count(number: int, one: str, more: str) -> str:
