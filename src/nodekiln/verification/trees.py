@@ -12,8 +12,8 @@ from nodekiln.source.batch import Header
 from nodekiln.source.tagset import Snapshot, TagSet
 from nodekiln.verification.memo import Bounded
 
-LARGEST = 16 * 2**20
-"""Bytes: the largest file that is looked at in Node has 0.1 MB."""
+LARGEST = 2 * 2**20
+"""Bytes: the largest file that is looked at in Node has 0.1 MB, and one 20 times as large is none of Node's."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Trees:
                 self.kept.keep(blob, content, len(content))
 
     def reader(self, tag: Tag, snapshot: Snapshot) -> Read:
-        """Answers for one tag; raises SourceError for a file that is missing, damaged or enormous."""
+        """Answers for one tag; raises SourceError for a file that is missing, damaged, enormous or no text."""
 
         def read(path: str) -> bytes | None:
             blob = snapshot.blobs.get(path)
@@ -47,6 +47,8 @@ class Trees:
             if content is None:
                 content = self._read(tag, path, blob)
                 self.kept.keep(blob, content, len(content))
+            if path.endswith(".js") and not _is_utf8(content):
+                raise SourceError(f"{path} of {tag} is no UTF-8 text, and Node's js2c takes nothing else.")
             return content
 
         return read
@@ -69,3 +71,11 @@ class Trees:
     def _is_usable(self, blob: str) -> bool:
         header = self.headers.get(blob)
         return header is not None and header.kind == "blob" and header.size <= LARGEST
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
