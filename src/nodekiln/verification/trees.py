@@ -13,7 +13,7 @@ from nodekiln.source.tagset import Snapshot, TagSet
 from nodekiln.verification.memo import Bounded
 
 LARGEST = 2 * 2**20
-"""Bytes: the largest file that is looked at in Node has 0.1 MB, and one 20 times as large is none of Node's."""
+"""Bytes: the largest file that is looked at in Node has 0.1 MB; one 20 times as large is none of Node's."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Trees:
                 self.kept.keep(blob, content, len(content))
 
     def reader(self, tag: Tag, snapshot: Snapshot) -> Read:
-        """Answers for one tag; raises SourceError for a file that is missing, damaged, enormous or no text."""
+        """Answers for one tag; raises SourceError for a file that is missing, damaged, too large or no text."""
 
         def read(path: str) -> bytes | None:
             blob = snapshot.blobs.get(path)
