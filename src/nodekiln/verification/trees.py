@@ -37,7 +37,7 @@ class Trees:
                 self.kept.keep(blob, content, len(content))
 
     def reader(self, tag: Tag, snapshot: Snapshot) -> Read:
-        """Answers for one tag; raises SourceError for a file that is missing, damaged, too large or no text."""
+        """Answers for one tag; raises SourceError for a file that is missing, damaged, huge or no text."""
 
         def read(path: str) -> bytes | None:
             blob = snapshot.blobs.get(path)
