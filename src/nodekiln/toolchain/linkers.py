@@ -23,7 +23,7 @@ DEFAULT = "default"
 CHOICES = ("mold", "lld", "bfd", DEFAULT)
 
 _FAST = "lld"
-"""What is taken unasked. mold is as fast, but one of some 40 links by 2.37.1 never ended, at full load."""
+"""What is taken unasked. mold is as fast, but two of some 40 links by 2.37.1 never ended, at full load."""
 _PACKAGES = {"mold": "mold", "lld": "lld", "bfd": "binutils"}
 _OWN_LINK = (
     "--enable-lto",
