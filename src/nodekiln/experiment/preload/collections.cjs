@@ -14,9 +14,9 @@ const types = { // V8's numbers of today; up to Node 16 they were others
 };
 
 function keep(entries) {
-  const lines = entries.map(({ kind, detail, startTime, duration }) => {
-    const number = detail ? detail.kind : kind; // `detail` since Node 16
-    return `${types[number] || number},${startTime},${duration}\n`;
+  const lines = entries.map((entry) => {
+    const { kind } = entry.detail || entry; // `detail` since Node 16, which warns of the older place
+    return `${types[kind] || kind},${entry.startTime},${entry.duration}\n`;
   });
   if (lines.length > 0) appendFileSync(place, lines.join(''));
 }
