@@ -115,7 +115,8 @@ def compare(
 @command(help={"folder": "folder of a run, as in build/experiments/2026-11-23-075143"})
 def report(context: Context, folder: str) -> None:
     """Draw the report of a comparison again, from its results.json."""
-    from nodekiln.experiment.report import read_results, write_report
+    from nodekiln.experiment.report import write_report
+    from nodekiln.experiment.resultsfile import read_results
     from nodekiln.experiment.tables import render
     from nodekiln.reporting import Reporter
 

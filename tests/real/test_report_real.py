@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nodekiln.experiment.report import read_results, write_report
+from nodekiln.experiment.report import write_report
+from nodekiln.experiment.resultsfile import read_results
 from nodekiln.reporting import Reporter
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from nodekiln.experiment.naming import display_names, legend
 from nodekiln.experiment.plots import thinned
-from nodekiln.experiment.results import Experiment, load
+from nodekiln.experiment.results import Experiment
+from nodekiln.experiment.resultsfile import load
 from nodekiln.experiment.theme import dark_rules, series
 
 _EXAMPLE = load((Path(__file__).parents[1] / "examples/experiment.json").read_bytes())

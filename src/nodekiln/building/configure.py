@@ -18,6 +18,7 @@ from nodekiln.building import gypi
 from nodekiln.edit import Plan
 from nodekiln.errors import BuildError
 from nodekiln.process import Finished, run_logged
+from nodekiln.wholefile import write_whole
 
 _VARIABLES = frozenset(
     f"{name}{suffix}"
@@ -139,7 +140,7 @@ class Configure:
         if (before := self.linker) is None:
             self._state.unlink(missing_ok=True)
         else:  # broken off, it is not done; but what was compiled by then waits for this linker
-            _write(self._state, json.dumps({"linker": before}))
+            write_whole(self._state, json.dumps({"linker": before}).encode())
         written = self.source / "config.gypi"
         with suppress(FileNotFoundError):
             written.unlink()  # an older one must not pass for what this run writes
@@ -151,7 +152,7 @@ class Configure:
             raise BuildError(f"configure failed with exit code {finished.returncode}.")
         if not written.is_file():
             raise BuildError("configure ended without an error, and wrote no config.gypi.")
-        _write(self._pristine, written.read_text())
+        write_whole(self._pristine, written.read_bytes())
         places = {place for pattern in _WRITTEN for place in self.source.glob(pattern)}
         paths = sorted(place.relative_to(self.source).as_posix() for place in places)
         state = {
@@ -159,7 +160,7 @@ class Configure:
             "linker": linker,
             "written": {path: self._digest(path) for path in paths},
         }
-        _write(self._state, json.dumps(state, indent=1))
+        write_whole(self._state, json.dumps(state, indent=1).encode())
         return finished
 
     def mark(self, marks: Mapping[str, str], *, generator: str) -> None:
@@ -168,7 +169,7 @@ class Configure:
         target = self.source / "config.gypi"
         if target.read_text() == marked:
             return
-        _write(target, marked)
+        write_whole(target, marked.encode())
         if generator == "make":
             # gyp's Makefile makes itself again, with another environment, when config.gypi is newer than it.
             os.utime(self.source / "out" / "Makefile")
@@ -176,10 +177,3 @@ class Configure:
     def variables(self) -> dict[str, object]:
         """The variables of config.gypi as configure wrote them."""
         return dict(gypi.parse(self._pristine.read_text())["variables"])
-
-
-def _write(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that a kill leaves the old one or the new one."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text)
-    beside.replace(path)

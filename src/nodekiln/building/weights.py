@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from nodekiln.wholefile import write_whole
 
 _STEP = re.compile(r"([A-Z]+(?:-STATIC)?)(?:\(\w+\))? (.*)")
 _COMPILERS = ("CC", "CXX")
@@ -157,15 +158,10 @@ def read_weights(path: Path) -> Weights:
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Keeps this machine's own times; a reader sees the old file or the new one, a writer its own."""
+    """Keeps this machine's own times."""
     rows = {
         key: [None if math.isnan(own.seconds) else own.seconds, own.hit]
         for key, own in sorted(weights.own.items())
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        beside.write_text(json.dumps({"steps": rows}, indent=0))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, json.dumps({"steps": rows}, indent=0).encode())

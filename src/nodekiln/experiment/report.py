@@ -1,29 +1,16 @@
-"""Writes the report of an experiment beside its results.json, and reads that again to draw anew."""
+"""Writes the report of an experiment beside its results.json."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from nodekiln.errors import SourceError, UsageError
-from nodekiln.experiment.results import Experiment, Sweep, load
+from nodekiln.errors import SourceError
+from nodekiln.experiment.results import Experiment, Sweep
 from nodekiln.reporting import Reporter
+from nodekiln.wholefile import write_whole
 
-RESULTS = "results.json"
 REPORT = "report.html"
-
-
-def read_results(folder: Path) -> Experiment | Sweep:
-    """What a run left in its folder; raises UsageError where that holds nothing that can be drawn."""
-    file = folder / RESULTS
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"{file} can't be read: {error.strerror}.",
-            remedy="./inv report takes the folder of a run: build/experiments/<time>.",
-        ) from None
-    return load(text, str(file))
 
 
 def write_report(folder: Path, results: Experiment | Sweep, reporter: Reporter) -> Path:
@@ -60,14 +47,3 @@ def _files(results: Experiment | Sweep) -> Iterator[tuple[str, bytes]]:
         yield f"{plot.name}.png", plot.png
         yield f"{plot.name}.svg", alone(plot.svg).encode()
     yield REPORT, page(results, plots).encode()
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Writes a file that is whole at any moment. Raises OSError."""
-    beside = file.with_name(file.name + ".new")
-    try:
-        beside.write_bytes(content)
-        beside.replace(file)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

@@ -1,8 +1,8 @@
-"""What an experiment measured: the data model of results.json, written and read back.
+"""What an experiment measured: the data model of results.json.
 
-Every figure of a report is derived from these values; nothing here measures, counts or draws. Times are in
-milliseconds, sizes in bytes, unless a field says otherwise. schema.py makes docs/results.schema.json from
-these classes and the texts under their fields.
+Every figure of a report is derived from these values; nothing here measures, counts, writes or draws.
+Times are in milliseconds, sizes in bytes, unless a field says otherwise. schema.py makes
+docs/results.schema.json from these classes and the texts under their fields.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
-
-from nodekiln.errors import UsageError
 
 SCHEMA = 1
 """Raised with every change after which an older nodekiln could misread a file."""
@@ -264,38 +261,6 @@ class Sweep:
         """The experiments with that highWaterMark, by the size of their input."""
         found = (one for one in self.experiments if one.high_water_mark == mark)
         return tuple(sorted(found, key=lambda one: one.input.size_bytes))
-
-
-def dump(results: Experiment | Sweep) -> str:
-    """The text of results.json."""
-    return msgspec.json.format(msgspec.json.encode(results), indent=1).decode() + "\n"
-
-
-def load(text: bytes | str, origin: str = "results.json") -> Experiment | Sweep:
-    """Reads what `dump` wrote; `origin` is what errors call the text.
-
-    Raises UsageError for a text that is damaged, is something else's, or was written by a newer nodekiln.
-    """
-    again = "./inv compare makes a new one; it can't be drawn from this."
-    try:
-        head = msgspec.json.decode(text)
-        if not isinstance(head, dict) or head.get("format") != FORMAT:
-            raise UsageError(
-                f"{origin} holds no results of ./inv compare.", remedy="Name the folder of a run."
-            )
-        schema = head.get("schema")
-        if isinstance(schema, int) and schema > SCHEMA:
-            raise UsageError(
-                f"{origin} was written by a newer nodekiln (schema {schema}; this one reads {SCHEMA}).",
-                remedy="Use that version.",
-            )
-        shape: Any = Sweep if head.get("kind") == "sweep" else Experiment
-        results: Experiment | Sweep = msgspec.json.decode(text, type=shape)
-    except (msgspec.DecodeError, UnicodeError) as error:  # ValidationError is a DecodeError
-        raise UsageError(f"{origin} is damaged: {error}.", remedy=again) from None
-    except RecursionError:
-        raise UsageError(f"{origin} is damaged: it nests too deeply.", remedy=again) from None
-    return results
 
 
 def _unique(what: str, keys: Sequence[Any]) -> None:

@@ -14,6 +14,7 @@ from nodekiln.errors import BuildError, UsageError
 from nodekiln.recipe import check_name
 from nodekiln.reporting import Reporter, format_duration
 from nodekiln.routes.timingschart import draw
+from nodekiln.wholefile import write_whole
 from nodekiln.workspace import Workspace
 
 LISTED = 15
@@ -50,10 +51,8 @@ class TimingStore:
 
     def keep(self, timings: Timings) -> None:
         """Keeps what a whole build took, in place of the one of the same name before."""
-        beside = self.path(timings.name).with_suffix(".new")
         self.folder.mkdir(parents=True, exist_ok=True)
-        beside.write_text(timings.to_json())
-        beside.replace(self.path(timings.name))
+        write_whole(self.path(timings.name), timings.to_json().encode())
 
     def get(self, name: str) -> Timings:
         """What the last build of a recipe took; raises UsageError, naming those that are kept, for others."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodekiln.building.timings import Timings
+from nodekiln.wholefile import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,9 +41,10 @@ def draw(timings: Timings, paths: Sequence[Path]) -> None:
         title = f"{timings.name}: {len(timings.steps)} steps, {timings.seconds:.1f} s, {timings.jobs} jobs"
         figure.suptitle(title)
         for path in paths:
-            beside = path.with_name(f"{path.stem}.new{path.suffix}")
-            figure.savefig(beside, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
-            beside.replace(path)
+            drawn = io.BytesIO()
+            kind = path.suffix[1:]
+            figure.savefig(drawn, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
+            write_whole(path, drawn.getvalue())
 
 
 def _draw_course(axes: Axes, timings: Timings) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from nodekiln.edit import Plan
 from nodekiln.errors import SourceError
+from nodekiln.wholefile import write_whole
 
 _SCHEMA = 1
 
@@ -73,19 +74,13 @@ class Record:
             return cls()
 
     def save(self, file: Path) -> None:
-        """Writes the record beside and renames it into place; raises OSError."""
+        """Writes the record; raises OSError."""
         told = {
             "schema": _SCHEMA,
             "current": None if self.current is None else _told(self.current),
             "begun": [_told(layer) for layer in self.begun],
         }
-        beside = file.with_name(file.name + ".new")
-        try:
-            beside.write_text(json.dumps(told, indent=1) + "\n", encoding="ascii")
-            beside.replace(file)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
+        write_whole(file, (json.dumps(told, indent=1) + "\n").encode("ascii"))
 
 
 def _told(layer: Layer) -> dict[str, Any]:

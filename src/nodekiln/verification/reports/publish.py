@@ -9,6 +9,7 @@ from pathlib import Path
 from nodekiln.errors import UsageError
 from nodekiln.verification.outcome import Report
 from nodekiln.verification.reports import github, jsonreport, junit, table
+from nodekiln.wholefile import write_whole
 
 _FORMATS: Mapping[str, Callable[..., str]] = {
     "table": table.render,
@@ -57,25 +58,15 @@ def publish(
     if output is None:
         show(text)
     else:
-        _write(output, text)
+        content = text.encode("utf-8", "backslashreplace")
+        if _is_stream(output):
+            output.write_bytes(content)
+        else:
+            write_whole(output, content)
     summary = environment.get(_SUMMARY)
     if form == "github" and summary:
         with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(github.summarize(report, explain=explain))
-
-
-def _write(output: Path, text: str) -> None:
-    if _is_stream(output):
-        output.write_text(text, encoding="utf-8", errors="backslashreplace")
-        return
-    file = output.resolve()  # a symbolic link stays one
-    beside = file.with_name(f".{file.name}.new")
-    try:
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        beside.replace(file)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def _is_stream(output: Path) -> bool:
