@@ -22,9 +22,9 @@ from rich.console import Console
 
 from nodekiln.errors import CheckError, KilnError, UsageError
 from nodekiln.experiment.compare import Compared, compare
-from nodekiln.experiment.report import read_results
 from nodekiln.experiment.request import CompareRequest
 from nodekiln.experiment.results import Experiment, Sweep
+from nodekiln.experiment.resultsfile import read_results
 from nodekiln.reporting import Reporter
 from nodekiln.settings import Settings
 
@@ -159,6 +159,7 @@ def test_collections_are_measured_in_runs_of_their_own(bench: Bench) -> None:
     assert kept.environment.tracer is None
     found = {(run.binary, run.way): run for run in kept.gc_runs}
     assert len(found) == 2 * 3
+    assert kept.joint_runs == ()
     for label in "ab":
         assert found[label, "probes"].collections is None
         assert "not an ELF file" in found[label, "probes"].note

@@ -19,8 +19,9 @@ from rich.console import Console
 import nodekiln
 from nodekiln.errors import SourceError, UsageError
 from nodekiln.experiment.drawing import label_heights, panels
-from nodekiln.experiment.report import read_results, write_report
-from nodekiln.experiment.results import Experiment, GcRun, Sample, Sweep, dump, load
+from nodekiln.experiment.report import write_report
+from nodekiln.experiment.results import Experiment, GcRun, Sample, Sweep
+from nodekiln.experiment.resultsfile import dump, load, read_results
 from nodekiln.reporting import Reporter
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -126,6 +127,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
             missing,
             *(replace(run, binary=labels[run.binary]) for run in real.gc_runs if run.collections),
         ),
+        joint_runs=tuple(replace(run, binary=labels[run.binary], note=HOSTILE) for run in real.joint_runs),
         workload=HOSTILE,
         program=HOSTILE,
         notes=(HOSTILE,),

@@ -181,25 +181,45 @@ def test_a_binary_that_nobody_knows_may_take_the_whole_input() -> None:
 def test_a_forecast_counts_every_run() -> None:
     request = CompareRequest(sizes=(10**6, GB), high_water_marks=(None, 1, 2), trials=4, gc_rounds=2)
     pipeline = find_workload("pipeline", Path())
-    told = forecast(request, pipeline, stock_and(False), request.sizes, disk=1)
-    assert told.runs == 2 * (1 + 6 * (4 + 2 * 3))
+    told = forecast(request, pipeline, stock_and(False), request.sizes, disk=1, may_trace=True)
+    assert told.runs == 2 * (1 + 6 * (4 + 2 * 4))
     assert told.memory == expected_peak(GB, piles_up=True)
     once = pipeline.seconds(GB)
     assert once is not None
     assert told.seconds is not None
-    assert told.seconds > 2 * 3 * (4 + 6) * once
+    assert told.seconds > 2 * 3 * (4 + 8) * once
+    untraced = forecast(request, pipeline, stock_and(False), request.sizes, disk=1, may_trace=False)
+    assert untraced.runs == 2 * (1 + 6 * (4 + 2 * 2))
+
+
+def test_what_takes_long_is_told_with_a_size_that_takes_two_minutes() -> None:
+    pipeline = find_workload("pipeline", Path())
+
+    def told(request: CompareRequest) -> tuple[str, float]:
+        plan = forecast(request, pipeline, stock_and(False), request.sizes, disk=1, may_trace=True)
+        assert plan.seconds is not None
+        return plan.lines[2], plan.seconds
+
+    line, _ = told(CompareRequest())
+    size = parse_size(line.split("--size ")[1].split()[0], "--size")
+    line, seconds = told(CompareRequest(sizes=(size,)))
+    assert 90 < seconds <= 120
+    assert "--size" not in line
+    assert "--size" not in told(CompareRequest(sizes=(GB, 2 * GB)))[0]
 
 
 def test_a_limit_bounds_the_forecast() -> None:
     request = CompareRequest(memory_limit=GB)
-    told = forecast(request, find_workload("pipeline", Path()), stock_and(False), (9 * GB,), disk=1)
+    told = forecast(
+        request, find_workload("pipeline", Path()), stock_and(False), (9 * GB,), disk=1, may_trace=True
+    )
     assert told.memory == GB
 
 
 def test_nobody_knows_how_long_ones_own_workload_takes(tmp_path: Path) -> None:
     (tmp_path / "mine.mjs").write_text("// nothing")
     mine = find_workload("mine.mjs", tmp_path)
-    told = forecast(CompareRequest(), mine, stock_and(False), (GB,), disk=1)
+    told = forecast(CompareRequest(), mine, stock_and(False), (GB,), disk=1, may_trace=True)
     assert told.seconds is None
     assert any("as long as they take" in line for line in told.lines)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodekiln.experiment.environment import name_hypervisor, name_processor, name_system
-from nodekiln.experiment.gcruns import read_perf_hooks_lines, read_probe_lines
+from nodekiln.experiment.gclines import is_collection, read_perf_hooks_lines, read_probe_lines, read_trace_gc
 from nodekiln.experiment.generated import chunks
 from nodekiln.experiment.inputs import compressed_ratio
 from nodekiln.experiment.results import Collection
@@ -23,7 +23,13 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 def test_probe_lines_count_from_the_start_of_the_process() -> None:
-    lines = ["4,7000000,9500000", "8,7100000,7200000", "1,3000000,3250000"]
+    lines = [
+        "@b[4, 7000000, 71]: 9500000",
+        "",
+        "@ended[8, 7100000, 71]: 7200000",
+        "@a[1, 3000000, 71]: 3250000",
+        "@collections: 3",
+    ]
     assert read_probe_lines(lines, began_ns=2_000_000) == (
         Collection(at_ms=1.25, duration_ms=0.25, type=1),
         Collection(at_ms=5.2, duration_ms=0.1, type=8),
@@ -31,10 +37,32 @@ def test_probe_lines_count_from_the_start_of_the_process() -> None:
     )
 
 
-@pytest.mark.parametrize("line", ["", "Lost 3 events", "1,2", "1,2,x", "1,2,3,4", "3,1,2", "-1,5,6"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "Lost 3 events",
+        "@turn: 1",
+        "@collections: 12",
+        "@a[1, 2]: 3",
+        "@a[1, 2, 3]: x",
+        "@a[1, 2, 3, 4]: 5",
+        "@a[-1, 2, 3]: 4",
+        "\N{ARABIC-INDIC DIGIT ONE}",
+    ],
+)
 def test_a_line_that_tells_no_collection_is_passed_over(line: str) -> None:
     assert read_probe_lines([line], began_ns=0) == ()
-    assert read_perf_hooks_lines([line.replace("3,1,2", "")]) == ()
+    assert not is_collection(line)
+
+
+def test_a_type_that_no_v8_has_is_left_out() -> None:
+    assert read_probe_lines(["@a[3, 1, 7]: 2"], began_ns=0) == ()
+
+
+@pytest.mark.parametrize("line", ["", "1,2", "1,2,x", "1,2,3,4", "3,1,2", "-1,5,6"])
+def test_a_line_of_perf_hooks_that_was_cut_off_is_passed_over(line: str) -> None:
+    assert read_perf_hooks_lines([line]) == ()
 
 
 def test_perf_hooks_lines_tell_start_and_duration() -> None:
@@ -42,6 +70,11 @@ def test_perf_hooks_lines_tell_start_and_duration() -> None:
         Collection(at_ms=11, duration_ms=0.5, type=1),
         Collection(at_ms=22.25, duration_ms=2.25, type=4),
     )
+
+
+def test_trace_gc_lines_are_found_among_what_a_program_printed() -> None:
+    line = "[7:0x1]  40 ms: Scavenge 1.0 (2.0) -> 0.5 (2.0) MB, pooled: 0 MB, 0.25 / 0.00 ms  ("
+    assert read_trace_gc(f"hello\n{line}\n") == (Collection(at_ms=40, duration_ms=0.25, type=1),)
 
 
 @pytest.mark.parametrize(

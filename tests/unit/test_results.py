@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from nodekiln.errors import UsageError
-from nodekiln.experiment.results import Experiment, Sweep, dump, load
+from nodekiln.experiment.results import Experiment, Sweep
+from nodekiln.experiment.resultsfile import dump, load
 from nodekiln.experiment.schema import json_schema
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,14 @@ def test_what_is_written_is_read_back(text: str, kind: type) -> None:
     assert isinstance(results, kind)
     assert dump(results) == text
     assert load(text.encode()) == results
+
+
+def test_results_of_before_there_were_joint_runs_are_read() -> None:
+    data = json.loads(EXPERIMENT)
+    assert data.pop("joint_runs")
+    results = load(json.dumps(data))
+    assert isinstance(results, Experiment)
+    assert results.joint_runs == ()
 
 
 def test_the_documented_schema_is_that_of_the_data_model() -> None:
@@ -70,6 +79,9 @@ def test_other_texts_are_refused(text: bytes | str, told: str) -> None:
         (("trials", 0, "binary"), "another", "no binary is called 'another'"),
         (("trials", 2, "number"), 1, "two trials are"),
         (("gc_runs", 0, "collections", 0, "type"), 3, "type"),
+        (("joint_runs", 0, "collections"), {"guess": []}, "joint_runs"),
+        (("joint_runs", 0, "number"), 2, "two joint runs are"),
+        (("joint_runs", 0, "binary"), "another", "no binary is called 'another'"),
         (("binaries", 1, "label"), "stock", "share a label"),
         (("binaries", 0, "sha256"), "1234", "sha256"),
         (("binaries",), [], "no binaries"),

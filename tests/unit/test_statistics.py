@@ -11,7 +11,17 @@ from statistics import median
 import pytest
 
 from nodekiln.experiment.pauses import gc_tables, main_way, pause_ratio, pause_share
-from nodekiln.experiment.results import Collection, CollectionType, Experiment, GcRun, Trial, Way, load
+from nodekiln.experiment.results import (
+    WAYS,
+    Collection,
+    CollectionType,
+    Experiment,
+    GcRun,
+    JointRun,
+    Trial,
+    Way,
+)
+from nodekiln.experiment.resultsfile import load
 from nodekiln.experiment.statistics import Comparison, compare, estimate, paired_ratio
 
 _EXAMPLE = load((Path(__file__).parents[1] / "examples/experiment.json").read_bytes())
@@ -135,12 +145,39 @@ def test_trace_gc_is_not_said_to_have_seen_none_of_what_it_never_prints() -> Non
     assert table.by_type[4, "trace-gc"].count.value == 0
 
 
-def test_ways_agree_within_a_number() -> None:
-    runs = [gc_run(STOCK, "perf_hooks", number, (1, 10.0 * number)) for number in (1, 2, 3)]
-    runs += [gc_run(STOCK, "probes", number, (1, 10.2 * number)) for number in (1, 2, 3)]
-    (table,) = gc_tables(replace(REAL, gc_runs=tuple(runs)))
-    assert table.agreement.keys() == {"probes"}
-    assert table.agreement["probes"].value == pytest.approx(1.02)
+def joint_run(number: int, **told: float) -> JointRun:
+    """A scavenge for each way, and as many milliseconds of incremental marking as no way may count in."""
+    collections = {
+        way: tuple(Collection(at_ms=1, duration_ms=told[way.replace("-", "_")], type=kind) for kind in (1, 8))
+        for way in WAYS
+    }
+    return JointRun(binary=STOCK, number=number, collections=collections, wall_ms=1000)
+
+
+def test_ways_agree_where_they_watched_the_same_run() -> None:
+    """Runs of their own, in which the probes told twice as much, say nothing about that."""
+    own = (gc_run(STOCK, "perf_hooks", 1, (1, 10)), gc_run(STOCK, "probes", 1, (1, 20)))
+    joint = tuple(
+        joint_run(number, probes=10.2 * number, trace_gc=9.0 * number, perf_hooks=10.0 * number)
+        for number in (1, 2, 3)
+    )
+    (table,) = gc_tables(replace(REAL, gc_runs=own, joint_runs=joint))
+    assert {way: found.value for way, found in table.agreement.items()} == pytest.approx(
+        {"probes": 1.02, "trace-gc": 0.9}
+    )
+    assert {way: (found.count.value, found.total_ms.value) for way, found in table.joint.items()} == {
+        "probes": (1, 20.4),
+        "trace-gc": (1, 18),
+        "perf_hooks": (1, 20),
+    }
+    assert table.pauses["probes"].total_ms.value == 20
+
+
+def test_a_joint_run_that_was_cut_off_shows_nothing() -> None:
+    cut = replace(joint_run(1, probes=3, trace_gc=2, perf_hooks=1), ending="out of memory")
+    run = gc_run(STOCK, "perf_hooks", 1, (1, 10))
+    (table,) = gc_tables(replace(REAL, gc_runs=(run,), joint_runs=(cut,)))
+    assert (table.joint, table.agreement) == ({}, {})
 
 
 def test_the_main_way_was_measured_for_all() -> None:

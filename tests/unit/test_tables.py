@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from nodekiln.experiment.results import Experiment, GcRun, Sweep, Trial, load
+from nodekiln.experiment.results import Experiment, GcRun, JointRun, Sweep, Trial
+from nodekiln.experiment.resultsfile import load
 from nodekiln.experiment.statistics import Estimate
 from nodekiln.experiment.tables import render, trial_table
 from nodekiln.experiment.verdict import judge
@@ -85,7 +86,7 @@ def test_long_and_wide_labels_fit_80_columns_too() -> None:
     ]
     named = [replace(REAL.binaries[0], label=label, name="node") for label in labels]
     all_trials = [trial for label in labels for trial in trials(label, [1000, 1100])]
-    text = render(replace(REAL, binaries=tuple(named), trials=tuple(all_trials), gc_runs=()))
+    text = render(replace(REAL, binaries=tuple(named), trials=tuple(all_trials), gc_runs=(), joint_runs=()))
     assert "`#2` (ms)" in text
     assert "\n#2: v22.20.0-no-backpressure-usdt-graft, node\n" in text
     assert max(map(cell_len, text.splitlines())) <= 80
@@ -96,11 +97,38 @@ def test_nothing_of_a_users_reaches_the_terminal_raw() -> None:
     binaries = (replace(REAL.binaries[0], label=hostile, name=hostile), REAL.binaries[1])
     broken = [replace(trial, ending="failed", detail=hostile) for trial in trials(OPEN, [1])]
     missing = GcRun(binary=hostile, way="probes", collections=None, wall_ms=0, note=hostile)
+    joint = JointRun(binary=hostile, collections={}, wall_ms=0, note=hostile)
     text = render(
-        replace(REAL, binaries=binaries, trials=tuple(broken), gc_runs=(missing,), notes=(hostile,))
+        replace(
+            REAL,
+            binaries=binaries,
+            trials=tuple(broken),
+            gc_runs=(missing,),
+            joint_runs=(joint,),
+            notes=(hostile,),
+        )
     )
     assert text.isprintable() or all(line.isprintable() for line in text.split("\n"))
     assert "pwned" in text
+
+
+def test_the_joint_run_is_told_below_the_ways_own() -> None:
+    """Real runs: by themselves perf_hooks tells three times what probes tell; watching one run, the same."""
+    text = render(REAL)
+    told = text[text.index("GC of stock") :].splitlines()
+    start = told.index("pauses together               22       6.4      24      13.4      24      19.1")
+    assert told[start + 1 : start + 5] == [
+        "pauses in a joint run         23       8.0      23       7.0      23       7.9",
+        "in the joint run, against perf_hooks:",
+        "  probes     +0.5% (+0.3 to +0.6)",
+        "  trace-gc   -11.4% (-12.3 to -10.9)",
+    ]
+    assert "joint run" not in render(replace(REAL, joint_runs=())).split("Why the ways may differ")[0]
+
+
+def test_a_joint_run_that_failed_is_told() -> None:
+    failed = replace(REAL.joint_runs[0], ending="failed", note="exit code 3")
+    assert "- joint run of stock: exit code 3" in render(replace(REAL, joint_runs=(failed,)))
 
 
 def test_the_verdict_names_memory_first() -> None:

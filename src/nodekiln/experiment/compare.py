@@ -15,17 +15,18 @@ from nodekiln.errors import KilnError
 from nodekiln.experiment import guard, pagecache
 from nodekiln.experiment.environment import read_environment
 from nodekiln.experiment.forecast import forecast, piles_up
-from nodekiln.experiment.gcruns import name_tracer
+from nodekiln.experiment.gcruns import may_trace, name_tracer
 from nodekiln.experiment.inputs import Material, bytes_to_write, input_sizes, prepare
-from nodekiln.experiment.report import RESULTS, write_whole
 from nodekiln.experiment.request import CompareRequest
-from nodekiln.experiment.results import Experiment, Sweep, dump
+from nodekiln.experiment.results import Experiment, Sweep
+from nodekiln.experiment.resultsfile import RESULTS, dump
 from nodekiln.experiment.running import Draft, run
 from nodekiln.experiment.subjects import Named, Subject, name_subjects, obtain_subjects
 from nodekiln.experiment.trials import Setup
 from nodekiln.experiment.workloads import Workload, child_environment, find_workload
 from nodekiln.reporting import Reporter
 from nodekiln.settings import Settings
+from nodekiln.wholefile import write_whole
 
 _PURPOSE = "comparing binaries"
 _WORK = "work"
@@ -101,7 +102,8 @@ def _prepare(request: CompareRequest, settings: Settings, reporter: Reporter) ->
     named = name_subjects(request, settings)
     sizes = input_sizes(request)
     disk = guard.disk_needed(bytes_to_write(request, settings.workspace.inputs), max(sizes))
-    plan = forecast(request, workload, named, sizes, disk=disk)
+    env = child_environment(settings.environment)
+    plan = forecast(request, workload, named, sizes, disk=disk, may_trace=may_trace(env))
     for line in plan.lines:
         reporter.say(line)
     guard.check_memory(

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 from nodekiln.experiment.guard import expected_peak
 from nodekiln.experiment.request import CompareRequest
-from nodekiln.experiment.results import WAYS
+from nodekiln.experiment.running import RUNS_OF_A_ROUND, RUNS_WITHOUT_PROBES
 from nodekiln.experiment.subjects import Named
 from nodekiln.experiment.workloads import Workload
 from nodekiln.reporting import format_duration, format_size
 
 _VERIFYING = 200e6
 """Bytes of input a second, on the machine of workloads.toml."""
+_PATIENCE = 120.0
+"""Seconds; for what takes longer, and could take less, a size is named that doesn't."""
+_STEP = 32 * 10**6
+"""Bytes: such a size is a round number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,19 +38,27 @@ def forecast(
     sizes: Sequence[int],
     *,
     disk: int,
+    may_trace: bool,
 ) -> Forecast:
-    """`sizes` are those of the inputs, `disk` the bytes that will be written."""
+    """`sizes` are those of the inputs, `disk` the bytes that will be written.
+
+    `may_trace`: whether there will be runs that need a tracer.
+    """
+    gc_runs_each = request.gc_rounds * (RUNS_OF_A_ROUND if may_trace else RUNS_WITHOUT_PROBES)
     marks = len(request.high_water_marks)
     warm_ups = len(named) * request.warm_ups
     trials = len(named) * request.trials * request.points
-    gc_runs = len(named) * request.gc_rounds * len(WAYS) * request.points
-    seconds = _seconds(request, workload, len(named), sizes)
+    gc_runs = len(named) * gc_runs_each * request.points
+    seconds = _seconds(request, workload, len(named), sizes, gc_runs_each)
     memory = expected_peak(max(sizes), piles_up=piles_up(named))
     if request.memory_limit is not None:
         memory = min(memory, request.memory_limit)
     shown = ", ".join(map(format_size, sizes))
     series = f" x {marks} highWaterMarks" if marks > 1 else ""
-    took = "as long as they take" if seconds is None else f"some {format_duration(seconds)} here"
+    took = "as long as they take" if seconds is None else f"some {format_duration(seconds)} on a slow core"
+    if seconds is not None and seconds > _PATIENCE and request.source is None and not request.is_series:
+        shorter = int(sizes[0] * _PATIENCE / seconds / _STEP) * _STEP
+        took += f"; --size {shorter // 10**6}M takes two minutes" if shorter else ""
     return Forecast(
         runs=warm_ups + trials + gc_runs,
         seconds=seconds,
@@ -66,7 +78,11 @@ def piles_up(named: Sequence[Named]) -> bool:
 
 
 def _seconds(
-    request: CompareRequest, workload: Workload, binaries: int, sizes: Sequence[int]
+    request: CompareRequest,
+    workload: Workload,
+    binaries: int,
+    sizes: Sequence[int],
+    gc_runs_each: int,
 ) -> float | None:
     total = 0.0
     for number, size in enumerate(sizes):
@@ -74,7 +90,7 @@ def _seconds(
         if once is None:
             return None
         verified = once + size / _VERIFYING
-        each = request.trials * verified + len(WAYS) * request.gc_rounds * once
+        each = request.trials * verified + gc_runs_each * once
         total += binaries * (
             each * len(request.high_water_marks) + (request.warm_ups * verified if number == 0 else 0)
         )

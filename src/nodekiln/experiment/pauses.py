@@ -1,4 +1,4 @@
-"""Garbage collection, counted three ways: totals by type, how far the ways agree, the share of the time.
+"""Garbage collection, counted three ways: totals by type, the share of the time, how far the ways agree.
 
 Pauses are the collections that all three ways tell (types 1, 2 and 4); incremental marking and weak callbacks
 are steps around them, partly inside them, and stand apart so that nothing is counted twice.
@@ -37,10 +37,12 @@ class GcTable:
     ways: tuple[Way, ...]
     by_type: dict[tuple[CollectionType, Way], Total]
     pauses: dict[Way, Total]
-    agreement: dict[Way, Estimate]
-    """The pauses' total against that of perf_hooks, as a ratio of runs with the same number."""
     share: dict[Way, Estimate]
     """The pauses' share of the wall time of the run that they were measured in."""
+    joint: dict[Way, Total]
+    """The pauses of the runs that all ways watched at once; empty where there are none."""
+    agreement: dict[Way, Estimate]
+    """In these runs, the pauses' total by a way against that by perf_hooks."""
 
 
 def gc_tables(experiment: Experiment) -> tuple[GcTable, ...]:
@@ -94,7 +96,6 @@ def collections_of(run: GcRun, types: Sequence[CollectionType]) -> tuple[Collect
 
 def _table(experiment: Experiment, label: str) -> GcTable:
     runs = {way: found for way in WAYS if (found := measured(experiment, label, way))}
-    reference = _pause_totals(experiment, label, _REFERENCE)
     by_type = {}
     for kind in PAUSES + STEPS:
         if not any(collections_of(run, [kind]) for found in runs.values() for run in found):
@@ -103,20 +104,34 @@ def _table(experiment: Experiment, label: str) -> GcTable:
             if way == "trace-gc" and kind in STEPS:
                 continue  # it prints no line for them
             by_type[kind, way] = _total(found, [kind])
+    shares = {way: share for way in runs if (share := pause_share(experiment, label, way))}
+    joint = _joint_runs(experiment, label)
+    reference = _totals_by_number(joint.get(_REFERENCE, ()))
     agreement = {
         way: ratio
-        for way in runs
-        if way != _REFERENCE and (ratio := paired_ratio(_pause_totals(experiment, label, way), reference))
+        for way, found in joint.items()
+        if way != _REFERENCE and (ratio := paired_ratio(_totals_by_number(found), reference)) is not None
     }
-    shares = {way: share for way in runs if (share := pause_share(experiment, label, way))}
     return GcTable(
         label=label,
         ways=tuple(runs),
         by_type=by_type,
         pauses={way: _total(found, PAUSES) for way, found in runs.items()},
-        agreement=agreement,
         share=shares,
+        joint={way: _total(found, PAUSES) for way, found in joint.items()},
+        agreement=agreement,
     )
+
+
+def _joint_runs(experiment: Experiment, label: str) -> dict[Way, list[GcRun]]:
+    """The finished runs that all ways watched at once, as each way tells them."""
+    told: dict[Way, list[GcRun]] = {}
+    for run in experiment.joint_runs:
+        if (run.binary, run.ending) == (label, "finished"):
+            for way, found in run.collections.items():
+                seen = GcRun(binary=label, way=way, number=run.number, collections=found, wall_ms=run.wall_ms)
+                told.setdefault(way, []).append(seen)
+    return told
 
 
 def _total(runs: Sequence[GcRun], types: Sequence[CollectionType]) -> Total:
@@ -127,7 +142,11 @@ def _total(runs: Sequence[GcRun], types: Sequence[CollectionType]) -> Total:
 
 
 def _pause_totals(experiment: Experiment, label: str, way: Way) -> dict[int, float]:
-    return {run.number: _total_ms(run, PAUSES) for run in measured(experiment, label, way)}
+    return _totals_by_number(measured(experiment, label, way))
+
+
+def _totals_by_number(runs: Sequence[GcRun]) -> dict[int, float]:
+    return {run.number: _total_ms(run, PAUSES) for run in runs}
 
 
 def _total_ms(run: GcRun, types: Sequence[CollectionType]) -> float:

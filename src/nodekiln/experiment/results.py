@@ -113,6 +113,22 @@ class GcRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class JointRun:
+    """One run of one binary whose collections all ways watched at once, which shows how far they agree.
+
+    They disturb each other and the program, so that it shows nothing else.
+    """
+
+    binary: Label
+    number: Number = 1
+    collections: dict[Way, tuple[Collection, ...]]
+    """By way, in the order of time."""
+    wall_ms: Milliseconds
+    ending: Ending = "finished"
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Binary:
     """One of those that were compared."""
 
@@ -191,6 +207,8 @@ class Experiment:
     binaries: tuple[Binary, ...]
     trials: tuple[Trial, ...]
     gc_runs: tuple[GcRun, ...]
+    joint_runs: tuple[JointRun, ...] = ()
+    """Empty where no probes could be read."""
     environment: Environment
     memory_limit_bytes: Count | None
     partial: bool
@@ -207,10 +225,12 @@ class Experiment:
         if len(set(labels)) < len(labels):
             raise ValueError("two binaries share a label")
         named = {trial.binary for trial in self.trials} | {run.binary for run in self.gc_runs}
+        named |= {run.binary for run in self.joint_runs}
         if unknown := named - set(labels):
             raise ValueError(f"no binary is called {min(unknown)!r}")
         _unique("trial", [(trial.binary, trial.number) for trial in self.trials])
         _unique("GC run", [(run.binary, run.way, run.number) for run in self.gc_runs])
+        _unique("joint run", [(run.binary, run.number) for run in self.joint_runs])
 
     @property
     def baseline(self) -> Binary:

@@ -10,7 +10,7 @@ from pathlib import Path
 from nodekiln.errors import CheckError
 from nodekiln.experiment import gcruns
 from nodekiln.experiment.request import CompareRequest
-from nodekiln.experiment.results import WAYS, Environment, Experiment, GcRun, Sample, Trial
+from nodekiln.experiment.results import WAYS, Environment, Experiment, GcRun, JointRun, Sample, Trial
 from nodekiln.experiment.schedule import Turn, turns
 from nodekiln.experiment.subjects import Subject
 from nodekiln.experiment.trials import Setup, run_trial
@@ -19,6 +19,8 @@ from nodekiln.reporting import format_size
 from nodekiln.settings import Settings
 
 Show = Callable[[str], None]
+RUNS_OF_A_ROUND, RUNS_WITHOUT_PROBES = len(WAYS) + 1, len(WAYS) - 1
+"""Of one binary, for its collections: one by each way and a joint one; the latter needs probes too."""
 
 
 @dataclass(kw_only=True)
@@ -33,6 +35,7 @@ class Draft:
     notes: tuple[str, ...]
     trials: list[Trial] = field(default_factory=list)
     gc_runs: list[GcRun] = field(default_factory=list)
+    joint_runs: list[JointRun] = field(default_factory=list)
     started: str = ""
     """ISO 8601; "" before it is run."""
     is_complete: bool = False
@@ -45,7 +48,7 @@ class Draft:
     @property
     def runs(self) -> int:
         """How many times a binary will be started."""
-        rounds = self.warm_ups + self.request.trials + len(WAYS) * self.request.gc_rounds
+        rounds = self.warm_ups + self.request.trials + RUNS_OF_A_ROUND * self.request.gc_rounds
         return len(self.subjects) * rounds
 
     def results(self) -> Experiment:
@@ -66,6 +69,7 @@ class Draft:
             binaries=tuple(subject.facts for subject in self.subjects),
             trials=tuple(self.trials),
             gc_runs=tuple(self.gc_runs),
+            joint_runs=tuple(self.joint_runs),
             environment=self.environment if traced else replace(self.environment, tracer=None),
             memory_limit_bytes=setup.limit,
             partial=not self.is_complete,
@@ -91,21 +95,30 @@ def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None
         _check_loss(trial)
     for number in range(1, draft.request.gc_rounds + 1):
         for way in WAYS:
-            for label, subject in subjects.items():
-                what = f"{label}, collections by {way}"
-                show(what)
-                draft.gc_runs.append(
-                    gcruns.measure(
-                        way,
-                        draft.setup,
-                        subject,
-                        number,
-                        settings,
-                        lambda count, what=what: show(f"{what}: {count}"),  # type: ignore[misc]
-                    )
-                )
+            for subject in draft.subjects:
+                tell = _counter(f"{subject.facts.label}, collections by {way}", show)
+                draft.gc_runs.append(gcruns.measure(way, draft.setup, subject, number, settings, tell))
                 done()
+        for subject in draft.subjects:
+            if _has_probes(draft, subject, number):
+                tell = _counter(f"{subject.facts.label}, collections by all ways at once", show)
+                draft.joint_runs.append(gcruns.measure_jointly(draft.setup, subject, number, settings, tell))
+            done()
     draft.is_complete = True
+
+
+def _has_probes(draft: Draft, subject: Subject, number: int) -> bool:
+    """Whether they could be read in this round: without them there is nothing to set against each other."""
+    return any(
+        (run.binary, run.way, run.number) == (subject.facts.label, "probes", number)
+        and run.collections is not None
+        for run in draft.gc_runs
+    )
+
+
+def _counter(what: str, show: Show) -> Callable[[int], None]:
+    show(what)
+    return lambda count: show(f"{what}: {count}")
 
 
 def _trial(draft: Draft, subject: Subject, turn: Turn, what: str, show: Show) -> Trial:

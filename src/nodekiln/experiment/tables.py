@@ -88,8 +88,10 @@ def gc_table(table: GcTable, name: str) -> str:
     lines += _gc_row("pauses together", [table.pauses.get(way) for way in WAYS])
     for kind in STEPS:
         lines += _gc_row(COLLECTION_TYPES[kind], [table.by_type.get((kind, way)) for way in WAYS])
+    if table.joint:
+        lines += _gc_row("pauses in a joint run", [table.joint.get(way) for way in WAYS])
     if table.agreement:
-        lines.append("pauses against perf_hooks:")
+        lines.append("in the joint run, against perf_hooks:")
         lines += [f"  {way:<10} {deviation(found)}" for way, found in table.agreement.items()]
     shares = (f"{way} {percent(found)}" for way, found in table.share.items())
     lines += ["pauses' share of the time:", *(f"  {share}" for share in shares)] if table.share else []

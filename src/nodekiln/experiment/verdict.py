@@ -18,7 +18,10 @@ _ENDINGS: dict[Ending, str] = {
 }
 
 WHY_WAYS_DIFFER = (
-    "Each way has runs of its own, and no two runs collect at the same moments.",
+    "Each way has runs of its own, and no two runs collect at the same moments. Whether the ways tell the "
+    "same shows in the joint run, which all three watch.",
+    "perf_hooks keeps what it tells in the program's own heap, which then fills up and is collected at other "
+    "moments.",
     "Probes fire where V8 calls back before and after a collection; --trace-gc prints V8's own time without "
     "the callbacks, and neither incremental marking nor weak callbacks by themselves.",
     "perf_hooks is timed inside callbacks, which V8 leaves out for a collection within another, and "
@@ -130,6 +133,9 @@ def gc_notes(experiments: Sequence[Experiment]) -> tuple[str, ...]:
                 told[f"{run.way}: {plain(run.note) or 'not measured'}"] = None
             elif run.note or run.ending != "finished":
                 told[f"{run.way} of {names[run.binary]}: {plain(run.note) or run.ending}"] = None
+        for joint in experiment.joint_runs:
+            if joint.note or joint.ending != "finished":
+                told[f"joint run of {names[joint.binary]}: {plain(joint.note) or joint.ending}"] = None
     return tuple(told)
 
 

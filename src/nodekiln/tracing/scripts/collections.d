@@ -1,5 +1,5 @@
 /*
- * Garbage collections for a program to read: a line "type,begun,ended" for each, of every type.
+ * Garbage collections for a program to read: a line "@name[type, begun, thread]: ended" for each, of every type.
  *
  *   dtrace -Z -s collections.d PID
  *
@@ -18,6 +18,6 @@ node$1:::gc-start
 node$1:::gc-done
 /self->begun[arg0]/
 {
-    printf("%d,%d,%d\n", arg0, self->begun[arg0], timestamp);
+    printf("@ended[%d, %d, %d]: %d\n", arg0, self->begun[arg0], tid, timestamp);
     self->begun[arg0] = 0;
 }

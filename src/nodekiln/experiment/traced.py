@@ -1,0 +1,122 @@
+"""One run with its collections told by the probes: a program held back, attached to, confined, waited for."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from nodekiln.experiment.gclines import is_collection, read_probe_lines
+from nodekiln.experiment.results import Collection, Ending
+from nodekiln.experiment.trials import Setup
+from nodekiln.experiment.watch import SLACK
+from nodekiln.experiment.watching import INTERVAL_WITH_LIMIT, judge, tail
+from nodekiln.routes.trace import tracer_for
+from nodekiln.settings import Settings
+from nodekiln.tracing.child import Held, hold
+from nodekiln.tracing.session import attach
+
+OnCount = Callable[[int], None]
+_AS_ROOT = "sudo -E ./inv compare"
+_COUNT = "@collections: "
+_LOOK = INTERVAL_WITH_LIMIT / 1000
+"""Seconds between two looks at a traced process."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traced:
+    """How a run went; `collections` is None where the tracer saw none and can't tell why."""
+
+    collections: tuple[Collection, ...] | None
+    wall_ms: float
+    ending: Ending
+    notes: tuple[str, ...]
+
+
+def run_traced(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    setup: Setup,
+    settings: Settings,
+    on_count: OnCount,
+) -> Traced:
+    """Runs to the end, with what the program prints in `setup.log`; `on_count`: so many collections so far.
+
+    Raises KilnError where there is no tracer, no right to trace, or no probe in the binary.
+    """
+    lines: list[str] = []
+    told = 0
+
+    def take(line: str) -> None:
+        nonlocal told
+        lines.append(line)
+        if is_collection(line):
+            told += 1
+            on_count(told)
+
+    binary = Path(argv[0])
+    make = tracer_for("collections", binary, str(binary), settings)
+    with setup.log.open("wb") as log, hold(argv, env=env, cwd=setup.folder, output=log) as held:
+        if sys.platform == "linux":
+            held.stop_at_exec()
+        _confine(held, setup.limit)
+        with attach(make(held.process.pid), take, privileged=_AS_ROOT) as tracer:
+            began_ns = _clock()
+            held.let_go()
+            capped = _wait(held, setup.limit)
+            wall_ms = (_clock() - began_ns) / 1e6
+    ending, detail = judge(held.process.returncode, tail(setup.log), setup.limit if capped else None)
+    notes = [detail] if detail else []
+    notes += [line for line in tracer.said.splitlines() if "lost" in line.lower() or "drops" in line]
+    fired = max((int(line.removeprefix(_COUNT)) for line in lines if line.startswith(_COUNT)), default=told)
+    if fired > told:
+        notes.append(f"the tracer lost {fired - told} of {fired} collections")
+    # On Linux the file has told of its probes; dtrace is silent where there are none.
+    is_told = bool(told) or sys.platform == "linux"
+    if not is_told:
+        notes.append("dtrace saw no collection: the binary may have no probes")
+    return Traced(
+        collections=read_probe_lines(lines, began_ns) if is_told else None,
+        wall_ms=wall_ms,
+        ending=ending,
+        notes=tuple(notes),
+    )
+
+
+def _confine(held: Held, limit: int | None) -> None:
+    """What watch.py does for a program that it starts: the kernel's own limit, and the first to go."""
+    pid = held.process.pid
+    if limit is not None and sys.platform == "linux":
+        _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
+        wanted = limit + SLACK
+        soft = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (soft, most))
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
+
+
+def _wait(held: Held, limit: int | None) -> bool:
+    """Until it ends; whether it was ended at the limit."""
+    process = psutil.Process(held.process.pid)
+    capped = False
+    while held.process.poll() is None:
+        with suppress(psutil.Error):
+            if limit is not None and process.memory_info().rss > limit:
+                capped = True
+                held.process.kill()
+        time.sleep(_LOOK)
+    return capped
+
+
+def _clock() -> int:
+    """Nanoseconds of the tracer's clock: bpftrace's counts while the machine sleeps, dtrace's does not."""
+    if sys.platform == "linux":
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return time.monotonic_ns()
