@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nodekiln.errors import PatchError
+from nodekiln.experiment import pagecache
 from nodekiln.experiment.compare import compare
 from nodekiln.experiment.pauses import PAUSES
 from nodekiln.experiment.request import CompareRequest
@@ -104,6 +106,31 @@ def test_a_binary_that_runs_out_of_memory_is_a_result(tmp_path: Path, fetch_rele
     assert isinstance(done.results, Experiment)
     endings = {trial.binary: trial.ending for trial in done.results.trials}
     assert [endings[binary.label] for binary in done.results.binaries] == ["finished", "out of memory"]
+    shutil.rmtree(tmp_path)
+
+
+def test_how_a_binary_came_into_memory_does_not_count_as_its_memory(
+    tmp_path: Path, fetch_release: Fetch
+) -> None:
+    """Of one that was written a moment ago, Linux maps nearly twice as much as of the same one read from disk."""
+    found = fetch_release(str(TAG)[1:])
+    pagecache.make_alike([found])
+    written = tmp_path / "written"
+    written.write_bytes(found.read_bytes())
+    written.chmod(0o755)
+    pagecache.make_alike([found])
+    done = compare(
+        CompareRequest(binaries=(str(found), str(written)), sizes=(MB,), trials=3, gc_rounds=0),
+        settings(tmp_path),
+        Reporter(),
+    )
+    assert done is not None
+    assert isinstance(done.results, Experiment)
+    usual, fresh = (
+        statistics.median(trial.peak_rss_bytes for trial in done.results.trials_of(binary.label))
+        for binary in done.results.binaries
+    )
+    assert fresh == pytest.approx(usual, abs=8 * MB)
     shutil.rmtree(tmp_path)
 
 

@@ -78,6 +78,7 @@ def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> 
         return None
     with settings.workspace.lock("experiments", _PURPOSE, reporter.say):
         session.subjects = obtain_subjects(session.named, request, settings, reporter)
+        pagecache.make_alike(subject.path for subject in session.subjects)
         with _folder(session) as folder:
             try:
                 _run_all(session, folder)

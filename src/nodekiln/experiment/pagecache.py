@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from nodekiln.errors import UsageError
 
 _CHUNK = 4 * 2**20
 _PLACES = 64
+_CAN_DROP = hasattr(os, "posix_fadvise")
 
 
 def warm(path: Path) -> None:
@@ -21,7 +24,7 @@ def warm(path: Path) -> None:
 
 def check_can_drop() -> None:
     """Raises UsageError on a system without posix_fadvise."""
-    if not hasattr(os, "posix_fadvise"):
+    if not _CAN_DROP:
         raise UsageError(
             "This system has no means to drop a file from memory (posix_fadvise).",
             remedy="Leave --cold out: the input is read once before each trial, and that is stated.",
@@ -36,6 +39,19 @@ def drop(path: Path) -> None:
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(handle)
+
+
+def make_alike(programs: Iterable[Path]) -> None:
+    """Drops programs where that is possible, so that each comes into memory the same way, as it is run.
+
+    Pages of the file itself count in a program's resident memory. One that was just written or read from end
+    to end lies in memory in larger pieces, of which more is mapped: 63 MB were seen where a copy of the same
+    file took 36 MB (Node 22 on ext4, Linux 6.18).
+    """
+    if _CAN_DROP:
+        for program in programs:
+            with suppress(OSError):  # somebody runs it, or its file system can't: then it is as it is
+                drop(program)
 
 
 def cached_share(path: Path) -> float | None:
