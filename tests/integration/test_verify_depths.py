@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from nodekiln.errors import ToolchainError
 from nodekiln.reporting import Reporter
 from nodekiln.settings import Settings
 from nodekiln.verification.outcome import KINDS, Depth, Report, Status
@@ -67,6 +69,18 @@ def settings(patched: Callable[..., Settings]) -> Settings:
 def look(settings: Settings, tags: str, depth: Depth, *kinds: Any) -> Report:
     request = VerifyRequest(tags=TagSpec.parse(tags), kinds=kinds, depth=depth)
     return verify(request, settings, Reporter(Console(file=io.StringIO())))
+
+
+@pytest.mark.parametrize("depth", [Depth.COMPILE, Depth.BUILD])
+def test_a_machine_that_can_not_compile_is_told_before_anything_is_looked_at(
+    settings: Settings, depth: Depth
+) -> None:
+    """It says nothing about a tag: toolchain (3), where patches that don't fit are 4."""
+    lacking = replace(settings, environment={**settings.environment, "CXX": "g++-99"})
+    with pytest.raises(ToolchainError, match="g\\+\\+-99"):
+        look(lacking, "v20.1.0", depth, PROBES)
+    assert not settings.workspace.mirror.exists()
+    assert look(lacking, "v20.1.0", Depth.PLAN, PROBES).exit_code == 0
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ A tag or recipe that fails costs a finding of its own, and the others go on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nodekiln.binaries.store import Store
@@ -13,12 +13,32 @@ from nodekiln.errors import BuildError, KilnError
 from nodekiln.recipe import Recipe
 from nodekiln.reporting import Reporter
 from nodekiln.routes.build import BuildRequest, build, configured
+from nodekiln.routes.checking import look_at_machine, make_request
 from nodekiln.routes.planning import make_plan, open_tag
 from nodekiln.settings import Settings
 from nodekiln.verification.outcome import Depth, Finding, Kind, Row, Status, worst
 from nodekiln.verification.units import Units
 
 _UNPROVEN = "unproven"
+
+
+def check_machine(kinds: Iterable[Kind], settings: Settings, reporter: Reporter) -> None:
+    """Before anything is looked at: what is in the way of every build here is no finding about a tag.
+
+    Raises ToolchainError that lists everything wrong.
+    """
+    request = make_request(
+        settings,
+        None,
+        configure_args=settings.configure_args,
+        jobs=1,
+        disk_needed=0,  # each build asks for itself
+        clean_env=False,
+        probes=any(kind.probes for kind in kinds),
+        launcher=None,
+        linker=None,
+    )
+    look_at_machine(request, reporter)
 
 
 @dataclass(slots=True)

@@ -34,10 +34,14 @@ class VerifyRequest:
 def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Report:
     """A row for each tag that is meant.
 
-    Raises UsageError for words that mean no tag, SourceError where the repository can't be reached, and
-    PatchError for patches that can't be read.
+    Raises UsageError for words that mean no tag, SourceError where the repository can't be reached,
+    PatchError for patches that can't be read, and ToolchainError where a deeper look needs what isn't here.
     """
     begun = time.monotonic()
+    if request.depth is not Depth.PLAN:
+        from nodekiln.verification.depths import check_machine  # the whole route of a build: 0.1 s to import
+
+        check_machine(request.kinds, settings, reporter)
     named = request.repository or settings.repository or OFFICIAL
     location = parse_location(named, base=settings.here)
     patches = settings.patches / "usdt"
@@ -68,7 +72,7 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Re
 def _deeper(
     request: VerifyRequest, settings: Settings, reporter: Reporter, rows: tuple[Row, ...]
 ) -> tuple[Row, ...]:
-    from nodekiln.verification.depths import Deeper  # the whole route of a build: 0.1 s to import
+    from nodekiln.verification.depths import Deeper
 
     kinds = {kind.name: kind for kind in request.kinds}
     deeper = Deeper(
