@@ -53,7 +53,7 @@ class TagSpec:
 
         Words are joined by commas; comparisons that follow one another make one range.
         """
-        first = None if since is None else Tag.parse(since)
+        first = None if since is None else _first(since)
         if text is None:
             if first is not None:
                 return cls((_Choice(ALL, _everything),), first)
@@ -87,6 +87,15 @@ class TagSpec:
             return f"There is no tag for {what!r}: the repository has no release tags."
         known = f"{len(available)} release tags, {min(available)} to {max(available)}"
         return f"There is no tag for {what!r}; the repository has {known}."
+
+
+def _first(word: str) -> Tag:
+    try:
+        return Tag.parse(word)
+    except UsageError:
+        raise UsageError(
+            f"--since: {word!r} is no tag.", remedy="Name one (--since v20.0.0), or take --tags '>=20'."
+        ) from None
 
 
 def _choice(word: str) -> _Choice:
