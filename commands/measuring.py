@@ -107,7 +107,11 @@ def compare(
     done = compare(request, settings, reporter)
     if done is None:
         return 0
-    page = write_report(done.folder, done.results, reporter)
+    try:
+        page = write_report(done.folder, done.results, reporter)
+    except KeyboardInterrupt:
+        reporter.fail(f"interrupted; what was measured is kept: ./inv report {done.folder}")
+        return INTERRUPTED
     print(f"{render(done.results)}\n\n{page}")
     return INTERRUPTED if done.results.partial else 0
 

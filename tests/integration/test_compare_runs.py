@@ -365,6 +365,33 @@ def test_an_interrupt_keeps_what_was_measured(bench: Bench, number: signal.Signa
     assert not (bench.folder / "build" / "experiments" / name / "work").exists()
 
 
+@pytest.mark.slow
+def test_an_interrupt_while_the_report_is_drawn_says_how_to_draw_it(bench: Bench) -> None:
+    """Drawing takes a second or more; results.json is complete before it begins."""
+    env = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "NODEKILN_BUILD": str(bench.folder / "build")}
+    words = ["--binaries", "a,b", "--workload", bench.workload(COPY), "--size", "1k", "--gc-rounds", "0"]
+    child = subprocess.Popen(
+        [sys.executable, str(PROJECT / "program.py"), "compare", *words],
+        cwd=bench.folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while child.poll() is None:
+        files = list(bench.folder.glob("build/experiments/*/results.json"))
+        if files and '"partial": false' in files[0].read_text():
+            child.send_signal(signal.SIGINT)
+            break
+        time.sleep(0.01)
+    told, said = child.communicate(timeout=PATIENCE)
+    (name,) = bench.experiments()
+    folder = bench.folder / "build" / "experiments" / name
+    assert (child.returncode, told) == (130, ""), said
+    assert said.endswith(f"error: interrupted; what was measured is kept: ./inv report {folder}\n")
+    assert [path.name for path in folder.iterdir()] == ["results.json"]
+
+
 def test_an_interrupt_before_the_first_trial_leaves_nothing(bench: Bench) -> None:
     child, program = start(bench, after=0)
     child.send_signal(signal.SIGINT)
