@@ -112,7 +112,7 @@ def test_a_binary_that_runs_out_of_memory_is_a_result(tmp_path: Path, fetch_rele
 def test_how_a_binary_came_into_memory_does_not_count_as_its_memory(
     tmp_path: Path, fetch_release: Fetch
 ) -> None:
-    """Of one that was written a moment ago, Linux maps nearly twice as much as of the same one read from disk."""
+    """Of one that was just written, Linux maps nearly twice as much as of the same one when it was not."""
     found = fetch_release(str(TAG)[1:])
     pagecache.make_alike([found])
     written = tmp_path / "written"

@@ -209,7 +209,7 @@ def _is_there(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it is another user's by now
+        pass  # it is there, and became another user's
     return True
 
 
