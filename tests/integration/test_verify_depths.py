@@ -83,6 +83,11 @@ def test_a_machine_that_can_not_compile_is_told_before_anything_is_looked_at(
     assert look(lacking, "v20.1.0", Depth.PLAN, PROBES).exit_code == 0
 
 
+def test_the_change_alone_has_nothing_to_compile_and_needs_no_compiler(settings: Settings) -> None:
+    lacking = replace(settings, environment={**settings.environment, "CXX": "g++-99"})
+    assert look(lacking, "v20.1.0", Depth.COMPILE, STOCK, REWRITTEN).exit_code == 0
+
+
 @pytest.mark.slow
 def test_a_patch_that_compiles_is_clean_whatever_happens_to_other_tags(
     kiln: Any, patched: Callable[..., Settings]

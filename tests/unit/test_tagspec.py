@@ -70,5 +70,5 @@ def test_other_words_are_wrong_usage(text: str) -> None:
 
 
 def test_since_takes_a_tag() -> None:
-    with pytest.raises(UsageError, match="--since: .v22. is no tag"):
+    with pytest.raises(UsageError, match="--since: 'v22' is no tag"):
         TagSpec.parse(None, "v22")

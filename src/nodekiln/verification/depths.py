@@ -34,7 +34,7 @@ def check_machine(kinds: Iterable[Kind], settings: Settings, reporter: Reporter)
         jobs=1,
         disk_needed=0,  # each build asks for itself
         clean_env=False,
-        probes=any(kind.probes for kind in kinds),
+        probes=all(kind.probes for kind in kinds),  # which ask for more
         launcher=None,
         linker=None,
     )

@@ -38,7 +38,8 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Re
     PatchError for patches that can't be read, and ToolchainError where a deeper look needs what isn't here.
     """
     begun = time.monotonic()
-    if request.depth is not Depth.PLAN:
+    compiles = any(kind.probes for kind in request.kinds)  # only patches touch C++
+    if request.depth is Depth.BUILD or (request.depth is Depth.COMPILE and compiles):
         from nodekiln.verification.depths import check_machine  # the whole route of a build: 0.1 s to import
 
         check_machine(request.kinds, settings, reporter)

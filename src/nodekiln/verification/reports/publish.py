@@ -34,7 +34,7 @@ def check_output(output: Path) -> Path:
         why = "it is a folder"
     elif not output.parent.is_dir():
         why = f"there is no folder {output.parent}"
-    elif not os.access(output if _is_stream(output) else output.resolve().parent, os.W_OK):
+    elif not os.access(output if _is_stream(output) else Path(os.path.realpath(output)).parent, os.W_OK):
         why = "that is not permitted"
     if why:
         raise UsageError(f"--output {output} can't be written: {why}.")
