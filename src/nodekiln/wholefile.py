@@ -12,7 +12,7 @@ def write_whole(path: Path, content: bytes) -> None:
     A symbolic link stays one. Of processes that write at the same time one wins. Raises OSError, and leaves
     what was there.
     """
-    place = path.resolve()
+    place = Path(os.path.realpath(path))  # resolve() raises RuntimeError for a link to itself
     beside = place.with_name(f"{place.name}.{os.getpid()}.new")
     try:
         beside.write_bytes(content)
