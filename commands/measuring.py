@@ -49,7 +49,8 @@ def trace(context: Context, script: str, binary: str = "", pid: str = "", output
         "16KiB,1MiB is a series",
         "trials": "of each binary (default: 5)",
         "warm-ups": "runs of each binary before its first trial, not counted (default: 1)",
-        "gc-rounds": "runs of each binary for each way of measuring collections (default: 1)",
+        "gc-rounds": "runs of each binary for each way of measuring collections, and for all at once "
+        "(default: 1)",
         "seed": "of the generated data and the order of trials (default: 1)",
         "cold": "drop the input from memory before each run, instead of reading it once",
         "memory-limit": "end a run that takes more, as 1G, and report that",

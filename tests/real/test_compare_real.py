@@ -114,11 +114,11 @@ def test_how_a_binary_came_into_memory_does_not_count_as_its_memory(
 ) -> None:
     """Of one that was just written, Linux maps nearly twice as much as of the same one when it was not."""
     found = fetch_release(str(TAG)[1:])
-    pagecache.make_alike([found])
+    pagecache.drop(found)
     written = tmp_path / "written"
     written.write_bytes(found.read_bytes())
     written.chmod(0o755)
-    pagecache.make_alike([found])
+    pagecache.drop(found)
     done = compare(
         CompareRequest(binaries=(str(found), str(written)), sizes=(MB,), trials=3, gc_rounds=0),
         settings(tmp_path),
@@ -131,6 +131,24 @@ def test_how_a_binary_came_into_memory_does_not_count_as_its_memory(
         for binary in done.results.binaries
     )
     assert fresh == pytest.approx(usual, abs=8 * MB)
+    shutil.rmtree(tmp_path)
+
+
+def test_a_binary_that_somebody_runs_meanwhile_is_told(tmp_path: Path, fetch_release: Fetch) -> None:
+    """What it has mapped can't be dropped."""
+    found = fetch_release(str(TAG)[1:])
+    copy = tmp_path / "copy"
+    shutil.copyfile(found, copy)
+    copy.chmod(0o755)
+    with subprocess.Popen(
+        [copy, "-e", "console.log(); setTimeout(() => {}, 1e6)"], stdout=subprocess.PIPE
+    ) as node:
+        assert node.stdout is not None
+        node.stdout.readline()
+        told = pagecache.make_alike({"usual": found, "running": copy})
+        node.kill()
+    assert "of running before stays there" in told
+    assert pagecache.make_alike({"usual": found, "running": copy}).startswith("binaries were dropped")
     shutil.rmtree(tmp_path)
 
 

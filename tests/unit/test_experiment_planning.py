@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,30 +184,44 @@ def test_a_forecast_counts_every_run() -> None:
     request = CompareRequest(sizes=(10**6, GB), high_water_marks=(None, 1, 2), trials=4, gc_rounds=2)
     pipeline = find_workload("pipeline", Path())
     told = forecast(request, pipeline, stock_and(False), request.sizes, disk=1, may_trace=True)
-    assert told.runs == 2 * (1 + 6 * (4 + 2 * 4))
+    assert told.runs == 2 * (1 + 6 * (4 + 2 * 3))
     assert told.memory == expected_peak(GB, piles_up=True)
     once = pipeline.seconds(GB)
     assert once is not None
     assert told.seconds is not None
-    assert told.seconds > 2 * 3 * (4 + 8) * once
+    assert told.seconds > 2 * 3 * (4 + 6) * once
     untraced = forecast(request, pipeline, stock_and(False), request.sizes, disk=1, may_trace=False)
     assert untraced.runs == 2 * (1 + 6 * (4 + 2 * 2))
+    alone = replace(request, sizes=(GB,), high_water_marks=(None,))
+    told = forecast(alone, pipeline, stock_and(False), (GB,), disk=1, may_trace=True)
+    assert told.runs == 2 * (1 + 4 + 2 * 4)
 
 
-def test_what_takes_long_is_told_with_a_size_that_takes_two_minutes() -> None:
-    pipeline = find_workload("pipeline", Path())
+def foretold(workload: str, **wanted: Any) -> tuple[str, float]:
+    """The line that tells how long it takes, and the seconds."""
+    request = CompareRequest(**wanted)
+    found = find_workload(workload, Path())
+    plan = forecast(request, found, stock_and(False), request.sizes, disk=1, may_trace=True)
+    assert plan.seconds is not None
+    return plan.lines[2], plan.seconds
 
-    def told(request: CompareRequest) -> tuple[str, float]:
-        plan = forecast(request, pipeline, stock_and(False), request.sizes, disk=1, may_trace=True)
-        assert plan.seconds is not None
-        return plan.lines[2], plan.seconds
 
-    line, _ = told(CompareRequest())
+@pytest.mark.parametrize(("workload", "rounds"), [("pipeline", 1), ("pipeline", 3), ("socket", 3)])
+def test_what_takes_long_is_told_with_a_size_that_takes_two_minutes(workload: str, rounds: int) -> None:
+    line, _ = foretold(workload, gc_rounds=rounds)
     size = parse_size(line.split("--size ")[1].split()[0], "--size")
-    line, seconds = told(CompareRequest(sizes=(size,)))
-    assert 90 < seconds <= 120
+    line, seconds = foretold(workload, gc_rounds=rounds, sizes=(size,))
+    assert 80 < seconds <= 120
     assert "--size" not in line
-    assert "--size" not in told(CompareRequest(sizes=(GB, 2 * GB)))[0]
+
+
+@pytest.mark.parametrize(
+    ("workload", "wanted"), [("pipeline", {"sizes": (GB, 2 * GB)}), ("socket", {"trials": 100})]
+)
+def test_no_size_is_named_where_none_helps(workload: str, wanted: dict[str, Any]) -> None:
+    line, seconds = foretold(workload, **wanted)
+    assert seconds > 120
+    assert "--size" not in line
 
 
 def test_a_limit_bounds_the_forecast() -> None:

@@ -48,7 +48,7 @@ def test_probe_lines_count_from_the_start_of_the_process() -> None:
         "@a[1, 2, 3]: x",
         "@a[1, 2, 3, 4]: 5",
         "@a[-1, 2, 3]: 4",
-        "\N{ARABIC-INDIC DIGIT ONE}",
+        "@a[\N{ARABIC-INDIC DIGIT ONE}, 2, 3]: 4",
     ],
 )
 def test_a_line_that_tells_no_collection_is_passed_over(line: str) -> None:

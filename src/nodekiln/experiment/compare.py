@@ -53,6 +53,8 @@ class _Session:
     named: Sequence[Named]
     sizes: Sequence[int]
     subjects: Sequence[Subject] = ()
+    notes: tuple[str, ...] = ()
+    """To be said of every experiment."""
     drafts: list[Draft] = field(default_factory=list)
 
     def results(self) -> Experiment | Sweep | None:
@@ -78,7 +80,8 @@ def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> 
         return None
     with settings.workspace.lock("experiments", _PURPOSE, reporter.say):
         session.subjects = obtain_subjects(session.named, request, settings, reporter)
-        pagecache.make_alike(subject.path for subject in session.subjects)
+        programs = {subject.facts.label: subject.path for subject in session.subjects}
+        session.notes = (pagecache.make_alike(programs),)
         with _folder(session) as folder:
             try:
                 _run_all(session, folder)
@@ -148,7 +151,7 @@ def _run_all(session: _Session, folder: Path) -> None:
                 subjects=session.subjects,
                 environment=environment,
                 warm_ups=0 if session.drafts or number else session.request.warm_ups,
-                notes=notes,
+                notes=(*notes, *session.notes),
             )
             for number, mark in enumerate(session.request.high_water_marks)
         ]

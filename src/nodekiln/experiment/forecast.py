@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nodekiln.experiment.guard import expected_peak
 from nodekiln.experiment.request import CompareRequest
-from nodekiln.experiment.running import RUNS_OF_A_ROUND, RUNS_WITHOUT_PROBES
+from nodekiln.experiment.running import runs_for_collections
 from nodekiln.experiment.subjects import Named
 from nodekiln.experiment.workloads import Workload
 from nodekiln.reporting import format_duration, format_size
@@ -44,7 +44,7 @@ def forecast(
 
     `may_trace`: whether there will be runs that need a tracer.
     """
-    gc_runs_each = request.gc_rounds * (RUNS_OF_A_ROUND if may_trace else RUNS_WITHOUT_PROBES)
+    gc_runs_each = runs_for_collections(request, may_trace=may_trace)
     marks = len(request.high_water_marks)
     warm_ups = len(named) * request.warm_ups
     trials = len(named) * request.trials * request.points
@@ -57,8 +57,9 @@ def forecast(
     series = f" x {marks} highWaterMarks" if marks > 1 else ""
     took = "as long as they take" if seconds is None else f"some {format_duration(seconds)} on a slow core"
     if seconds is not None and seconds > _PATIENCE and request.source is None and not request.is_series:
-        shorter = int(sizes[0] * _PATIENCE / seconds / _STEP) * _STEP
-        took += f"; --size {shorter // 10**6}M takes two minutes" if shorter else ""
+        least = _seconds(request, workload, len(named), [0], gc_runs_each) or 0.0
+        shorter = int(sizes[0] * (_PATIENCE - least) / (seconds - least) / _STEP) * _STEP
+        took += f"; --size {shorter // 10**6}M takes two minutes" if shorter > 0 else ""
     return Forecast(
         runs=warm_ups + trials + gc_runs,
         seconds=seconds,

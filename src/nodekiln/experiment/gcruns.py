@@ -67,7 +67,7 @@ def measure_jointly(
         binary=label,
         number=number,
         collections={
-            "probes": traced.collections or (),
+            **({} if traced.collections is None else {"probes": traced.collections}),
             "trace-gc": read_trace_gc(setup.log.read_text(errors="replace")),
             "perf_hooks": read_perf_hooks_lines(place.read_text().splitlines()),
         },

@@ -19,7 +19,7 @@ from nodekiln.experiment.pauses import PAUSES, STEPS, gc_tables, main_way, pause
 from nodekiln.experiment.results import COLLECTION_TYPES, WAYS, Experiment, Sweep
 from nodekiln.experiment.statistics import ENOUGH, Comparison, Estimate, compare
 from nodekiln.experiment.theme import dark_rules
-from nodekiln.experiment.verdict import WHY_WAYS_DIFFER, few_trials, gc_notes, judge, mishap
+from nodekiln.experiment.verdict import few_trials, gc_notes, judge, mishap, why_ways_differ
 
 _HERE = Path(__file__).parent
 
@@ -88,17 +88,18 @@ def page(results: Experiment | Sweep, plots: Sequence[Plot]) -> str:
         kinds=PAUSES + STEPS,
         pauses=PAUSES,
         ways=WAYS,
-        why_ways_differ=WHY_WAYS_DIFFER,
         **(_sweep(results) if isinstance(results, Sweep) else _experiment(results)),
     )
 
 
 def _experiment(experiment: Experiment) -> dict[str, object]:
+    tables = gc_tables(experiment)
     return {
         "verdict": judge(experiment),
         "rows": _rows(experiment),
         "comparisons": _by_measure(compare(experiment)),
-        "tables": gc_tables(experiment),
+        "tables": tables,
+        "reasons": why_ways_differ(tables),
         "missing": gc_notes([experiment]),
         "partial": experiment.partial,
         "notes": experiment.notes,
@@ -134,6 +135,7 @@ def _sweep(sweep: Sweep) -> dict[str, object]:
         "partial": sweep.partial or any(one.partial for one in sweep.experiments),
         "missing": gc_notes(sweep.experiments),
         "tables": (),
+        "reasons": (),
     }
 
 

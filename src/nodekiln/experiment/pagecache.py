@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from nodekiln.errors import UsageError
 
 _CHUNK = 4 * 2**20
 _PLACES = 64
+_LITTLE = 0.05
+"""Of a file, that may be in memory again or still and does not matter."""
 _CAN_DROP = hasattr(os, "posix_fadvise")
 
 
@@ -33,7 +35,7 @@ def check_can_drop() -> None:
 
 def drop(path: Path) -> None:
     """Asks the kernel to forget a file that nobody has open; needs no rights. Raises OSError."""
-    handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)  # for writing, a program that runs could not be opened
     try:
         os.fsync(handle)  # only what is on disk can be forgotten
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -41,17 +43,24 @@ def drop(path: Path) -> None:
         os.close(handle)
 
 
-def make_alike(programs: Iterable[Path]) -> None:
-    """Drops programs where that is possible, so that each comes into memory the same way, as it is run.
+def make_alike(programs: Mapping[str, Path]) -> str:
+    """Drops programs, by their names, so that each comes into memory the same way: by being run.
 
     Pages of the file itself count in a program's resident memory. One that was just written or read from end
     to end lies in memory in larger pieces, of which more is mapped: 63 MB were seen where a copy of the same
-    file took 36 MB (Node 22 on ext4, Linux 6.18).
+    file took 36 MB (Node 22 on ext4, Linux 6.18). Returns what became of it, for a person to read.
     """
-    if _CAN_DROP:
-        for program in programs:
-            with suppress(OSError):  # somebody runs it, or its file system can't: then it is as it is
-                drop(program)
+    if not _CAN_DROP:
+        return "how a binary came into memory may count as its memory: this system can't drop files"
+    staying = []
+    for name, program in programs.items():
+        with suppress(OSError):  # a file system that can't: its share tells
+            drop(program)
+        if (cached_share(program) or 0) > _LITTLE:
+            staying.append(name)
+    if staying:
+        return f"what was in memory of {', '.join(staying)} before stays there, and may count as its memory"
+    return "binaries were dropped from memory before the first run, so that each came in by being run"
 
 
 def cached_share(path: Path) -> float | None:

@@ -46,7 +46,7 @@ class CompareRequest:
     warm_ups: int = 1
     """Runs of each binary before the first trial, verified and not counted."""
     gc_rounds: int = 1
-    """Runs of each binary in which collections are measured, for each of the three ways."""
+    """Runs of each binary in which collections are measured, for each of the three ways and a joint one."""
     seed: int = DEFAULT_SEED
     cold: bool = False
     memory_limit: int | None = None

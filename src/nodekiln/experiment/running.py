@@ -19,8 +19,6 @@ from nodekiln.reporting import format_size
 from nodekiln.settings import Settings
 
 Show = Callable[[str], None]
-RUNS_OF_A_ROUND, RUNS_WITHOUT_PROBES = len(WAYS) + 1, len(WAYS) - 1
-"""Of one binary, for its collections: one by each way and a joint one; the latter needs probes too."""
 
 
 @dataclass(kw_only=True)
@@ -48,7 +46,7 @@ class Draft:
     @property
     def runs(self) -> int:
         """How many times a binary will be started."""
-        rounds = self.warm_ups + self.request.trials + RUNS_OF_A_ROUND * self.request.gc_rounds
+        rounds = self.warm_ups + self.request.trials + runs_for_collections(self.request, may_trace=True)
         return len(self.subjects) * rounds
 
     def results(self) -> Experiment:
@@ -99,12 +97,23 @@ def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None
                 tell = _counter(f"{subject.facts.label}, collections by {way}", show)
                 draft.gc_runs.append(gcruns.measure(way, draft.setup, subject, number, settings, tell))
                 done()
-        for subject in draft.subjects:
+        for subject in draft.subjects if _is_joint(draft.request) else ():
             if _has_probes(draft, subject, number):
                 tell = _counter(f"{subject.facts.label}, collections by all ways at once", show)
                 draft.joint_runs.append(gcruns.measure_jointly(draft.setup, subject, number, settings, tell))
             done()
     draft.is_complete = True
+
+
+def runs_for_collections(request: CompareRequest, *, may_trace: bool) -> int:
+    """Of each binary with each input: one by each way in a round, and a joint one; both need a tracer."""
+    joint = may_trace and _is_joint(request)
+    return request.gc_rounds * (len(WAYS) - (not may_trace) + joint)
+
+
+def _is_joint(request: CompareRequest) -> bool:
+    """A series shows how things grow; how far the ways agree is shown by any one comparison."""
+    return not request.is_series
 
 
 def _has_probes(draft: Draft, subject: Subject, number: int) -> bool:

@@ -25,7 +25,7 @@ from nodekiln.experiment.pauses import (
 )
 from nodekiln.experiment.results import COLLECTION_TYPES, WAYS, Binary, Experiment, Sweep, Trial, Way
 from nodekiln.experiment.statistics import compare
-from nodekiln.experiment.verdict import WHY_WAYS_DIFFER, Verdict, few_trials, gc_notes, judge, mishap
+from nodekiln.experiment.verdict import Verdict, few_trials, gc_notes, judge, mishap, why_ways_differ
 from nodekiln.experiment.wording import deviation, mark_words, percent, plain, quantity, ratio, spread
 
 _RULE = 65
@@ -106,8 +106,8 @@ def _experiment(experiment: Experiment) -> list[str]:
     blocks += [gc_table(table, f"GC of {names[table.label]}") for table in found]
     notes = [*gc_notes([experiment]), *map(plain, experiment.notes)]
     blocks += ["\n".join(_wrapped(notes))] if notes else []
-    if any(len(table.ways) > 1 for table in found):
-        blocks.append("\n".join(["Why the ways may differ:", *_wrapped(WHY_WAYS_DIFFER)]))
+    if reasons := why_ways_differ(found):
+        blocks.append("\n".join(["Why the ways may differ:", *_wrapped(reasons)]))
     blocks.append("\n".join(_verdict(judge(experiment))))
     blocks += [_INTERRUPTED] if experiment.partial else []
     return blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
@@ -25,6 +26,8 @@ from nodekiln.tracing.session import attach
 OnCount = Callable[[int], None]
 _AS_ROOT = "sudo -E ./inv compare"
 _COUNT = "@collections: "
+_LOSS = re.compile(r"\blost\b|\bdrops\b", re.IGNORECASE)
+"""bpftrace says so among its lines or beside them, dtrace beside them."""
 _LOOK = INTERVAL_WITH_LIMIT / 1000
 """Seconds between two looks at a traced process."""
 
@@ -74,7 +77,7 @@ def run_traced(
             wall_ms = (_clock() - began_ns) / 1e6
     ending, detail = judge(held.process.returncode, tail(setup.log), setup.limit if capped else None)
     notes = [detail] if detail else []
-    notes += [line for line in tracer.said.splitlines() if "lost" in line.lower() or "drops" in line]
+    notes += [line for line in (*lines, *tracer.said.splitlines()) if _LOSS.search(line)]
     fired = max((int(line.removeprefix(_COUNT)) for line in lines if line.startswith(_COUNT)), default=told)
     if fired > told:
         notes.append(f"the tracer lost {fired - told} of {fired} collections")

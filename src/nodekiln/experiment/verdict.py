@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nodekiln.experiment.naming import display_names
-from nodekiln.experiment.pauses import main_way, pause_ratio
+from nodekiln.experiment.pauses import GcTable, main_way, pause_ratio
 from nodekiln.experiment.results import Ending, Experiment, Trial
 from nodekiln.experiment.statistics import ENOUGH, Comparison, Estimate, compare
 from nodekiln.experiment.wording import plain, quantity, ratio_parts
@@ -17,9 +17,8 @@ _ENDINGS: dict[Ending, str] = {
     "interrupted": "was interrupted",
 }
 
-WHY_WAYS_DIFFER = (
-    "Each way has runs of its own, and no two runs collect at the same moments. Whether the ways tell the "
-    "same shows in the joint run, which all three watch.",
+_WHY_WAYS_DIFFER = (
+    "Each way has runs of its own, and no two runs collect at the same moments.",
     "perf_hooks keeps what it tells in the program's own heap, which then fills up and is collected at other "
     "moments.",
     "Probes fire where V8 calls back before and after a collection; --trace-gc prints V8's own time without "
@@ -28,6 +27,9 @@ WHY_WAYS_DIFFER = (
     "collections after its last delivery may be missing.",
     "perf_hooks tells the main thread's collections; probes and --trace-gc those of workers as well.",
 )
+
+
+_JOINT = "Whether they tell the same shows in the joint run, which all three watch."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +123,13 @@ def mishap(trial: Trial) -> str | None:
     if trial.counts:
         return None
     return "lost data" if trial.ending == "finished" else trial.ending
+
+
+def why_ways_differ(tables: Sequence[GcTable]) -> tuple[str, ...]:
+    """Where the ways of measuring GC may differ; nothing where there is one way only."""
+    if not any(len(table.ways) > 1 for table in tables):
+        return ()
+    return (*_WHY_WAYS_DIFFER, *([_JOINT] if any(table.joint for table in tables) else []))
 
 
 def gc_notes(experiments: Sequence[Experiment]) -> tuple[str, ...]:
