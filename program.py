@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
+# Ctrl-C while all of this is imported ends us as it ends any program, without a traceback; run_command takes it over.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import re
 import sys
 from collections.abc import Iterator
@@ -13,7 +19,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
 import nodekiln
-from nodekiln.errors import INTERRUPTED, UsageError
+from nodekiln.errors import UsageError
 
 HERE = Path(__file__).resolve().parent
 USAGE = UsageError.exit_code
@@ -93,8 +99,6 @@ def main() -> None:
         from nodekiln.edge import quiet_stdout
 
         quiet_stdout()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

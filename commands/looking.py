@@ -153,6 +153,7 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
 
 
 @command(
+    resumes=True,
     help={
         "tags": "v22.20.0, v22.*, '>=20,<25', latest-per-major, all, with commas (default: newest of each"
         " major from 18 on)",
@@ -165,7 +166,7 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
         "repository": REPOSITORY,
         "jobs": "compilers at once, for compile and build (default: cores, as far as memory allows)",
         "accept-moved-tag": MOVED,
-    }
+    },
 )
 def verify(
     context: Context,

@@ -27,6 +27,7 @@ from nodekiln.errors import UsageError
 
 
 @command(
+    resumes=True,
     help={
         "tag": TAG,
         "backpressure": BACKPRESSURE,
@@ -109,6 +110,7 @@ def build(
 
 
 @command(
+    resumes=True,
     help={
         "tag": TAG,
         "backpressure": BACKPRESSURE,
@@ -117,7 +119,7 @@ def build(
         "release": "official binary, or tarball with one, to start from (default: it is downloaded)",
         "mirror": "URL of a folder like nodejs.org/dist (default: NODEKILN_MIRROR, or that one)",
         "force": "make it although it is there",
-    }
+    },
 )
 def graft(
     context: Context,

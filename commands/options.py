@@ -32,15 +32,19 @@ MOVED = "go on although the tag is another commit now"
 FORMAT = "text or json"
 
 
-def command(**options: Any) -> Callable[[Callable[..., int | None]], Any]:
-    """A task of invoke that ends with one of our exit codes, and with no traceback of a user's making."""
+def command(*, resumes: bool = False, **options: Any) -> Callable[[Callable[..., int | None]], Any]:
+    """A task of invoke that ends with one of our exit codes, and with no traceback of a user's making.
+
+    One that `resumes` goes on, after an interrupt, where it stopped.
+    """
 
     def decorate(function: Callable[..., int | None]) -> Any:
         @functools.wraps(function)
         def run(context: Context, *args: Any, **kwargs: Any) -> None:
             from nodekiln.edge import run_command
 
-            if code := run_command(functools.partial(function, context, *args, **kwargs)):
+            called = functools.partial(function, context, *args, **kwargs)
+            if code := run_command(called, resumes=resumes):
                 raise Exit(code=code)
 
         return task(run, auto_shortflags=False, **options)

@@ -15,15 +15,16 @@ from nodekiln.errors import INTERRUPTED, KilnError
 _BUG, _SOURCE = 1, 6
 
 
-def run_command(command: Callable[[], int | None]) -> int:
+def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> int:
     """Runs a command to its end and returns the exit code; None from the command is 0.
 
     The caller's GIT_* variables are dropped first: a GIT_DIR must not decide which repository we work on. A
-    request to end (SIGTERM, SIGHUP) is taken like Ctrl-C, unless it is ignored.
+    request to end (SIGTERM, SIGHUP) is taken like Ctrl-C, unless it is ignored. `resumes`: after one, the same
+    command goes on where this one stopped.
     """
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         del os.environ[name]
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup asks that a hangup be ignored
             signal.signal(number, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -35,7 +36,7 @@ def run_command(command: Callable[[], int | None]) -> int:
         _fail(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where this one stopped.")
+        _fail("interrupted; the same command goes on where this one stopped." if resumes else "interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
         quiet_stdout()

@@ -70,6 +70,25 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+def test_an_interrupt_while_we_are_still_loading_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "invoke").mkdir()
+    (tmp_path / "invoke" / "__init__.py").write_text(_INTERRUPTED)
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "list"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+_INTERRUPTED = """
+import os, signal
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
 def test_a_second_interrupt_kills_children_that_are_deaf_to_the_first(tmp_path: Path) -> None:
     deaf = [
         sys.executable,
