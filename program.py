@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 
-# Ctrl-C while all of this is imported ends us as it ends any program, without a traceback; run_command takes it over.
+# Ctrl-C while all of this is imported ends us as it ends any program, without a traceback. run_command takes
+# it over.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

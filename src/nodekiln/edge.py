@@ -19,8 +19,8 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
     """Runs a command to its end and returns the exit code; None from the command is 0.
 
     The caller's GIT_* variables are dropped first: a GIT_DIR must not decide which repository we work on. A
-    request to end (SIGTERM, SIGHUP) is taken like Ctrl-C, unless it is ignored. `resumes`: after one, the same
-    command goes on where this one stopped.
+    request to end (SIGTERM, SIGHUP) is taken like Ctrl-C, unless it is ignored. `resumes` tells whether the
+    same command goes on, after one, where this one stopped.
     """
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         del os.environ[name]

@@ -1,0 +1,62 @@
+"""What is said of a file: grafted, built, or neither."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from nodekiln.errors import SourceError, UsageError
+from nodekiln.routes.inspect import Facts, Kind, inspect
+from tests.integration.grafts.desk import NEEDS_GCC, Desk
+
+pytestmark = NEEDS_GCC
+
+
+@pytest.mark.parametrize("name", ["v22.20.0-no-backpressure-usdt-graft", "stray"])
+def test_a_grafted_file_is_known_wherever_it_goes(desk: Desk, name: str) -> None:
+    stray = shutil.copy2(desk.graft(), desk.folder / name)
+    found = inspect(Path(stray))
+    assert (found.kind, found.recipe) == (Kind.GRAFTED, "v22.20.0-no-backpressure-usdt-graft")
+    assert (found.backpressure, found.probes) == (False, ("node:gc__start", "node:gc__done"))
+
+
+def test_a_release_is_known_as_not_ours(desk: Desk) -> None:
+    found = inspect(desk.release)
+    assert (found.kind, found.recipe, found.backpressure, found.probes) == (Kind.OTHER, None, True, ())
+
+
+def test_a_built_binary_is_known_by_its_marks(desk: Desk) -> None:
+    with desk.release.open("ab") as file:
+        file.write(b'{"nodekiln_plan": "abc", "nodekiln_recipe": "v22.20.0-no-backpressure"}')
+    found = inspect(desk.release)
+    assert (found.kind, found.recipe, found.plan) == (Kind.BUILT, "v22.20.0-no-backpressure", "abc")
+
+
+def test_an_inspection_reads_alike_for_people_and_machines(desk: Desk) -> None:
+    found: Facts = inspect(desk.graft())
+    told = json.loads(json.dumps(found.as_data()))
+    assert told["recipe"] == found.recipe
+    assert f"recipe  {found.recipe}" in found.lines()
+    assert "write() always answers true" in found.lines()
+
+
+def test_a_program_that_is_no_node_says_why_nothing_is_known_of_its_write() -> None:
+    found = inspect(Path(sys.executable).resolve())
+    assert found.backpressure is None
+    assert "no Node binary" in (found.trouble or "")
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF"])
+def test_an_inspection_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(SourceError):
+        inspect(tmp_path / "file")
+
+
+def test_an_inspection_of_nothing_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no file that is there"):
+        inspect(tmp_path)
