@@ -183,6 +183,14 @@ def test_a_sweep_tells_how_memory_grows() -> None:
     assert lines[at + 2].startswith("  no backpressure: peak memory 91.1 MB to 188 MB, GC pauses ")
 
 
+def test_a_sweep_without_collections_has_no_columns_for_them() -> None:
+    heads = [line.split() for line in render(SWEEP).splitlines() if line.startswith("input ")]
+    bare = replace(SWEEP, experiments=tuple(replace(one, gc_runs=()) for one in SWEEP.experiments))
+    bare_heads = [line.split() for line in render(bare).splitlines() if line.startswith("input ")]
+    assert [head[-3:] for head in heads] == [["pauses", "(perf_hooks)", "share"]] * len(SWEEP.marks)
+    assert bare_heads == [["input", "binary", "peak", "memory"]] * len(SWEEP.marks)
+
+
 def test_quantities_have_three_figures_in_one_unit() -> None:
     assert [quantity(ms, "ms") for ms in (0, 4.25, 71.2, 999, 1000, 137040)] == [
         "0.00 ms",

@@ -120,8 +120,8 @@ def _sweep(sweep: Sweep) -> list[str]:
     for mark in sweep.marks:
         experiments = sweep.at(mark)
         lines = [mark_words(mark, sweep.unit)]
-        pauses = "" if way is None else f"GC pauses ({way})"
-        lines.append(_columns(("input", "binary", "peak memory", pauses, "share"), _SWEEP_WIDTHS))
+        of_pauses = () if way is None else (f"GC pauses ({way})", "share")
+        lines.append(_columns(("input", "binary", "peak memory", *of_pauses), _SWEEP_WIDTHS))
         for experiment in experiments:
             lines += _sweep_rows(experiment, way)
         blocks.append("\n".join(lines))
@@ -136,17 +136,20 @@ def _sweep_rows(experiment: Experiment, way: Way | None) -> list[str]:
     lines = []
     for place, binary in enumerate(experiment.binaries):
         peak = median_of(experiment, "peak memory", binary.label)
-        total = None if way is None else pause_total(experiment, binary.label, way)
-        share = None if way is None else pause_share(experiment, binary.label, way)
         cells = (
             "" if place else quantity(experiment.input.size_bytes, "bytes"),
             names[binary.label],
             "-" if peak is None else spread(peak, "bytes"),
-            "-" if total is None else spread(total, "ms"),
-            "-" if share is None else percent(share),
+            *(() if way is None else _pauses(experiment, binary.label, way)),
         )
         lines.append(_columns(cells, _SWEEP_WIDTHS))
     return lines
+
+
+def _pauses(experiment: Experiment, label: str, way: Way) -> tuple[str, str]:
+    """Their total and their share of the time."""
+    total, share = pause_total(experiment, label, way), pause_share(experiment, label, way)
+    return "-" if total is None else spread(total, "ms"), "-" if share is None else percent(share)
 
 
 def _verdict(verdict: Verdict) -> list[str]:
