@@ -20,8 +20,8 @@ _SCCACHE_STORES = (
     *("SCCACHE_GCS_BUCKET", "SCCACHE_AZURE_CONNECTION_STRING", "SCCACHE_OSS_BUCKET"),
 )
 """What the names of variables begin with that name a remote store."""
-_SCHEDULER_PORT, _PATIENCE = 8766, 2.0
-"""icecc's scheduler answers people there; seconds."""
+_SCHEDULER_PORT, _PATIENCE, _LISTING = 8766, 2.0, 2**20
+"""Where icecc's scheduler answers people; seconds of silence; bytes of an answer: 200 a machine."""
 
 
 def slots(launcher: Launcher, env: Mapping[str, str]) -> int | None:
@@ -94,7 +94,7 @@ def _icecc_slots(env: Mapping[str, str]) -> int | None:
     try:
         with socket.create_connection((host, _SCHEDULER_PORT), _PATIENCE) as scheduler:
             scheduler.sendall(b"listcs\nquit\n")
-            while part := scheduler.recv(65536):
+            while len(listing) < _LISTING and (part := scheduler.recv(65536)):
                 listing += part
     except OSError:
         pass  # it ends the connection as it likes; what was said by then counts
