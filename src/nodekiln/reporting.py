@@ -42,13 +42,17 @@ class Reporter:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._warned: set[str] = set()
 
     def say(self, text: str) -> None:
         """A note about what happens now."""
         self._console.print(Text(text))
 
     def warn(self, text: str) -> None:
-        """Something that may bite later."""
+        """Something that may bite later; told once, however many builds of one run it holds for."""
+        if text in self._warned:
+            return
+        self._warned.add(text)
         self._console.print(Text("warning: ", style="yellow") + Text(text))
 
     def fail(self, text: str) -> None:
