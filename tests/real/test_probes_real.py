@@ -280,6 +280,88 @@ def test_http_probes_tell_seven_requests(node: Path, tmp_path: Path) -> None:
     ]
 
 
+TLS = """
+const https = require('https'), net = require('net'), tls = require('tls');
+const plain = { ciphers: 'aNULL:@SECLEVEL=0', maxVersion: 'TLSv1.2' };  // which needs no certificate
+const server = https.createServer(plain, (request, response) => response.end());
+server.listen(0, '127.0.0.1', async () => {
+  const { port } = server.address();
+  const client = { ...plain, host: '127.0.0.1', checkServerIdentity() {}, rejectUnauthorized: false };
+  const connecting = () => net.connect(port, '127.0.0.1');
+  const ways = {
+    alone: undefined,
+    over: () => tls.connect({ ...client, socket: connecting() }),
+    within: () => new tls.TLSSocket(connecting(), client),
+  };
+  const sent = {};
+  for (const [path, createConnection] of Object.entries(ways)) {
+    const agent = new https.Agent(client);
+    if (createConnection !== undefined) agent.createConnection = createConnection;
+    const request = https.get({ ...client, port, agent, path: `/${path}` });
+    await new Promise((resolve, reject) => request.on('error', reject).on('response', (response) => {
+      sent[`/${path}`] = response.socket._handle.fd;
+      response.resume().on('end', resolve);
+    }));
+    agent.destroy();
+  }
+  server.close();
+  require('fs').writeFileSync(process.argv[2], JSON.stringify({ port, sent }));
+});
+"""
+
+
+@pytest.mark.trace
+def test_a_request_over_tls_is_told_once_whatever_socket_connects_for_it(node: Path, tmp_path: Path) -> None:
+    script, facts = write(tmp_path, "tls.js", TLS), tmp_path / "facts.json"
+    told, _ = trace(TELL_REQUESTS, node, tmp_path, script, facts)
+    known = json.loads(facts.read_text())
+    requests = [line[1:6] for line in told if line[0] == "http__client__request"]
+    assert requests == [
+        ["127.0.0.1", str(known["port"]), "GET", path, str(fd)] for path, fd in known["sent"].items()
+    ]
+
+
+FORWARDED = """
+const http = require('http'), net = require('net');
+let seen = '';
+class Watching extends http.IncomingMessage {
+  constructor(socket) {
+    super(socket);
+    Object.defineProperty(Array.prototype, 0, { configurable: true, set(value) {
+      if (typeof value === 'string') seen += `${value} `;
+      Object.defineProperty(this, 0, { value, writable: true, enumerable: true, configurable: true });
+    } });
+  }
+}
+const server = http.createServer({ IncomingMessage: Watching }, (request, response) => {
+  delete Array.prototype[0];
+  response.end();
+});
+server.listen(0, '127.0.0.1', () => {
+  const forwarded = ['1', '2'].map((last) => `X-Forwarded-For: 10.0.0.${last}`);
+  const lines = ['GET /asked HTTP/1.1', 'Host: here', ...forwarded];
+  const socket = net.connect(server.address().port, '127.0.0.1', () =>
+    socket.write(`${lines.join('\\r\\n')}\\r\\nConnection: close\\r\\n\\r\\n`));
+  socket.resume().on('end', () => server.close());
+  server.on('close', () => console.log(`answered; set: ${seen}`));
+});
+"""
+
+
+@pytest.mark.trace
+def test_what_is_told_of_a_request_goes_through_no_array_that_a_program_can_watch(
+    node: Path, tmp_path: Path
+) -> None:
+    script = write(tmp_path, "forwarded.js", FORWARDED)
+    alone = run(node, script)
+    told, printed = trace(TELL_REQUESTS, node, tmp_path, script)
+    assert printed.strip() == alone.strip()
+    assert "10.0.0.1" not in alone
+    ((_, *request),) = told
+    assert request[3] == "/asked"
+    assert request[-1] == "10.0.0.1, 10.0.0.2"
+
+
 NET = """
 const net = require('net');
 const peer = (socket) => ['127.0.0.1', `${socket.remotePort}`, `${socket._handle.fd}`];
@@ -537,6 +619,18 @@ class Odd extends http.IncomingMessage {
   for (const receiver of [{}, { _handle: 5 }]) {
     try { net.Socket.prototype.end.call(receiver); } catch (error) { console.log(error.constructor.name); }
   }
+
+  // Handles of the classes that Node's own have for bases: their internal fields are missing, or empty.
+  const listening = net.createServer();
+  await listen(listening, 0, '127.0.0.1');
+  const { getPrototypeOf } = Object;
+  let base = getPrototypeOf(getPrototypeOf(listening._handle));
+  for (; base.constructor !== Object; base = getPrototypeOf(base)) {
+    try {
+      net.Socket.prototype.end.call({ _handle: new base.constructor() });
+    } catch ({ constructor }) { console.log(base.constructor.name, constructor.name); }
+  }
+  listening.close();
 
   // What a class of its own, or one of Node's, gives to every object that has none itself.
   class Derived extends net.Socket {}
