@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nodekiln.errors import ToolchainError
+from nodekiln.machine import free_disk
 from nodekiln.toolchain.commands import Command, Unusable, resolve
 from nodekiln.toolchain.environment import check_compiler_variables, check_leaks, clean_environment
 from nodekiln.toolchain.findings import Finding, Severity, raise_for
@@ -200,9 +201,15 @@ def test_a_link_with_a_plain_name_does_not_hide_a_space(tmp_path: Path) -> None:
     assert "path" in [each.subject for each in found]
 
 
-def test_a_disk_with_too_little_room_is_an_error(tmp_path: Path) -> None:
-    found = check_places(request_for({}, tmp_path, disk_needed=10**18), {})
-    assert "disk" in [each.subject for each in found if each.severity is Severity.ERROR]
+def test_a_disk_with_room_for_no_build_is_an_error_and_one_that_may_do_a_warning(tmp_path: Path) -> None:
+    free = free_disk(tmp_path)
+    found = [
+        [each.severity for each in check_places(request, {}) if each.subject == "disk"]
+        for request in (
+            request_for({}, tmp_path, disk_needed=needed) for needed in (free * 100, free * 2, free // 2)
+        )
+    ]
+    assert found == [[Severity.ERROR], [Severity.WARNING], []]
 
 
 def test_a_tmpdir_that_is_no_folder_is_an_error(tmp_path: Path) -> None:

@@ -93,7 +93,9 @@ def test_arguments_that_configure_would_misread_are_refused(text: str) -> None:
         parse_arguments(text)
 
 
-@pytest.mark.parametrize("text", ["--debug", "--shared", "--enable-stat", "--dest-cpu=x64", "--cross", "-h"])
+@pytest.mark.parametrize(
+    "text", ["--debug", "--shared", "--enable-stat", "--dest-cpu=x64", "--cross", "--tag=x", "-h"]
+)
 def test_arguments_that_make_something_else_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=f"--configure-args: {text} can't be built with"):
         parse_arguments(f"--gdb {text}")

@@ -23,6 +23,8 @@ _HOSTILE = frozenset("\"'`$#:;&|<>()[]{}*?!\\%")
 _JOB_MEMORY = 700 * 10**6
 """Bytes for one compilation; V8's large ones take twice that and are limited apart (building/memory.toml)."""
 _LEAST_MEMORY = 10**9
+_MOST_OVER_LEAST = 5
+"""What builds take at most by what the smallest does: v20.19.2 with a distribution's libraries, 580 MB."""
 _TMP_LOW, _TMP_EMPTY = 2 * 10**9, 200 * 10**6
 _SKEW = 10.0
 """Seconds between clock and disk that are no drift: network disks differ by one or two."""
@@ -81,11 +83,14 @@ def _check_build_disk(build_dir: Path, needed: int) -> Iterator[Finding]:
         return
     yield from check_clock(written, now)
     if free < needed:
+        # What it really takes is known, and checked, once the tag's files are.
+        is_hopeless = free < needed // _MOST_OVER_LEAST
         yield Finding(
-            Severity.ERROR,
+            Severity.ERROR if is_hopeless else Severity.WARNING,
             "disk",
-            f"{format_size(free)} are free for {build_dir}; what is still to do takes {format_size(needed)}.",
-            "The build would end half-way, with the disk full.",
+            f"{format_size(free)} are free for {build_dir}; what is still to do takes up to"
+            f" {format_size(needed)}.",
+            f"The build {'would' if is_hopeless else 'may'} end half-way, with the disk full.",
             "Make room (./inv clean), or name a folder on another disk with NODEKILN_BUILD.",
         )
 

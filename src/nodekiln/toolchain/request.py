@@ -15,7 +15,7 @@ class Request:
     """One build to come, as far as the machine has to bear it.
 
     `environ` is what children get (see process.child_environment), `disk_needed` the bytes that everything
-    still to do may write, `platform` is sys.platform. `use_ninja` None takes ninja where it is there.
+    still to do may write at most, `platform` is sys.platform. `use_ninja` None takes ninja where it is there.
     """
 
     tag: Tag | None
