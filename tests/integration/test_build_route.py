@@ -176,6 +176,25 @@ def test_flags_of_the_caller_make_another_binary_and_so_does_their_end(built: Ki
 
 
 @pytest.mark.slow
+def test_other_folders_to_search_make_every_object_anew(built: Kiln) -> None:
+    left = built.source() / "out" / "Release" / "object.o"
+    left.touch()
+    there = built.run(*FREE_BUILD)
+    assert f"{FREE} is already there" in there.stderr
+    other = built.run(*FREE_BUILD, env={"CPATH": "/somewhere"})
+    assert (
+        f"{FREE} is there, and is made again: it was made with no flags, and now has CPATH=/somewhere"
+        in other.stderr
+    )
+    assert "out/ is emptied" in other.stderr
+    assert not left.exists()
+    left.touch()
+    same = built.run(*FREE_BUILD, "--force", env={"CPATH": "/somewhere"})
+    assert "out/ is emptied" not in same.stderr
+    assert left.exists()
+
+
+@pytest.mark.slow
 def test_a_binary_that_does_not_tell_its_flags_is_made_again(built: Kiln) -> None:
     manifest = _binary(built).parent / "manifest.json"
     facts = json.loads(manifest.read_text())
@@ -377,6 +396,26 @@ def test_the_second_of_two_builds_waits_and_finds_it_there(kiln: Kiln) -> None:
     assert f"{FREE} is already there" in rest
     assert found == made
     assert kiln.ran().count("pack") == 1
+
+
+@pytest.mark.slow
+def test_a_build_that_waited_links_as_the_tree_was_configured_meanwhile(kiln: Kiln) -> None:
+    linkers = kiln.folder / "linkers"
+    linkers.mkdir()
+    (linkers / "ld.bfd").symlink_to(kiln.programs / "ld")
+    first, _ = _paused(kiln)
+    path = f"{linkers}{os.pathsep}{kiln.path()}"
+    second = kiln.start("build", f"--tag={TAG}", "--no-probes", env={"PATH": path})
+    assert second.stderr is not None
+    assert any(line.startswith("waiting") for line in second.stderr)
+    configured = kiln.source().parent / "configured.json"
+    configured.write_text(json.dumps({**json.loads(configured.read_text()), "linker": "bfd"}))
+    (kiln.folder / "paused.go").touch()
+    first.communicate(timeout=30)
+    made, said = second.communicate(timeout=30)
+    assert second.returncode == 0, said
+    manifest = json.loads((Path(made.strip()).parent / "manifest.json").read_text())
+    assert manifest["toolchain"]["linker"] == "bfd"
 
 
 # What reaches the programs that are run

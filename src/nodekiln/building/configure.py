@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nodekiln.building import gypi
 from nodekiln.edit import Plan
@@ -25,19 +26,28 @@ _VARIABLES = frozenset(
     for name in (
         *("CC", "CXX", "AR", "NM", "READELF", "LINK", "LD"),
         *("CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"),
-        *("GYP_DEFINES", "PKG_CONFIG", "PKG_CONFIG_PATH", "MACOSX_DEPLOYMENT_TARGET"),
+        *("GYP_DEFINES", "GYP_GENERATOR_FLAGS", "GYP_GENERATOR_OUTPUT", "GYP_CROSSCOMPILE"),
+        *("PKG_CONFIG", "PKG_CONFIG_PATH", "MACOSX_DEPLOYMENT_TARGET"),
     )
     for suffix in ("", "_host", "_target")
 )
 """What configure and gyp write into the build files; a change of these needs another configure."""
+
+_SEARCHED = frozenset({"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH"})
+"""Where compilers look besides. No build file tells: ninja and make would keep what they made before."""
 
 _WRITTEN = ("config.mk", "icu_config.gypi", "out/Makefile", "out/**/*.mk", "out/Release/**/*.ninja")
 """What configure leaves beside config.gypi for the build: flags of a target stand in a file of its own."""
 
 
 def baked(env: Mapping[str, str]) -> dict[str, str]:
-    """Those of the environment's variables that configure writes into the build files, by name."""
-    return {name: value for name, value in sorted(env.items()) if name in _VARIABLES}
+    """Those of the environment's variables that decide what a build makes, by name."""
+    return {name: value for name, value in sorted(env.items()) if name in _VARIABLES | _SEARCHED}
+
+
+def searched(env: Mapping[str, str]) -> dict[str, str]:
+    """Those of them that no build file tells of."""
+    return {name: value for name, value in baked(env).items() if name in _SEARCHED and value}
 
 
 def fingerprint(
@@ -81,10 +91,20 @@ class Configure:
     @property
     def linker(self) -> str | None:
         """What it was configured to link with; None where it was not configured."""
+        return None if (told := self._told()) is None else str(told.get("linker", "default"))
+
+    @property
+    def searched(self) -> dict[str, str] | None:
+        """The `searched` variables that its objects were made with; None where it was not configured."""
+        return None if (told := self._told()) is None else dict(told.get("searched", {}))
+
+    def _told(self) -> dict[str, Any] | None:
+        """What is kept beside the tree."""
         try:
-            return str(json.loads(self._state.read_text()).get("linker", "default"))
-        except (OSError, ValueError, AttributeError):
+            told = json.loads(self._state.read_text())
+        except (OSError, ValueError):
             return None
+        return told if isinstance(told, dict) else None
 
     @property
     def marks(self) -> dict[str, str]:
@@ -137,10 +157,11 @@ class Configure:
 
         `linker` is the name of that which `env` makes it take, for later.
         """
-        if (before := self.linker) is None:
+        if self._told() is None:
             self._state.unlink(missing_ok=True)
         else:  # broken off, it is not done; but what was compiled by then waits for this linker
-            write_whole(self._state, json.dumps({"linker": before}).encode())
+            before = {"linker": self.linker, "searched": self.searched}
+            write_whole(self._state, json.dumps(before).encode())
         written = self.source / "config.gypi"
         with suppress(FileNotFoundError):
             written.unlink()  # an older one must not pass for what this run writes
@@ -158,6 +179,7 @@ class Configure:
         state = {
             "fingerprint": wanted,
             "linker": linker,
+            "searched": searched(env),
             "written": {path: self._digest(path) for path in paths},
         }
         write_whole(self._state, json.dumps(state, indent=1).encode())

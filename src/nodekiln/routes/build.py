@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nodekiln.binaries.freshness import differences, linker_of
 from nodekiln.binaries.store import Store
-from nodekiln.building.configure import Configure, fingerprint
+from nodekiln.building.configure import Configure, fingerprint, searched
 from nodekiln.building.jobs import default_jobs
 from nodekiln.errors import ToolchainError
 from nodekiln.machine import available_memory, cores, free_disk
@@ -52,6 +52,7 @@ def build(request: BuildRequest, settings: Settings, reporter: Reporter) -> Path
     with settings.workspace.lock(f"tree-{job.recipe.tree_name}", f"building {job.recipe.name}", reporter.say):
         if not wanted_anew and (path := _already_there(job, quiet=True)) is not None:
             return path  # made by the run that held the lock
+        job = _as_the_tree_is(job)
         changes = _bring_tree(job)
         reporter.say(_describe(changes))
         configure = _configure(job)
@@ -65,6 +66,7 @@ def configured(request: BuildRequest, settings: Settings, reporter: Reporter) ->
     with settings.workspace.lock(
         f"tree-{job.recipe.tree_name}", f"a look at {job.recipe.name}", reporter.say
     ):
+        job = _as_the_tree_is(job)
         reporter.say(_describe(_bring_tree(job)))
         _configure(job)
         yield job
@@ -110,6 +112,13 @@ def _prepare(
         jobs=jobs,
         asked=asked,
     )
+
+
+def _as_the_tree_is(job: BuildJob) -> BuildJob:
+    """The job, with the tree's own linker where a run that held the lock meanwhile has configured it."""
+    if job.request.from_scratch or _linker_before(job.request, job.settings) == job.asked.linker_before:
+        return job
+    return _prepare(job.request, job.settings, job.reporter, looks=False)
 
 
 def _look(asked: Request, source: Source, reporter: Reporter) -> None:
@@ -212,6 +221,11 @@ def _configure(job: BuildJob) -> Configure:
         env=toolchain.configure_env,
         identity=f"{toolchain.identity}\n{toolchain.python}",
     )
+    if configure.searched not in (None, searched(toolchain.configure_env)):
+        job.reporter.say(
+            "out/ is emptied: its objects were made with other folders to search (CPATH and the like)"
+        )
+        _clear_outputs(tree)
     if missing := configure.missing(wanted):
         job.reporter.say(f"configure: {shlex.join(job.configure_argv)} ({'; '.join(missing)})")
         with job.timed("configure"), explained(configure.log), job.reporter.progress("configure"):
