@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from nodekiln.errors import ToolchainError
@@ -80,12 +81,12 @@ def run_logged(
 
     On KeyboardInterrupt the whole group is asked to end (SIGINT, then SIGTERM), is killed after some seconds,
     and the interrupt goes on to the caller. Raises FileNotFoundError or PermissionError where the program
-    can't be started.
+    can't be started, and OSError that names the log where that can't be written: the program is ended then.
     """
     begun = time.monotonic()
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    with log.open("wb") as file:
-        file.write(("$ " + " ".join(argv) + "\n").encode())
+    with log.open("wb", buffering=0) as file:  # whoever reads the log sees each line at once
+        _write(file, ("$ " + " ".join(argv) + "\n").encode())
         child = subprocess.Popen(
             argv,
             env=dict(env),
@@ -98,8 +99,7 @@ def run_logged(
         try:
             assert child.stdout is not None  # noqa: S101 (PIPE was asked for; this tells mypy)
             for raw in child.stdout:
-                file.write(raw)
-                file.flush()
+                _write(file, raw)
                 line = raw.decode(errors="backslashreplace").rstrip("\r\n")
                 tail.append(line)
                 if on_line is not None:
@@ -112,6 +112,14 @@ def run_logged(
             if child.stdout is not None:
                 child.stdout.close()
     return Finished(returncode, time.monotonic() - begun, tuple(tail))
+
+
+def _write(file: FileIO, line: bytes) -> None:
+    """A write's own error names no file."""
+    try:
+        file.write(line)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file.name) from None
 
 
 def follow(argv: Sequence[str], *, cwd: Path) -> int:

@@ -345,6 +345,19 @@ def test_a_dry_run_writes_neither_tree_nor_binary(kiln: Kiln) -> None:
     assert not (kiln.build / "binaries").exists()
 
 
+@pytest.mark.slow
+def test_a_disk_that_fills_up_while_compiling_is_told(built: Kiln) -> None:
+    other = ("build", f"--tag={TAG}", "--no-probes")
+    log = built.source().parent / "build.log"
+    log.unlink()
+    log.symlink_to("/dev/full")
+    done = built.run(*other)
+    assert done.code == 5
+    assert f"error: The disk is full: {log} can't be written.\n  Make room" in done.stderr
+    log.unlink()
+    assert built.run(*other).code == 0
+
+
 # What interrupts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from nodekiln.toolchain.diagnosis import diagnose
 
 _KILLED = "out-of-memory"
 """The entry of failures.toml."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _SHOWN_LINES = 12
 _DIAGNOSED = 2 * 2**20
 """Bytes of a log's end that are searched for known symptoms."""
@@ -18,9 +20,16 @@ _DIAGNOSED = 2 * 2**20
 
 @contextmanager
 def explained(log: Path) -> Iterator[None]:
-    """Adds to a BuildError of the block what `log` shows; raises it again."""
+    """Adds what `log` shows to a BuildError of the block; a disk that is full ends in one too."""
     try:
         yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise BuildError(
+            f"The disk is full: {error.filename or log.parent} can't be written.",
+            remedy="Make room and run the same command again: it goes on where this one stopped.",
+        ) from None
     except BuildError as error:
         text = _end_of(log)
         last = [f"  | {line}" for line in text.splitlines()[-_SHOWN_LINES:]]
