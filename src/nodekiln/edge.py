@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import sys
 import traceback
@@ -38,10 +39,11 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on where this one stopped." if resumes else "interrupted.")
         return INTERRUPTED
-    except BrokenPipeError:
-        quiet_stdout()
-        return 0
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _has_no_reader():
+            quiet_stdout()
+            return 0
+        error = _error_of_stdout() or error
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.")
         return _SOURCE
@@ -52,6 +54,23 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
     return code
 
 
+def _error_of_stdout() -> OSError | None:
+    """What keeps stdout from being written, with its name; None where nothing does."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        quiet_stdout()
+        return OSError(error.errno, error.strerror, "stdout")
+    return None
+
+
+def _has_no_reader() -> bool:
+    """Whether it is stdout that is broken, and no pipe to a program of ours."""
+    asked = select.poll()
+    asked.register(sys.stdout.fileno(), 0)
+    return bool(asked.poll(0))
+
+
 def _fail(text: str) -> None:
     from nodekiln.reporting import Reporter  # rich costs 20 ms, which most commands can do without
 
@@ -59,7 +78,8 @@ def _fail(text: str) -> None:
 
 
 def quiet_stdout() -> None:
-    """For a reader that has seen enough (`| head`): nothing may be left to flush when Python ends."""
+    """For a reader that has seen enough (`| head`), or a disk that is full: nothing may be left to flush when
+    Python ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -6,6 +6,7 @@ log it is a plain line now and then. NO_COLOR and TERM=dumb are heeded by rich.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -37,32 +38,47 @@ class Meter(Protocol):
         """
 
 
+class _Notes(Console):
+    """stderr, whose reader may leave: that ends no build. rich would end the program, with 1."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+class _Results(Console):
+    """stdout, whose reader may have seen enough: the edge knows what to do then."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Reporter:
     """Says things to whoever is watching."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._console = console or _Notes(file=sys.stderr, highlight=False, soft_wrap=True)
         self._warned: set[str] = set()
 
     def say(self, text: str) -> None:
         """A note about what happens now."""
-        self._console.print(Text(text))
+        self._console.print(Text(_harmless(text)))
 
     def warn(self, text: str) -> None:
         """Something that may bite later; told once, however many builds of one run it holds for."""
         if text in self._warned:
             return
         self._warned.add(text)
-        self._console.print(Text("warning: ", style="yellow") + Text(text))
+        self._console.print(Text("warning: ", style="yellow") + Text(_harmless(text)))
 
     def fail(self, text: str) -> None:
         """What ended the run."""
-        self._console.print(Text("error: ", style="bold red") + Text(text))
+        self._console.print(Text("error: ", style="bold red") + Text(_harmless(text)))
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Meter]:
         """A meter for one step, gone from a terminal when the step is."""
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             with Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
@@ -76,6 +92,14 @@ class Reporter:
                 yield _LiveMeter(progress, title)
         else:
             yield _PlainMeter(self, title)
+
+
+def _harmless(text: str) -> str:
+    """With everything spelled out that a terminal would obey, but for the ends of our own lines."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 class _LiveMeter:
@@ -126,25 +150,33 @@ def _shortened(detail: str) -> str:
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout: as wide as it has to be in a pipe, with lines wrapped on a terminal."""
-    console = Console(highlight=False)
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*map(Text, row))
+    """A table on stdout: as wide as it has to be in a pipe, with lines wrapped on a terminal.
+
+    The first column stays in one piece even there: its names are what other commands take.
+    """
+    console = _Results(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    body = [[Text(_harmless(cell)) for cell in row] for row in rows]
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    table.columns[0].min_width = max((row[0].cell_len for row in body), default=0)
+    for cells in body:
+        table.add_row(*cells)
     if not console.is_terminal:
         console.width = console.measure(table, options=console.options.update(width=10_000)).maximum
-    console.print(table)
+    console.print(table, crop=False)
 
 
 def show_diff(diff: bytes, color: Callable[[bytes], Text], environment: Mapping[str, str]) -> None:
     """A diff on stdout: byte for byte in a pipe; on a terminal through delta where that is, else coloured."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _Results(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         sys.stdout.flush()
         sys.stdout.buffer.write(diff)
         sys.stdout.buffer.flush()
         return
-    delta = None if "NO_COLOR" in environment else shutil.which("delta", path=environment.get("PATH"))
+    is_plain = "NO_COLOR" in environment or console.is_dumb_terminal
+    delta = None if is_plain else shutil.which("delta", path=environment.get("PATH"))
     if delta is None or subprocess.run([delta], input=diff, env=dict(environment), check=False).returncode:
         console.print(color(diff), end="")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
-from nodekiln.reporting import Reporter
+from nodekiln.reporting import Reporter, show_table
 
 
 def test_a_warning_is_told_once_and_a_note_each_time() -> None:
@@ -22,3 +23,29 @@ def test_a_warning_is_told_once_and_a_note_each_time() -> None:
         "v20.1.0 is built",
         "warning: ccache keeps 6 GB.",
     ]
+
+
+def test_what_a_terminal_would_obey_is_spelled_out() -> None:
+    said = io.StringIO()
+    Reporter(Console(file=said, soft_wrap=True)).fail("'\x1b[31mred' is no file.\n  Name another.")
+    assert said.getvalue() == "error: '\\x1b[31mred' is no file.\n  Name another.\n"
+
+
+def test_a_dumb_terminal_gets_no_moving_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    said = io.StringIO()
+    with Reporter(Console(file=said, force_terminal=True)).progress("configure") as meter:
+        meter.update(1, 2)
+    assert said.getvalue() == ""
+
+
+def test_names_stay_in_one_piece_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "v22.20.0-no-backpressure-usdt-graft"
+    show_table(("name", "source"), [(name, "https://example.org/node.git 0a3eb93427bd")])
+    told = capsys.readouterr().out
+    assert name in told
+    assert "".join(line[len(name) :].strip() for line in told.splitlines()[1:]).endswith("0a3eb93427bd")
