@@ -9,21 +9,26 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from invoke.config import Config
 from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
 import nodekiln
-from nodekiln.errors import UsageError
+from nodekiln.edge import quiet_stdout
+from nodekiln.errors import SourceError, UsageError
 
 HERE = Path(__file__).resolve().parent
 USAGE = UsageError.exit_code
+_MAY_BE_EMPTY = ("--configure-args",)
+"""A list of none."""
 
 
 class KilnProgram(Program):
@@ -43,6 +48,14 @@ class KilnProgram(Program):
             super().parse_tasks()
 
     def parse_cleanup(self) -> None:
+        if self.args.complete.value:
+            from commands.completion import candidates
+
+            # The shell's words, program included, joined; a quote that is still open is none of our names.
+            words = self.core.remainder.replace("'", "").replace('"', "").split()[1:]
+            if (found := candidates(words, list(self.collection.task_names))) is not None:
+                sys.stdout.writelines(f"{word}\n" for word in found)
+                raise Exit
         with _parsed():
             super().parse_cleanup()
 
@@ -55,8 +68,13 @@ class KilnConfig(Config):
             super().load_base_conf_files()
 
     def load_project(self, merge: bool = True) -> None:
-        with _loaded(str(HERE / "invoke.yaml")):
+        files = [HERE / f"invoke.{suffix}" for suffix in ("yaml", "yml", "json", "py")]
+        with _loaded(str(next((file for file in files if file.exists()), files[0]))):
             super().load_project(merge)
+
+    def load_runtime(self, merge: bool = True) -> None:
+        with _loaded(str(self._runtime_path)):
+            super().load_runtime(merge)
 
 
 @contextmanager
@@ -65,10 +83,14 @@ def _parsed() -> Iterator[None]:
         yield
     except (ParseError, ValueError, AttributeError) as error:  # invoke's own options raise the latter two
         told = re.sub(r"Flag <Argument: ([^ >]+).*?>", r"--\1", str(error))
+        options = [word.partition("=")[0] for word in sys.argv if word.startswith("--") and word != "--"]
+        if twice := next((option for option in options if options.count(option) > 1), None):
+            told = f"{twice} is given twice."
         hint = "./inv --list shows the tasks, ./inv --help TASK its options."
         raise Exit(f"error: {told}\n  {hint}", USAGE) from None
     except Exit as end:  # "Can't find any collection", with a message and a 1
-        raise Exit(f"error: {end.message}", USAGE) if end.message else end from None
+        is_told = not end.message or end.message.startswith("error: ")
+        raise end if is_told else Exit(f"error: {end.message}", USAGE) from None
 
 
 @contextmanager
@@ -82,8 +104,34 @@ def _loaded(file: str) -> Iterator[None]:
         ) from None
 
 
+def _open_streams() -> None:
+    """Whoever closed one (`>&-`) gets nothing there; no file that is opened later may take its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (as long as we run)
+
+
+def _check_words(words: Sequence[str], *, has_more: bool) -> None:
+    """Raises Exit for what invoke would take for an option that was not given, or drop.
+
+    An empty text is mostly a script's variable that is not set: `clean --tag "$TAG"` would remove everything.
+    """
+    for place, word in enumerate(words):
+        option = word.partition("=")[0] if word.endswith("=") else words[place - 1] if not word else ""
+        if option.startswith("--") and option not in _MAY_BE_EMPTY:
+            raise Exit(f"error: {option} is given an empty text.", USAGE)
+    if has_more and "trace" not in words:
+        raise Exit("error: Words after -- are for ./inv trace.", USAGE)
+
+
+def _end(text: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{text}\n")
+    sys.exit(code)
+
+
 def main() -> None:
     """Runs the words of the command line."""
+    _open_streams()
     program = KilnProgram(
         version=nodekiln.__version__,
         name="nodekiln",
@@ -95,11 +143,19 @@ def main() -> None:
     # What follows two dashes is for the program that `trace` starts; invoke would join it into one string.
     ours = words[: words.index("--")] if "--" in words and "--complete" not in words else words
     try:
-        program.run(["./inv", "--search-root", str(HERE), *ours])
-    except BrokenPipeError:
-        from nodekiln.edge import quiet_stdout
-
+        _check_words(ours, has_more=ours != words)
+        try:
+            program.run(["./inv", "--search-root", str(HERE), *ours])
+        finally:
+            sys.stdout.flush()
+    except Exit as end:
+        _end(end.message or "", end.code)
+    except EOFError:  # from invoke's own question for a password
+        _end("error: There is no terminal to ask on.", USAGE)
+    except OSError as error:
         quiet_stdout()
+        if not isinstance(error, BrokenPipeError):
+            _end(f"error: {error.filename or 'stdout'}: {error.strerror}.", SourceError.exit_code)
 
 
 if __name__ == "__main__":
