@@ -5,6 +5,7 @@ The checkout is a small one, whose lock names nothing and whose package builds i
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -213,3 +214,20 @@ def test_the_lock_of_a_run_that_was_killed_is_taken_over(checkout: Checkout, own
         (lock / "pid").write_text(f"{gone.pid}\n")
     assert checkout.run()[0] == 3  # it got as far as making the environment
     assert not lock.exists()
+
+
+def test_whoever_waits_is_told_for_whom(checkout: Checkout, quick_python: str) -> None:
+    """A number that another program has by now can't be told from a run of ours."""
+    checkout.put_python(quick_python)
+    lock = checkout.venv.with_name(".venv.lock")
+    lock.mkdir()
+    (lock / "pid").write_text(f"{os.getpid()}\n")
+    with checkout.start("one") as one:
+        assert one.stderr is not None
+        told = one.stderr.readline()
+        shutil.rmtree(lock)
+        stdout, _ = one.communicate(timeout=60)
+    assert told == (
+        f"nodekiln: process {os.getpid()} is setting up {checkout.venv}; if that is no ./inv, remove {lock}\n"
+    )
+    assert (one.returncode, stdout) == (0, "tasks one\n")
