@@ -224,6 +224,15 @@ def test_two_functions_of_one_name_are_refused(compile_program: Compile) -> None
     assert "it names 2 of Heap::CallGCPrologueCallbacks" in refusal(node)
 
 
+def test_a_program_made_to_be_searched_for_ever_is_refused(compile_program: Compile) -> None:
+    names = (f"{COLLECT_GARBAGE}{number}" for number in range(17))
+    many = "".join(
+        f'void twin{number}(void) __asm__("{name}"); void twin{number}(void) {{ calls = 3; }}'
+        for number, name in enumerate(names)
+    )
+    assert "it names 18 functions that collect garbage" in refusal(compile_program(source=COLLECT + many))
+
+
 def test_the_unlikely_part_of_a_function_is_no_second_one(compile_program: Compile) -> None:
     cold = f'void cold(void) __asm__("{PROLOGUE}.cold"); void cold(void) {{ calls = 3; }}'
     with open_elf(compile_program(source=COLLECT + cold)) as elf:

@@ -27,6 +27,10 @@ _COLLECT = "_ZN2v88internal4Heap14CollectGarbageE"
 _PERFORM = "_ZN2v88internal4Heap24PerformGarbageCollectionE"
 """The functions that collect garbage and call the two: the first from 20 on, the second before 18."""
 
+_MOST_COLLECTORS = 16
+"""Releases have up to three, clones included. Each is searched, up to a megabyte; a crafted file could
+name thousands."""
+
 _ARGUMENTS = {"x64": "4@%esi 4@%edx 8@%rdi", "arm64": "4@x1 4@x2 8@x0"}
 """GCType, GCCallbackFlags, Heap*: where the System V and AArch64 procedure call standards put the second,
 third and first argument. arm64 names whole registers because bcc, hence bpftrace, knows no w1; the size 4
@@ -71,7 +75,10 @@ def gc_probes(elf: Elf) -> GcProbes:
     places = {name: _place(elf, function, found[start]) for name, (function, start) in _FUNCTIONS.items()}
     if len(set(places.values())) < len(places):
         raise _refusal(elf, "the linker folded the two functions into one")
-    called = {target for symbol in found[_COLLECT] + found[_PERFORM] for _, target in calls(elf, symbol)}
+    collectors = found[_COLLECT] + found[_PERFORM]
+    if len(collectors) > _MOST_COLLECTORS:
+        raise _refusal(elf, f"it names {len(collectors)} functions that collect garbage")
+    called = {target for symbol in collectors for _, target in calls(elf, symbol)}
     uncalled = [function for name, (function, _) in _FUNCTIONS.items() if places[name] not in called]
     if not uncalled:
         return GcProbes(
