@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -24,7 +25,8 @@ from nodekiln.experiment.results import Experiment, GcRun, Sample, Sweep
 from nodekiln.experiment.resultsfile import dump, load, read_results
 from nodekiln.reporting import Reporter
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+PROJECT = Path(__file__).resolve().parents[2]
+EXAMPLES = PROJECT / "tests" / "examples"
 HOSTILE = "<script>window.pwned=1</script>&amp;\"'$\\frac{\x1b[31m\u202e"
 VOID = {"meta", "wbr", "br", "hr", "link", "img", "input"}
 PLOTS = {"gc-pauses", "gc-totals", "memory", "wall-time", "writable-length"}
@@ -228,6 +230,45 @@ def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(UsageError, match="damaged"):
         read_results(tmp_path)
+
+
+def test_results_that_are_a_pipe_are_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "results.json")
+    with pytest.raises(UsageError, match=r"results\.json is no file"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["here", "config"])
+def test_a_report_is_the_same_whatever_the_user_has_told_matplotlib(tmp_path: Path, place: str) -> None:
+    """LaTeX, which isn't there; lines that make no sense; a backend that nobody knows."""
+    for name in ("here", "config", "ours", "theirs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / place / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 9\nno such line\n")
+    (tmp_path / "theirs" / "results.json").write_text(dump(replace(experiment(), gc_runs=(), joint_runs=())))
+    write_report(tmp_path / "ours", read_results(tmp_path / "theirs"), silent())
+    environment = {"MPLCONFIGDIR": str(tmp_path / "config"), "MPLBACKEND": "nonsense"}
+    done = report(tmp_path / "theirs", here=tmp_path / "here", **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    for drawn in (tmp_path / "ours").iterdir():
+        assert (tmp_path / "theirs" / drawn.name).read_bytes() == drawn.read_bytes(), drawn.name
+
+
+@pytest.mark.slow
+def test_a_home_that_can_not_be_written_is_no_trouble_to_a_report(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(dump(replace(experiment(), gc_runs=(), joint_runs=())))
+    (tmp_path / "tmp").mkdir()
+    place = {"MPLCONFIGDIR": str(tmp_path / "results.json" / "folder"), "TMPDIR": str(tmp_path / "tmp")}
+    done = report(tmp_path, here=tmp_path, **place)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def report(folder: Path, *, here: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a user types in the folder `here`."""
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment}
+    env["PYTHONPATH"] = str(PROJECT / "src")
+    argv = [sys.executable, str(PROJECT / "program.py"), "report", str(folder)]
+    return subprocess.run(argv, cwd=here, env=env, capture_output=True, text=True, check=False)
 
 
 def test_what_can_not_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from nodekiln.experiment.naming import display_names, legend
+import pytest
+
+from nodekiln.experiment.naming import as_text, display_names, legend
 from nodekiln.experiment.plots import thinned
 from nodekiln.experiment.results import Experiment
 from nodekiln.experiment.resultsfile import load
@@ -54,6 +56,19 @@ def test_other_long_labels_are_numbered() -> None:
 def test_labels_that_look_the_same_are_told_apart() -> None:
     alike = [replace(STOCK, label="a\x07"), replace(STOCK, label="a\x08")]
     assert list(display_names(alike).values()) == ["#1", "#2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("film.mp4", "film.mp4"),
+        ("\u00fcber.mp4", "\u00fcber.mp4"),
+        pytest.param("\udcc3\udcbcber.mp4", "\u00fcber.mp4", id="UTF-8, as Python reads it in the C locale"),
+        pytest.param("no\udcffdekiln", "no\ufffddekiln", id="a byte that is no UTF-8"),
+    ],
+)
+def test_the_name_of_a_file_becomes_a_text(name: str, text: str) -> None:
+    assert as_text(name) == text
 
 
 def test_every_series_has_a_color_for_dark_grounds() -> None:

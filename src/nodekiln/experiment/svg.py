@@ -11,8 +11,9 @@ import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nodekiln import figures
 from nodekiln.experiment.theme import GRID, INK, MUTED, dark_rules
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _PNG_DPI = 160
 _FONTS = "system-ui, 'DejaVu Sans', 'Segoe UI', Helvetica, Arial, sans-serif"
 _DECIMALS = re.compile(r"-?\d+\.\d{3,}")
 
-_SETTINGS: dict[Any, Any] = {  # matplotlib types its 300 names as literals
+_SETTINGS = {
     "text.parse_math": False,  # a label may hold dollars
     "svg.fonttype": "none",  # text stays text: to be found, read aloud, and small
     "svg.hashsalt": "nodekiln",  # the same drawing gives the same file
@@ -51,10 +52,8 @@ _SETTINGS: dict[Any, Any] = {  # matplotlib types its 300 names as literals
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """While a figure is made and written: our settings; no warnings about glyphs that a font lacks."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
+    """While a figure is made and written: our settings, and no warnings about glyphs that a font lacks."""
+    with figures.settings(_SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nodekiln import figures
 from nodekiln.building.timings import Timings
 from nodekiln.wholefile import write_whole
 
@@ -18,7 +19,7 @@ _KINDS = 6
 _COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 """Told apart by people with any colour vision (Paul Tol's bright scheme)."""
 _GREY = "#bbbbbb"
-_SETTINGS: dict[Any, Any] = {  # matplotlib types its names as literals
+_SETTINGS = {
     "text.parse_math": False,  # a step's name may hold dollars
     "svg.fonttype": "none",  # text stays text, to be found
     "svg.hashsalt": "nodekiln",  # with no date, the same build gives the same file
@@ -30,10 +31,9 @@ _NAMED = 8
 
 def draw(timings: Timings, paths: Sequence[Path]) -> None:
     """Draws into each of `paths`, in the format of its ending; needs no display."""
-    import matplotlib as mpl  # 0.4 s, which most commands can do without
-    from matplotlib.figure import Figure
+    with figures.settings(_SETTINGS):
+        from matplotlib.figure import Figure
 
-    with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(11, 6), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         _draw_course(above, timings)
