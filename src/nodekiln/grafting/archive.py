@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import lzma
+import io
 import re
-import shutil
 import tarfile
-import zlib
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from nodekiln.archives import RefusedError, check_length, read_members
 from nodekiln.errors import SourceError
 
 _LARGEST_BINARY = 2**29
 """Bytes; 26.10.0 has 150 MB."""
 _LARGEST = 2**31
 """Bytes of all members; a release unpacks to 0.2 GB."""
+_MOST = 100_000
+"""Members; npm's package of 22.20.0 has 2,733, which leaves npm itself out."""
 _BINARY = re.compile(r"[^/]+/bin/node(\.exe)?")
 _HEADER = re.compile(r"[^/]+/(include/node(/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)+)", re.ASCII)
 
@@ -27,33 +29,38 @@ def extract(archive: Path, folder: Path) -> Path:
     """
     binary = folder / "node"
     try:
-        with tarfile.open(archive, "r|*") as members:
-            total = 0
-            for member in members:
-                total += member.size
-                if total > _LARGEST:
-                    raise SourceError(f"{archive.name} unpacks to more than any release.")
-                target = _target(member, folder)
-                stream = None if target is None else members.extractfile(member)
-                if target is None or stream is None:
-                    continue
-                if target == binary and member.size > _LARGEST_BINARY:
-                    raise SourceError(f"The binary in {archive.name} is larger than any release's.")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("xb") as file:
-                    shutil.copyfileobj(stream, file, 2**20)
-    except FileExistsError as error:
-        raise SourceError(f"{archive.name} holds {Path(error.filename).name} twice.") from None
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotADirectoryError) as error:
-        raise SourceError(f"{archive.name} is damaged: {error}.") from None
-    except OSError as error:
-        if error.errno is not None:  # the disk; what bz2 and gzip say of damage has no number
-            raise
-        raise SourceError(f"{archive.name} is damaged: {error}.") from None
-    if not binary.is_file():
-        raise SourceError(f"There is no bin/node in {archive.name}.")
+        with archive.open("rb") as source:
+            _take(source, folder, binary)
+        if not binary.is_file():
+            raise RefusedError("has no bin/node")
+    except RefusedError as refusal:
+        raise SourceError(
+            f"{archive.name} {refusal}.", remedy="Take a release's tarball as nodejs.org or npm has it."
+        ) from None
     binary.chmod(0o755)
     return binary
+
+
+def _take(source: io.BufferedReader[Any], folder: Path, binary: Path) -> None:
+    total = 0
+    for count, (member, pieces) in enumerate(read_members(source), start=1):
+        total += member.size
+        if total > _LARGEST or count > _MOST:
+            raise RefusedError("unpacks to more than any release")
+        target = _target(member, folder)
+        if target is None:
+            continue
+        if target == binary and member.size > _LARGEST_BINARY:
+            raise RefusedError("has a binary that is larger than any release's")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file = target.open("xb")
+        except FileExistsError as error:
+            raise RefusedError(f"holds {Path(error.filename).name} twice") from None
+        except NotADirectoryError:
+            raise RefusedError(f"holds {target.name} below what is a file") from None
+        with file:
+            file.writelines(pieces)
 
 
 def _target(member: tarfile.TarInfo, folder: Path) -> Path | None:
@@ -63,4 +70,7 @@ def _target(member: tarfile.TarInfo, folder: Path) -> Path | None:
     if _BINARY.fullmatch(member.name):
         return folder / "node"
     header = _HEADER.fullmatch(member.name)
-    return None if header is None else folder.joinpath(*PurePosixPath(header[1]).parts)
+    if header is None:
+        return None
+    check_length(header[1])
+    return folder.joinpath(*PurePosixPath(header[1]).parts)

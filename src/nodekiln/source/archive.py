@@ -1,28 +1,27 @@
-"""Reads a tar archive that nobody trusts: checks members before their bytes go on, unpacks none to disk.
+"""Says what a source tarball that nobody trusts may hold: each member is checked before its bytes go on.
 
 Knows what git can hold and what leads out of a folder; nothing of Node, its versions or the mirror.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
-import lzma
 import re
 import tarfile
-import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
+from nodekiln.archives import RefusedError, check_length, read_members
 from nodekiln.reporting import format_size
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where reading stops: members, and bytes unpacked. v24 has 19,000 files, 210 MB, the largest 10 MB."""
+    """Where reading stops: members (and as many folders), and bytes unpacked.
+
+    v24 has 19,000 files, 210 MB, the largest 10 MB.
+    """
 
     members: int = 300_000
     file: int = 500 * 10**6
@@ -31,38 +30,11 @@ class Limits:
 
 LIMITS = Limits()
 
-_BETWEEN = 2**20
-"""Bytes that may stand between two files: pax headers and padding need a few thousand, and tarfile takes them
-into memory whole."""
-_CHUNK = 2**20
-_PASSED_ON = 2**16
-"""Bytes that tarfile takes at a time: it copies what is left of them for each header."""
-
 BLOB, PROGRAM, LINK = "100644", "100755", "120000"
 """The modes that git has for files."""
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _IGNORED_BY_HFS = re.compile(r"[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
-_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, RecursionError)
-"""All that tarfile and the decompressors raise for bytes that are not what they should be."""
-
-_SIGNATURES = (
-    (b"PK\x03\x04", "a zip archive"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
-    (b"\x7fELF", "a program"),
-    (b"\xcf\xfa\xed\xfe", "a program"),
-    (b"-----BEGIN PGP", "a PGP message or signature"),
-    (b"Salted__", "encrypted (openssl)"),
-    (b"age-encryption.org/", "encrypted (age)"),
-    (b"version https://git-lfs", "a Git LFS pointer"),
-    (b"<", "a web page (HTML or XML)"),
-    (b"{", "a JSON text"),
-)
-
-
-class RefusedError(Exception):
-    """Why an archive can't be taken, as the end of a sentence that begins with its name."""
 
 
 class Entry(NamedTuple):
@@ -87,16 +59,20 @@ class Member(NamedTuple):
 class Listing:
     """The paths of an archive as they come, each checked against those before it."""
 
+    limits: Limits
     entries: dict[str, Entry] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
 
     def add_folder(self, path: str) -> None:
-        """Notes a folder and all above it. Raises RefusedError where one of them is a file or a link."""
+        """Notes a folder and all above it. Raises RefusedError where one of them is a file or a link, and for
+        too many."""
         while path and path not in self.folders:
             if path in self.entries:
                 kind = "a link" if self.entries[path].mode == LINK else "a file"
                 raise RefusedError(f"holds {path!r} both as {kind} and as a folder")
             self.folders.add(path)
+            if len(self.folders) > self.limits.members:
+                raise RefusedError(f"has more than {self.limits.members:,} folders")
             path = path.rpartition("/")[0]
 
     def add(self, path: str, entry: Entry) -> None:
@@ -134,116 +110,34 @@ class Listing:
         )
 
 
-def read_archive(source: io.BufferedReader[Any], listing: Listing, limits: Limits) -> Iterator[Member]:
+def read_archive(source: io.BufferedReader[Any], listing: Listing) -> Iterator[Member]:
     """Answers each file and link in turn, notes all members in `listing`, and reads `source` to its end.
 
     A hard link is noted only: it has the bytes of a file before it. Raises RefusedError for whatever is
     damaged, too large or could do harm; taking a member's bytes can raise it too.
     """
-    count = total = 0
-    with _damage_refused():
-        stream = _Bounded(_unpack(source))
-        with tarfile.open(
-            fileobj=stream, mode="r|", bufsize=_PASSED_ON, tarinfo=_Header, encoding="utf-8"
-        ) as archive:
-            while (member := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # keeps every pax header otherwise
-                stream.allow(0)
-                path, count = _clean(member.name), count + 1
-                if count > limits.members:
-                    raise RefusedError(f"has more than {limits.members:,} members")
-                if member.isdir():
-                    listing.add_folder(path)
-                    continue
-                entry = _entry(member, path, count, listing, limits)
-                listing.add(path, entry)
-                total += entry.size
-                if total > limits.total:
-                    raise RefusedError(f"holds more than {format_size(limits.total)}")
-                if entry.mode == LINK:
-                    yield Member(path, entry, (entry.target.encode(),))
-                elif entry.mark == count:
-                    stream.allow(member.size)
-                    content = archive.extractfile(member)
-                    assert content is not None  # noqa: S101 (a regular file has content; this tells mypy)
-                    yield Member(path, entry, _pieces(content, entry.size))
-        while stream.read(_CHUNK):
-            pass  # up to the checksum of gzip or xz
-    while source.read(_CHUNK):
-        pass  # what no decompressor asked for
-
-
-@contextmanager
-def _damage_refused() -> Iterator[None]:
-    try:
-        yield
-    except _DAMAGE as error:
-        raise RefusedError(f"is damaged or cut short, or no tar archive ({error})") from None
-
-
-def _pieces(content: IO[bytes], size: int) -> Iterator[bytes]:
-    with _damage_refused(), content:
-        while size > 0:
-            piece = content.read(min(size, _CHUNK))
-            if not piece:
-                raise EOFError("the last file is cut off")
-            yield piece
-            size -= len(piece)
-
-
-class _Header(tarfile.TarInfo):
-    """A header that must be one: tarfile takes a broken header inside an archive for its end."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # public, but not in typeshed
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(str(error)) from None
-
-
-class _Bounded(io.RawIOBase):
-    """The archive, unpacked: ends with an error where more is read than was allowed."""
-
-    def __init__(self, inner: IO[bytes]) -> None:
-        self._inner, self._left = inner, _BETWEEN
-
-    def allow(self, count: int) -> None:
-        """`count` bytes of a file come next, then the next header."""
-        self._left = count + _BETWEEN
-
-    def read(self, size: int = -1, /) -> bytes:
-        piece = self._inner.read(size)
-        self._left -= len(piece)
-        if self._left < 0:
-            raise RefusedError(f"holds over {format_size(_BETWEEN)} of headers or padding in one place")
-        return piece
-
-
-def _unpack(source: io.BufferedReader[Any]) -> IO[bytes]:
-    head = source.peek(512)[:512]
-    if head.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=source)  # type: ignore[return-value]  # an IO in all but its declaration
-    if head.startswith(b"BZh"):
-        return bz2.BZ2File(source)
-    if head.startswith(b"\xfd7zXZ\0"):
-        return lzma.LZMAFile(source)
-    try:
-        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        for signature, kind in _SIGNATURES:
-            if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(signature):
-                raise RefusedError(f"is {kind}, not a tarball (.tar, .tar.gz, .tar.xz, .tar.bz2)") from None
-        raise RefusedError(
-            f"is no tarball (.tar, .tar.gz, .tar.xz, .tar.bz2): it begins with {head[:16]!r}"
-        ) from None
-    return source
+    limits, total = listing.limits, 0
+    for count, (member, pieces) in enumerate(read_members(source), start=1):
+        if count > limits.members:
+            raise RefusedError(f"has more than {limits.members:,} members")
+        path = _clean(member.name)
+        if member.isdir():
+            listing.add_folder(path)
+            continue
+        entry = _entry(member, path, count, listing)
+        listing.add(path, entry)
+        total += entry.size
+        if total > limits.total:
+            raise RefusedError(f"holds more than {format_size(limits.total)}")
+        if entry.mode == LINK:
+            yield Member(path, entry, (entry.target.encode(),))
+        elif entry.mark == count:
+            yield Member(path, entry, pieces)
 
 
 def _clean(name: str) -> str:
     """The member's path without "./" and doubled slashes; "" for the archive's own top."""
+    check_length(name)
     if _FORBIDDEN.search(name):
         raise RefusedError(f"holds a name with control characters or broken UTF-8, {name!r}")
     if name.startswith("/"):
@@ -258,10 +152,11 @@ def _clean(name: str) -> str:
     return "/".join(parts)
 
 
-def _entry(member: tarfile.TarInfo, path: str, mark: int, listing: Listing, limits: Limits) -> Entry:
+def _entry(member: tarfile.TarInfo, path: str, mark: int, listing: Listing) -> Entry:
     if not path:
         raise RefusedError(f"holds a file without a name, {member.name!r}")
     if member.issym():
+        check_length(member.linkname)
         if not member.linkname or _FORBIDDEN.search(member.linkname):
             raise RefusedError(
                 f"holds a link whose target can't be one, {member.name!r} -> {member.linkname!r}"
@@ -277,10 +172,8 @@ def _entry(member: tarfile.TarInfo, path: str, mark: int, listing: Listing, limi
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse is not None:
         kind = "a device or pipe" if member.isdev() else "a sparse or unknown kind of file"
         raise RefusedError(f"holds {kind}, {member.name!r}")
-    if not 0 <= member.size <= limits.file:
-        raise RefusedError(
-            f"holds {member.name!r} with {member.size} bytes; {format_size(limits.file)} is the most"
-        )
+    if member.size > (most := listing.limits.file):
+        raise RefusedError(f"holds {member.name!r} with {member.size} bytes; {format_size(most)} is the most")
     return Entry(PROGRAM if member.mode & 0o100 else BLOB, mark, member.size)
 
 

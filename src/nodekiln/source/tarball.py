@@ -19,11 +19,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from nodekiln.archives import RefusedError
 from nodekiln.errors import SourceError
 from nodekiln.machine import free_disk
 from nodekiln.recipe import Tag
 from nodekiln.reporting import Meter, Reporter, format_size
-from nodekiln.source.archive import LIMITS, LINK, Limits, Listing, RefusedError, read_archive
+from nodekiln.source.archive import LIMITS, LINK, Limits, Listing, read_archive
 from nodekiln.source.fastimport import fast_import
 from nodekiln.source.gitrun import GitError, GitRunner
 from nodekiln.workspace import Workspace
@@ -260,10 +261,10 @@ def _new_repository(mirror: Path) -> Iterator[Path]:
 
 
 def _store(repository: Path, tag: Tag, source: _Source, sha256: str, limits: Limits) -> Tarball:
-    listing, name = Listing(), source.path.name
+    listing, name = Listing(limits), source.path.name
     versions: dict[int, dict[str, int]] = {}
     with source, io.BufferedReader(source, _CHUNK) as reader, fast_import(repository) as stream:
-        for path, entry, pieces in read_archive(reader, listing, limits):
+        for path, entry, pieces in read_archive(reader, listing):
             if entry.mode == LINK:
                 stream.blob(entry.mark, len(entry.target.encode()), pieces)
             elif f"/{path}".endswith(f"/{_VERSION_HEADER}") and entry.size <= _VERSION_SIZE:
