@@ -174,6 +174,74 @@ def test_a_release_that_is_kept_asks_nobody(site: Site, tmp_path: Path, reporter
     assert site.asked == []
 
 
+def test_a_release_that_is_kept_tells_what_it_is(
+    site: Site, tmp_path: Path, reporter: Reporter, said: io.StringIO
+) -> None:
+    get(site, tmp_path, reporter)
+    fetched = said.getvalue()
+    obtain(TAG, LINUX, folder=tmp_path, file=None, mirror=None, env={}, reporter=reporter)
+
+    assert fetched == (
+        f"release: {site.url}/dist/v22.20.0/{TARBALL}, 200 kB, sha256 as in SHASUMS256.txt,"
+        " signature not checked (SHASUMS256.txt.sig is not there)\n"
+    )
+    assert said.getvalue() == fetched + fetched.replace("release:", "release (kept):")
+
+
+def test_a_mirror_that_is_named_goes_before_what_is_kept_from_elsewhere(
+    site: Site, other: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    other.files.update(site.files)
+    get(site, tmp_path, reporter)
+
+    first, second = get(other, tmp_path, reporter), get(other, tmp_path, reporter)
+
+    assert first == second
+    assert first.origin == f"{other.url}/dist/v22.20.0/{TARBALL}"
+    assert len(other.asked_for(".xz")) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".downloads", "v22.20.0-linux-x64"]
+
+
+@pytest.mark.parametrize("base", ["/dist/v2", "/di", ""])
+def test_a_folder_whose_name_begins_alike_is_another_mirror(
+    base: str, site: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    site.files |= {path.replace("/dist", base): content for path, content in site.files.items()}
+    get(site, tmp_path, reporter)
+    assert get(site, tmp_path, reporter, path=base).origin == f"{site.url}{base}/v22.20.0/{TARBALL}"
+
+
+def test_what_is_kept_stays_where_the_mirror_that_is_named_is_wrong(
+    site: Site, other: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    kept = get(site, tmp_path, reporter)
+    wrong = ARCHIVE[: len(ARCHIVE) // 2]
+    other.files |= {
+        f"/dist/v22.20.0/{TARBALL}": wrong,
+        "/dist/v22.20.0/SHASUMS256.txt": sums(wrong),
+    }
+    with pytest.raises(SourceError, match="is damaged"):
+        get(other, tmp_path, reporter)
+    assert kept.path.read_bytes() == NODE
+    assert get(site, tmp_path, reporter) == kept
+
+
+def test_what_is_kept_is_taken_aloud_where_the_mirror_that_is_named_has_none(
+    site: Site, other: Site, tmp_path: Path, reporter: Reporter, said: io.StringIO
+) -> None:
+    kept = get(site, tmp_path, reporter)
+    said.truncate(0)
+    said.seek(0)
+
+    assert get(other, tmp_path, reporter) == kept
+
+    lines = said.getvalue().splitlines()
+    assert lines[0] == (
+        f"{other.url}/dist/v22.20.0/SHASUMS256.txt answers 404 Not Found. Taking the release that is kept."
+    )
+    assert lines[1].startswith(f"release (kept): {site.url}/dist/v22.20.0/{TARBALL}, 200 kB, ")
+
+
 def test_a_kept_release_that_was_damaged_is_fetched_again(
     site: Site, tmp_path: Path, reporter: Reporter
 ) -> None:

@@ -22,7 +22,7 @@ TAG = Tag(22, 20, 0)
 NODE = (b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + b"\x3e\0").ljust(64, b"\0")
 
 
-def get(file: Path, folder: Path, platform: str = "linux-x64") -> Release:
+def get(file: Path, folder: Path, platform: str = "linux-x64", *, said: io.StringIO | None = None) -> Release:
     return obtain(
         TAG,
         Platform.parse(platform),
@@ -30,7 +30,7 @@ def get(file: Path, folder: Path, platform: str = "linux-x64") -> Release:
         file=file,
         mirror=None,
         env={},
-        reporter=Reporter(Console(quiet=True)),
+        reporter=Reporter(Console(file=said or io.StringIO(), soft_wrap=True)),
     )
 
 
@@ -60,7 +60,7 @@ def test_a_bare_binary_stays_where_it_is(tmp_path: Path) -> None:
     file = tmp_path / "node"
     file.write_bytes(NODE)
     got = get(file, tmp_path)
-    assert (got.path, got.headers, got.checks) == (file, None, ("none: a file of the user's",))
+    assert (got.path, got.headers, got.checks) == (file, None, ("not checked: a file of the user's",))
     assert files(tmp_path) == ["node"]
 
 
@@ -107,6 +107,9 @@ def test_only_the_binary_and_its_headers_are_taken(tmp_path: Path) -> None:
         ({"p/bin/node": b"#!/bin/sh\n"}, "no program for"),
         ({"p/bin/node": b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + b"\xb7\0" * 99}, "is for linux-arm64"),
         ({"README": b"hi"}, "no bin/node"),
+        ({"p/include/node/a": b"x", "p/include/node/a/b/c": b"y"}, "holds c below what is a file"),
+        ({"p/include/node/" + "a" * 256: b"x"}, "a name of 256 bytes"),
+        ({"p/include/node" + "/a" * 99: b"x"}, "a path of 101 parts"),
     ],
 )
 def test_an_archive_of_something_else_is_refused_and_leaves_nothing(
@@ -127,6 +130,21 @@ def test_a_binary_that_claims_more_than_any_release_is_refused_before_it_is_writ
         get(file, tmp_path)
 
 
+def test_which_file_it_was_is_told_each_time(tmp_path: Path) -> None:
+    said = io.StringIO()
+    bare, packed = tmp_path / "node", pack(tmp_path / "node.tgz", {"p/bin/node": NODE})
+    bare.write_bytes(NODE)
+    get(bare, tmp_path, said=said)
+    get(packed, tmp_path, said=said)
+    get(packed.rename(tmp_path / "moved.tgz"), tmp_path, said=said)
+
+    lines = said.getvalue().splitlines()
+
+    assert lines[0] == f"release: {bare}, 64 bytes, not checked: a file of the user's"
+    assert lines[1].startswith(f"release: {packed} (sha256 ")
+    assert lines[2].startswith(f"release: {tmp_path}/moved.tgz (sha256 ")
+
+
 @pytest.mark.parametrize("keep", [0.2, 0.9])
 def test_a_cut_off_archive_is_refused(tmp_path: Path, keep: float) -> None:
     whole = pack(
@@ -136,6 +154,39 @@ def test_a_cut_off_archive_is_refused(tmp_path: Path, keep: float) -> None:
     with pytest.raises(SourceError, match=r"is damaged|no program"):
         get(whole, tmp_path)
     assert files(tmp_path) == ["node.tar"]
+
+
+def pax(key: str, value: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo()
+    member.pax_headers = {key: value}
+    return member
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"p/README": pax("GNU.sparse.map", "x")}, "is damaged"),
+        ({"p/README": b"x", "p/a": pax("GNU.sparse.size", "1e309")}, "is damaged"),
+        ({"p/README": pax("comment", "x" * 200_000)}, "too much of headers or padding"),
+    ],
+)
+def test_numbers_and_headers_without_measure_are_refused(
+    tmp_path: Path, members: Mapping[str, bytes | tarfile.TarInfo], told: str
+) -> None:
+    file = pack(tmp_path / "node.tgz", {**members, "p/bin/node": NODE})
+    with pytest.raises(SourceError, match=rf"node\.tgz .*{told}") as caught:
+        get(file, tmp_path)
+    assert "a release's tarball" in (caught.value.remedy or "")
+    assert files(tmp_path) == ["node.tgz"]
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w:bz2"])
+@pytest.mark.parametrize("length", [12, 60])
+def test_the_first_bytes_of_a_download_are_no_archive(tmp_path: Path, mode: str, length: int) -> None:
+    file = pack(tmp_path / "node.tgz", {"p/bin/node": NODE}, mode)
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(SourceError, match=r"node\.tgz is damaged or cut short"):
+        get(file, tmp_path)
 
 
 def test_a_binary_for_another_platform_is_refused_and_its_own_is_named(tmp_path: Path) -> None:

