@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from nodekiln.errors import UsageError
 from nodekiln.experiment.inputs import Material, bytes_to_write, input_sizes, prepare
 from nodekiln.experiment.pagecache import cached_share, drop, warm
 from nodekiln.experiment.request import CompareRequest
-from nodekiln.reporting import Reporter
+from nodekiln.reporting import Meter, Reporter
 
 FFMPEG = f"""#!{sys.executable} -IS
 import os, sys
@@ -134,6 +136,37 @@ def test_bytes_are_repeated_where_ffmpeg_is_not_or_cannot(
     assert why in found.note
 
 
+class Counting(Reporter):
+    """Counts how often a step tells how far it is."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(file=io.StringIO()))
+        self.steps: dict[str, int] = {}
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Meter]:
+        self.steps[title] = 0
+        counting = self
+
+        class Count:
+            def update(
+                self, done: int, total: int | None, detail: str = "", *, left: float | None = None
+            ) -> None:
+                counting.steps[title] += 1
+
+        yield Count()
+
+
+@pytest.mark.parametrize(("content", "times"), [(b"small", 2_000_000), (b"0123456789abcdef" * 200_000, 3)])
+def test_a_repeated_file_is_written_in_large_pieces(tmp_path: Path, content: bytes, times: int) -> None:
+    """A piece for each of two million repetitions would take 17 s."""
+    (tmp_path / "data.bin").write_bytes(content)
+    request, reporter = CompareRequest(source=tmp_path / "data.bin", repeat=times), Counting()
+    found = prepare(request, len(content) * times, folder=tmp_path / "inputs", env={}, reporter=reporter)
+    assert found.path.read_bytes() == content * times
+    assert reporter.steps["writing the input, MB"] <= 3
+
+
 def test_a_file_that_changed_is_repeated_anew(tmp_path: Path, said: io.StringIO) -> None:
     (tmp_path / "data.bin").write_bytes(b"one" * 50)
     first = made(tmp_path, said, source=tmp_path / "data.bin", repeat=2)
@@ -153,11 +186,34 @@ def test_only_what_is_not_there_yet_needs_room(tmp_path: Path, said: io.StringIO
     assert bytes_to_write(thrice, tmp_path / "inputs") == 12
 
 
-@pytest.mark.parametrize("name", ["missing.bin", "empty.bin", "folder"])
-def test_an_input_that_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("has_ffmpeg", [False, True])
+def test_what_was_repeated_before_needs_no_room(tmp_path: Path, said: io.StringIO, has_ffmpeg: bool) -> None:
+    if has_ffmpeg:
+        put_ffmpeg(tmp_path)
+    film = tmp_path / "film.mp4"
+    film.write_bytes(FILM)
+    made(tmp_path, said, source=film, repeat=3)
+    thrice, four_times = (CompareRequest(source=film, repeat=times) for times in (3, 4))
+    assert bytes_to_write(thrice, tmp_path / "inputs") == 0
+    assert bytes_to_write(four_times, tmp_path / "inputs") == len(FILM) * 4
+    film.write_bytes(FILM[::-1])
+    assert bytes_to_write(thrice, tmp_path / "inputs") == len(FILM) * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("missing.bin", "can't be read: No such file"),
+        ("empty.bin", "is empty"),
+        ("folder", "is no file"),
+        pytest.param("pipe", "is no file", id="a pipe, which is not waited for"),
+    ],
+)
+def test_an_input_that_cannot_be_read_is_told(tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / "empty.bin").touch()
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match=f"--input .*{name}"):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match=f"--input .*{name} {why}"):
         input_sizes(CompareRequest(source=tmp_path / name))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from nodekiln.errors import SourceError, UsageError
 from nodekiln.experiment.films import is_film, repeat_film
 from nodekiln.experiment.generated import chunks
 from nodekiln.experiment.guard import check_disk, disk_needed
+from nodekiln.experiment.naming import as_text
 from nodekiln.experiment.request import CompareRequest
 from nodekiln.experiment.results import Input
 from nodekiln.experiment.verifying import hash_file
@@ -23,6 +25,7 @@ from nodekiln.reporting import Reporter, format_size
 _PART = ".part-"
 _CHUNK = 4 * 2**20
 _SAMPLES, _SAMPLE = 16, 256 * 1024
+_TAKES = "It takes a file to read; without it, data is generated."
 _LEVEL = 6
 """What gzip and Node's createGzip use where nothing is said."""
 
@@ -51,19 +54,24 @@ def input_sizes(request: CompareRequest) -> tuple[int, ...]:
     if request.source is None:
         return request.sizes
     try:
+        if not stat.S_ISREG(request.source.stat().st_mode):  # a pipe would wait, a device never end
+            raise UsageError(f"--input {request.source} is no file.", remedy=_TAKES)
         with request.source.open("rb") as file:
-            size = file.seek(0, 2) if request.source.is_file() else 0
+            size = file.seek(0, 2)
     except OSError as error:
-        raise UsageError(f"--input {request.source} can't be read: {error.strerror}.") from None
+        raise UsageError(
+            f"--input {request.source} can't be read: {error.strerror}.", remedy=_TAKES
+        ) from None
     if size == 0:
-        raise UsageError(f"--input {request.source} is empty, or no file.")
+        raise UsageError(f"--input {request.source} is empty.", remedy=_TAKES)
     return (size * request.repeat,)
 
 
 def bytes_to_write(request: CompareRequest, folder: Path) -> int:
     """What the inputs take that are not in `folder` yet; raises what `input_sizes` raises."""
     if request.source is not None:
-        return 0 if request.repeat == 1 else input_sizes(request)[0]
+        size = input_sizes(request)[0]
+        return 0 if request.repeat == 1 or _is_repeated(request.source, request.repeat, folder) else size
     names = {_generated_name(size, request.seed): size for size in request.sizes}
     return sum(size for name, size in names.items() if not (folder / name).exists())
 
@@ -90,7 +98,7 @@ def prepare(
         path, sha256, how = _kept(recipe, folder, reporter)
     written = path.stat().st_size
     ratio = compressed_ratio(path)
-    name = path.name if source is None else source.name
+    name = path.name if source is None else as_text(source.name)
     told = f"input: {name}, {format_size(written)}, of which gzip leaves {ratio:.1%}"
     return Material(
         path=path.absolute(),
@@ -176,18 +184,39 @@ def _repeated(source: Path, sha256: str, times: int, env: Mapping[str, str], rep
                     )
                 if not trouble:
                     return f"repeated {times} times without loss by ffmpeg"
-        _write(path, (piece for _ in range(times) for piece in _pieces(source)), size, reporter)
+        _write(path, _pieces(source, times), size, reporter)
         return f"its bytes repeated {times} times ({trouble})"
 
-    # A machine that gets an ffmpeg later makes another file.
-    name = f"repeated-{sha256[:16]}-{times}{'-ffmpeg' if ffmpeg else ''}{source.suffix}"
+    name = _repeated_name(source, sha256, times, by_ffmpeg=ffmpeg is not None)
     return _Recipe(name=name, size=size, write=write)
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(_CHUNK):
-            yield piece
+def _repeated_name(source: Path, sha256: str, times: int, *, by_ffmpeg: bool) -> str:
+    """A machine that gets an ffmpeg later makes another file."""
+    return f"repeated-{sha256[:16]}-{times}{'-ffmpeg' if by_ffmpeg else ''}{source.suffix}"
+
+
+def _is_repeated(source: Path, times: int, folder: Path) -> bool:
+    """Whether it is in `folder`, by ffmpeg or without: which it would be is known only when it is made."""
+    names = {path.name for path in folder.glob(f"repeated-*-{times}*")}
+    if not names:  # and the source, which may be large, need not be hashed
+        return False
+    sha256 = hash_file(source)
+    ways = (False, True) if is_film(source) else (False,)
+    return any(_repeated_name(source, sha256, times, by_ffmpeg=way) in names for way in ways)
+
+
+def _pieces(path: Path, times: int) -> Iterator[bytes]:
+    """The file `times` over; a small one many times in a piece, since each costs a write."""
+    if 0 < (size := path.stat().st_size) <= _CHUNK // 2:
+        content, at_once = path.read_bytes(), _CHUNK // size
+        for left in range(times, 0, -at_once):
+            yield content * min(left, at_once)
+        return
+    for _ in range(times):
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(_CHUNK):
+                yield piece
 
 
 def _write(path: Path, pieces: Iterator[bytes], size: int, reporter: Reporter) -> None:

@@ -1,4 +1,4 @@
-"""What tables, plots and sentences call the binaries: short enough for a narrow column."""
+"""What tables, plots and sentences call the binaries: short enough for a narrow column, and always text."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def display_names(binaries: Sequence[Binary]) -> dict[str, str]:
     if is_classic(binaries):
         return dict(zip(labels, ("stock", "no backpressure"), strict=True))
     return {label: f"#{place}" for place, label in enumerate(labels, 1)}
+
+
+def as_text(name: str) -> str:
+    """The name of a file, as JSON and HTML can hold it: bytes that are no UTF-8 become U+FFFD.
+
+    Python keeps such bytes as lone surrogates; in the C locale, those of every letter beyond ASCII.
+    """
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def is_classic(binaries: Sequence[Binary]) -> bool:

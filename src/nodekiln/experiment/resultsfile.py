@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,11 @@ def load(text: bytes | str, origin: str = "results.json") -> Experiment | Sweep:
 def read_results(folder: Path) -> Experiment | Sweep:
     """What a run left in its folder; raises UsageError where that holds nothing that can be drawn."""
     file = folder / RESULTS
+    remedy = "./inv report takes the folder of a run: build/experiments/<time>."
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would wait, a device never end
+            raise UsageError(f"{file} is no file.", remedy=remedy)
         text = file.read_bytes()
     except OSError as error:
-        raise UsageError(
-            f"{file} can't be read: {error.strerror}.",
-            remedy="./inv report takes the folder of a run: build/experiments/<time>.",
-        ) from None
+        raise UsageError(f"{file} can't be read: {error.strerror}.", remedy=remedy) from None
     return load(text, str(file))

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from nodekiln.binaries.store import sha256_of
 from nodekiln.errors import CheckError, KilnError, PatchError, UsageError
+from nodekiln.experiment.naming import as_text
 from nodekiln.experiment.request import CompareRequest
 from nodekiln.experiment.results import Binary
 from nodekiln.experiment.workloads import child_environment
+from nodekiln.grafting.download import Server
 from nodekiln.grafting.platforms import Platform
-from nodekiln.grafting.release import obtain
+from nodekiln.grafting.release import check_given, obtain
 from nodekiln.process import capture
 from nodekiln.recipe import Recipe, is_name
 from nodekiln.reporting import Reporter
@@ -50,8 +52,13 @@ class Subject:
 
 
 def name_subjects(request: CompareRequest, settings: Settings) -> tuple[Named, ...]:
-    """What will be compared; makes and runs nothing. Raises UsageError for a binary that isn't there."""
+    """What will be compared; makes and runs nothing.
+
+    Raises UsageError for a binary that isn't there and for a mirror that is none, SourceError for a release
+    that can't be read or is no program.
+    """
     if not request.binaries:
+        _check_origin(request, settings)
         return tuple(
             _named(recipe)
             for recipe in (_stock(request, _takes_probes()), _changed(request, _takes_probes()))
@@ -107,7 +114,7 @@ def _subject(named: Named, path: Path, settings: Settings) -> Subject:
         sha256, backpressure, probes = seen.sha256, seen.backpressure, seen.probes or ()
     except KilnError:  # a wrapper script, say: it can be measured all the same
         sha256, backpressure, probes = sha256_of(path), None, ()
-    name = named.word.rpartition("/")[2] if named.word else named.label
+    name = as_text(named.word.rpartition("/")[2]) if named.word else named.label
     return Subject(
         path,
         Binary(
@@ -126,7 +133,7 @@ def _name(word: str, settings: Settings) -> str:
     path = find_binary(word, settings)
     if is_name(word):
         return word
-    return path.name if path.name != "node" else f"{path.resolve().parent.name}/node"
+    return as_text(path.name if path.name != "node" else f"{path.resolve().parent.name}/node")
 
 
 def _backpressure(path: Path) -> bool | None:
@@ -136,7 +143,35 @@ def _backpressure(path: Path) -> bool | None:
         return None
 
 
+def _check_origin(request: CompareRequest, settings: Settings) -> None:
+    """Refuses what grafting would, before anything is made; a download can't be looked at yet."""
+    file = request.release
+    if file is None:
+        if request.mirror is not None:
+            Server(request.mirror, env=settings.environment)
+        return
+    check_given(file)
+
+
 def _graft(
+    request: CompareRequest, settings: Settings, reporter: Reporter
+) -> tuple[tuple[Named, Path], tuple[Named, Path]]:
+    """Raises PatchError for a release that can't be grafted: what to do is another thing here than there."""
+    try:
+        return _with_probes_or_without(request, settings, reporter)
+    except PatchError as error:
+        stock, changed = (
+            Recipe(tag=request.tag, backpressure=answer, probes=True).name for answer in (True, False)
+        )
+        start = "" if request.release is None else "Take --release as it was downloaded. "
+        raise PatchError(
+            error.message,
+            remedy=f"{start}Builds can be compared: ./inv build --tag {request.tag}, the same with"
+            f" --no-backpressure, then ./inv compare --binaries {stock},{changed}",
+        ) from None
+
+
+def _with_probes_or_without(
     request: CompareRequest, settings: Settings, reporter: Reporter
 ) -> tuple[tuple[Named, Path], tuple[Named, Path]]:
     """With probes where the release can have them: without, collections are measured in two ways of three."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nodekiln.errors import UsageError
+from nodekiln.experiment.naming import as_text
 from nodekiln.experiment.results import Unit
 
 _FOLDER = Path(__file__).with_name("workload")
@@ -64,7 +65,7 @@ def find_workload(word: str, here: Path) -> Workload:
     """The workload of that name, else the file; raises UsageError where it is neither."""
     if word in _facts():
         facts, path = _facts()[word], _FOLDER / f"{word}.mjs"
-        return Workload(name=word, path=path, text=path.read_text(), **facts)
+        return Workload(name=word, path=path, text=path.read_text(encoding="utf-8"), **facts)
     path = here / word
     if path.suffix not in _ENDINGS or not path.is_file():
         raise UsageError(
@@ -72,12 +73,12 @@ def find_workload(word: str, here: Path) -> Workload:
             remedy=f"There are {', '.join(workload_names())}; or name a file of yours, as workload.mjs.",
         )
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")  # as Node reads it, whatever the locale
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise UsageError(f"{path} can't be read: {why}.") from None
     return Workload(
-        name=path.name,
+        name=as_text(path.name),
         path=path.absolute(),
         about="a program of yours",
         unit="bytes",

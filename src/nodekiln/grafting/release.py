@@ -122,17 +122,25 @@ def _from_npm(
     return Download(file, got.origin, got.checks)
 
 
-def _given(tag: Tag, platform: Platform, file: Path, folder: Path, reporter: Reporter) -> Release:
-    """A binary of the user's stays where it is; a tarball is unpacked once and known by its hash."""
+def check_given(file: Path) -> bytes:
+    """The first bytes of a release's tarball or binary; raises SourceError for what can be neither."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a pipe would wait, a device never end
             raise SourceError(f"--release {file} is no file.", remedy=_TAKES)
         with file.open("rb") as stream:
             head = stream.read(HEAD)
-            stream.seek(0)
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise SourceError(f"--release {file} can't be read: {error.strerror}.", remedy=_TAKES) from None
+    if not is_archive(head):
+        recognise(head, str(file))
+    return head
+
+
+def _given(tag: Tag, platform: Platform, file: Path, folder: Path, reporter: Reporter) -> Release:
+    """A binary of the user's stays where it is; a tarball is unpacked once and known by its hash."""
+    head = check_given(file)
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     checks = ("not checked: a file of the user's",)
     if not is_archive(head):
         _expect(platform, head, str(file))
