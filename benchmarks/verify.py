@@ -45,6 +45,7 @@ _ROUNDS = 5
 _CHANGED = 0.25
 """Share of the files looked at that differ from tag to tag."""
 _SEED = 20
+HEADER = "src/node_version.h"
 _WRITABLE, _NET = "lib/internal/streams/writable.js", "lib/net.js"
 _ANCHORS = {
     # In which tag of 25 the rewrite's function is another one, or gone.
@@ -89,13 +90,19 @@ def make_repository(origin: Path, folder: Path, wanted: int) -> Made:
             tag = Tag(base.major, base.minor + number, 0)
             fresh = chance.sample(sorted(files), max(1, round(_CHANGED * len(files)))) if number else []
             files |= {path: moved(path, files[path], number) for path in fresh}
-            now = files | drifted(files, number, series.select(tag))
+            now = files | drifted(files, number, series.select(tag)) | {HEADER: header(tag)}
             kept, looked = kept + len(files) - len(fresh), looked + len(files)
             contents |= set(now.values())
             stream.append(commit(tag, base, line * wanted + number, now))
     git(folder, "fast-import", "--quiet", "--force", stdin=b"".join(stream))
     tags = len(git(folder, "tag", "--list").split())
     return Made(folder, tags, kept / looked, len(contents))
+
+
+def header(tag: Tag) -> bytes:
+    """What a tree says of itself, by which a tag on another release's tree is told."""
+    parts = {"MAJOR": tag.major, "MINOR": tag.minor, "PATCH": tag.patch}
+    return "".join(f"#define NODE_{part}_VERSION {number}\n" for part, number in parts.items()).encode()
 
 
 def moved(path: str, content: bytes, number: int) -> bytes:

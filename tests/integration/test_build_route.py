@@ -265,7 +265,7 @@ def test_a_tag_that_moved_stops_until_it_is_accepted(kiln: Kiln, tiny_node: Path
     build = (*FREE_BUILD, f"--repository={own}")
     binary = _made(kiln, *build)
     made = binary.read_bytes()
-    _git(own, "tag", "--force", TAG, "v20.1.1")
+    _git(own, "tag", "--force", TAG, _git(own, "commit-tree", f"{TAG}^{{tree}}", "-m", "again"))
     stopped = kiln.run(*build)
     assert (stopped.code, stopped.stdout) == (6, "")
     assert "--accept-moved-tag" in stopped.stderr

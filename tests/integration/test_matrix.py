@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from nodekiln.building.configure import Configure
-from nodekiln.errors import BuildError, PatchError, UsageError
+from nodekiln.errors import BuildError, PatchError, SourceError
 from nodekiln.recipe import Recipe, Tag
 from nodekiln.reporting import Reporter
 from nodekiln.routes.build import BuildRequest
@@ -168,6 +168,6 @@ def test_without_a_source_none_is_tried_but_the_first(kiln: Kiln, tmp_path: Path
     matrix, said = make(kiln, replace(settings_of(kiln), repository=str(tmp_path / "nowhere")))
     assert said.count("error: ") == 1
     with pytest.raises(
-        UsageError, match=f"1 of 4 recipes failed: {STOCK}. Not tried, .*: {FREE}, {BOTH}, {PROBED}"
+        SourceError, match=f"1 of 4 recipes failed: {STOCK}. Not tried, .*: {FREE}, {BOTH}, {PROBED}"
     ):
         matrix.raise_for()

@@ -228,10 +228,11 @@ def test_an_unreachable_repository_without_a_pin_says_what_else_would_do(
     upstream: Upstream, workspace: Workspace
 ) -> None:
     with pytest.raises(SourceError, match=r"refused|connect") as refusal:
-        _open(workspace, "https://me:geheim@127.0.0.1:1/node.git").repository.resolve(_TAG)
+        _open(workspace, "https://me:geheim@127.0.0.1:1/node.git?token=3").repository.resolve(_TAG)
 
     assert "\n" not in refusal.value.message
     assert "geheim" not in str(refusal.value)
+    assert "token" not in str(refusal.value)
     assert "./inv import-tarball --tag v20.1.0" in str(refusal.value.remedy)
     assert "--repository" in str(refusal.value.remedy)
 
@@ -250,6 +251,26 @@ def test_an_unreachable_repository_with_a_pin_is_a_warning(
     assert opened.repository.read(again, "lib/net.js") == b"net\n"
     assert "warning: " in opened.said.getvalue()
     assert first.commit[:12] in opened.said.getvalue()
+
+
+def test_a_folder_that_is_gone_before_we_start_is_a_repository_that_can_not_be_reached(
+    upstream: Upstream, workspace: Workspace, opened: Opened
+) -> None:
+    first = opened.repository.resolve(_TAG)
+    opened.repository.fetch_all(first)
+    upstream.folder.rename(upstream.folder.with_name("gone"))
+
+    later = _open(workspace, str(upstream.folder))
+
+    assert later.repository.resolve(_TAG) == first
+    assert f"{upstream.folder} can't be reached" in later.said.getvalue()
+
+
+def test_a_folder_that_was_never_there_is_named(tmp_path: Path, workspace: Workspace) -> None:
+    with pytest.raises(SourceError, match=rf"{tmp_path}/unmounted/node\.git is not there") as refusal:
+        _open(workspace, str(tmp_path / "unmounted" / "node.git")).repository.resolve(_TAG)
+
+    assert "--repository" in str(refusal.value.remedy)
 
 
 def test_a_tag_that_was_removed_after_it_was_pinned_is_a_warning(upstream: Upstream, opened: Opened) -> None:

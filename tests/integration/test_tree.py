@@ -472,6 +472,17 @@ def test_a_commit_that_the_mirror_lacks_is_reported(kiln: Kiln, stock: str) -> N
 # Line ends and settings.
 
 
+@pytest.mark.parametrize("path", ["lib/net.js", WRITABLE])
+def test_a_damaged_mirror_is_reported(kiln: Kiln, stock: str, path: str) -> None:
+    object_id = kiln.git("rev-parse", f"{stock}:{path}").decode().strip()
+    file = kiln.workspace.mirror / "objects" / object_id[:2] / object_id[2:]
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-6] + b"\xff" * 6)
+    with pytest.raises(SourceError, match=r"mirror\.git is damaged: ") as refusal:
+        kiln.tree.bring_to(stock, PLAN)
+    assert f"Move {kiln.workspace.mirror} out of the way" in str(refusal.value.remedy)
+
+
 def test_the_trees_own_attributes_decide_line_ends(kiln: Kiln) -> None:
     commit = kiln.commit({".gitattributes": ("100644", b"*.bat eol=crlf\n"), "x.bat": ("100644", b"a\nb\n")})
     kiln.tree.bring_to(commit, Plan())

@@ -28,6 +28,7 @@ from nodekiln.workspace import Workspace
 WRITABLE = "lib/internal/streams/writable.js"
 ADAPTERS = "lib/internal/webstreams/adapters.js"
 NET = "lib/net.js"
+HEADER = "src/node_version.h"
 
 _WRITABLE = """\
 'use strict';
@@ -92,11 +93,16 @@ new file mode 100644
 """
 _TWICE = "\n\n" + _NET.partition("\n\n")[2].replace("function ", "function other_")
 
+
+def _header(tag: str) -> str:
+    parts = zip(("MAJOR", "MINOR", "PATCH"), tag.removeprefix("v").split("."), strict=True)
+    return "".join(f"#define NODE_{part}_VERSION {number}\n" for part, number in parts)
+
+
 BASE: Mapping[str, str | bytes] = {
     WRITABLE: _WRITABLE,
     ADAPTERS: _ADAPTERS,
     NET: _NET,
-    "src/node.cc": "int node;\n",
     "lib/other.js": "other();\n",
     "configure.py": "# --shared\n",
 }
@@ -121,10 +127,12 @@ TREES: Mapping[str, Changes] = {
     "v20.0.11": {NET: _NET + "}\n"},
     "v20.0.12": {ADAPTERS: _ADAPTERS.replace("newWritable", "newOther")},
     "v20.0.13": {"src/probe.cc": "int other;\n"},
-    "v20.1.0": dict.fromkeys(BASE) | {"README.md": "# something else\n"},
+    "v20.1.0": dict.fromkeys([*BASE, HEADER]) | {"README.md": "# something else\n"},
     "v20.1.3": {WRITABLE: _WRITABLE + "// " + "x" * (3 * 2**20) + "\n"},
     "v20.1.4": {WRITABLE: _WRITABLE.encode() + b"// \xff\xfe\xc3\x28\n"},
     "v20.1.5": {WRITABLE: b"\xff\xfe\x00{ ( ["},
+    "v20.1.8": {HEADER: _header("v20.0.8")},
+    "v20.1.9": {HEADER: "// to be written\n"},
     "v99.0.0": {"lib/other.js": "unlike anything\n"},
     "v99.0.2": {NET: None, WRITABLE: None, ADAPTERS: None},
     "v99.0.1": {NET: "class Net {}\n", WRITABLE: "class Writable {}\n", ADAPTERS: "class Adapter {}\n"},
@@ -142,20 +150,18 @@ class Upstream:
         argv = ["git", f"--git-dir={self.folder}", *words]
         return subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, check=True).stdout.decode().strip()
 
-    def commit(self, tag: str, files: Mapping[str, str | bytes]) -> None:
-        self.git("fast-import", "--quiet", "--force", stdin=_commit(tag, files))
+    def commit(self, tag: str, changes: Changes) -> None:
+        self.git("fast-import", "--quiet", "--force", stdin=_commit(tag, changes))
 
 
-def _commit(tag: str, files: Mapping[str, str | bytes]) -> bytes:
+def _commit(tag: str, changes: Changes) -> bytes:
     told = [f"commit refs/tags/{tag}\ncommitter somebody <> 0 +0000\ndata 0\ndeleteall\n".encode()]
-    for path, text in files.items():
+    for path, text in {**BASE, HEADER: _header(tag), **changes}.items():
+        if text is None:
+            continue
         content = text if isinstance(text, bytes) else text.encode()
         told.append(f"M 100644 inline {path}\ndata {len(content)}\n".encode() + content + b"\n")
     return b"".join(told)
-
-
-def _tree(changes: Changes) -> dict[str, str | bytes]:
-    return {path: text for path, text in {**BASE, **changes}.items() if text is not None}
 
 
 @dataclass(frozen=True)
@@ -206,7 +212,7 @@ def _upstream(folder: Path, trees: Mapping[str, Changes]) -> Upstream:
     subprocess.run(["git", "init", "--quiet", "--bare", "--template=", folder], check=True)
     made = Upstream(folder)
     made.git("config", "uploadpack.allowFilter", "true")
-    stream = b"".join(_commit(tag, _tree(changes)) for tag, changes in trees.items())
+    stream = b"".join(_commit(tag, changes) for tag, changes in trees.items())
     made.git("fast-import", "--quiet", stdin=stream)
     return made
 
@@ -229,7 +235,7 @@ def drifted(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 def _damage(upstream: Upstream, tag: str, content: bytes | None) -> None:
     """A tag whose net.js is damaged, or gone with None."""
-    upstream.commit(tag, _tree({NET: f"{_NET}// {tag}\n"}))
+    upstream.commit(tag, {NET: f"{_NET}// {tag}\n"})
     blob = upstream.git("rev-parse", f"{tag}:{NET}")
     file = upstream.folder / "objects" / blob[:2] / blob[2:]
     file.unlink()
@@ -317,7 +323,7 @@ def test_each_drift_has_its_row(
 @pytest.mark.parametrize(
     ("tag", "why"),
     [
-        ("v20.1.0", "is no source tree of Node: it has neither src/"),
+        ("v20.1.0", f"is no source tree of Node: it has no {HEADER}"),
         ("v20.1.1", "names a blob, not a commit"),
         ("v20.1.2", "names a tree, not a commit"),
         ("v20.1.3", f"{WRITABLE} of v20.1.3 has 3 MB: that is no file of Node's"),
@@ -325,6 +331,8 @@ def test_each_drift_has_its_row(
         ("v20.1.5", f"{WRITABLE} of v20.1.5 is no UTF-8"),
         ("v20.1.6", f"{NET} of v20.1.6 (blob "),
         ("v20.1.7", f"{NET} of v20.1.7 (blob "),
+        ("v20.1.8", "holds the sources of v20.0.8"),
+        ("v20.1.9", f"is no source tree of Node: it has no {HEADER} that tells a version"),
     ],
 )
 def test_what_can_not_be_looked_at_is_an_error_of_that_tag_alone(drifted: Report, tag: str, why: str) -> None:
@@ -376,7 +384,7 @@ def bench(tmp_path: Path, upstream: Upstream) -> Bench:
 
 def test_what_was_found_before_is_not_looked_at_again(bench: Bench, upstream: Upstream) -> None:
     first = bench.verify()
-    upstream.commit("v20.6.0", _tree({"README.md": "6"}))
+    upstream.commit("v20.6.0", {"README.md": "6"})
     second = bench.verify()
     assert (first.remembered, second.remembered) == (0, 6)
     assert second.rows[:6] == first.rows
@@ -385,7 +393,7 @@ def test_what_was_found_before_is_not_looked_at_again(bench: Bench, upstream: Up
 def test_tags_that_share_their_files_share_an_answer(bench: Bench, upstream: Upstream) -> None:
     assert {row.status for row in bench.verify().rows} == {Status.CLEAN}
     assert bench.kept() == len(KINDS)
-    upstream.commit("v20.6.0", _tree({NET: f"// moved\n{_NET}"}))
+    upstream.commit("v20.6.0", {NET: f"// moved\n{_NET}"})
     assert row_of(bench.verify(), "v20.6.0").status is Status.OFFSET
     assert bench.kept() == len(KINDS) + 2  # with probes; the others do not look at net.js
 
@@ -427,8 +435,8 @@ def test_only_what_is_looked_at_is_fetched(bench: Bench, upstream: Upstream) -> 
         for line in subprocess.run(git, capture_output=True, check=True, text=True).stdout.splitlines()
     ]
     assert kinds.count("commit") == 6
-    # writable.js, adapters.js, net.js, configure.py; neither other.js nor node.cc nor README.md.
-    assert kinds.count("blob") == 4
+    # writable.js, adapters.js, net.js, configure.py, six times node_version.h; not other.js or README.md.
+    assert kinds.count("blob") == 10
 
 
 @pytest.mark.parametrize(
@@ -448,7 +456,7 @@ def test_a_server_that_gives_nothing_by_its_id_is_asked_for_whole_trees(bench: B
 def test_a_tag_that_moved_is_an_error_until_that_is_accepted(bench: Bench, upstream: Upstream) -> None:
     bench.verify()
     before = upstream.git("rev-parse", "v20.3.0")[:12]
-    upstream.commit("v20.3.0", _tree({NET: f"// moved\n{_NET}"}))
+    upstream.commit("v20.3.0", {NET: f"// moved\n{_NET}"})
     report = bench.verify()
     row = row_of(report, "v20.3.0")
     assert row.status is Status.ERROR
@@ -458,13 +466,39 @@ def test_a_tag_that_moved_is_an_error_until_that_is_accepted(bench: Bench, upstr
     assert row_of(bench.verify(), "v20.3.0").status is Status.OFFSET
 
 
+def test_a_commit_that_is_fine_is_not_so_under_another_releases_name(
+    bench: Bench, upstream: Upstream
+) -> None:
+    bench.verify()
+    upstream.git("update-ref", "refs/tags/v20.3.0", "v20.2.0")
+    for remembered in (5, 5):
+        report = bench.verify(accept_moved_tag=True)
+        assert "v20.3.0 of " in (text := row_of(report, "v20.3.0").findings[0].text)
+        assert "holds the sources of v20.2.0" in text
+        assert (row_of(report, "v20.2.0").status, report.remembered) == (Status.CLEAN, remembered)
+
+
+def test_what_is_damaged_here_is_told_as_the_mirrors(bench: Bench) -> None:
+    """The repository is well: its git fsck, which the row asks for elsewhere, would tell nothing."""
+    bench.verify()
+    (bench.settings.workspace.root / "verified.sqlite").unlink()
+    for pack in (bench.mirror / "objects" / "pack").glob("*.pack"):
+        content = bytearray(pack.read_bytes())
+        content[20:-20] = b"\xff" * len(content[20:-20])
+        pack.chmod(0o644)
+        pack.write_bytes(content)
+    with pytest.raises(SourceError, match=r"mirror\.git is damaged: ") as refusal:
+        bench.verify()
+    assert f"Move {bench.mirror} out of the way" in str(refusal.value.remedy)
+
+
 def test_what_a_build_pinned_counts_here_and_the_other_way_round(bench: Bench, upstream: Upstream) -> None:
     location = parse_location(bench.repository, base=Path("/"))
     repository = Repository(bench.settings.workspace, location, bench.reporter)
     repository.resolve(Tag(20, 1, 0))
     bench.verify()
     for tag in ("v20.1.0", "v20.2.0"):
-        upstream.commit(tag, _tree({NET: f"// moved\n{_NET}"}))
+        upstream.commit(tag, {NET: f"// moved\n{_NET}"})
         assert row_of(bench.verify(), tag).status is Status.ERROR
         with pytest.raises(SourceError, match=f"{tag} of .* was commit .* and is now"):
             repository.resolve(Tag.parse(tag))
@@ -476,7 +510,7 @@ def test_a_build_gets_the_whole_tree_of_a_tag_that_was_looked_at(bench: Bench, u
     repository = Repository(bench.settings.workspace, location, bench.reporter)
     revision = repository.resolve(Tag(20, 4, 0))
     repository.fetch_all(revision)
-    assert repository.sizes(revision).files == len(BASE) + 1
+    assert repository.sizes(revision).files == len(BASE) + 2
     assert repository.read(revision, "README.md") == b"4"
 
 

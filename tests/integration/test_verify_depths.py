@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,12 @@ import pytest
 from rich.console import Console
 
 from nodekiln.errors import ToolchainError
+from nodekiln.recipe import Tag
 from nodekiln.reporting import Reporter
 from nodekiln.settings import Settings
-from nodekiln.verification.outcome import KINDS, Depth, Report, Status
+from nodekiln.source.tarball import import_tarball
+from nodekiln.verification.depths import Deeper
+from nodekiln.verification.outcome import KINDS, Depth, Kind, Report, Row, Status
 from nodekiln.verification.tagspec import TagSpec
 from nodekiln.verification.verify import VerifyRequest, verify
 
@@ -153,6 +157,45 @@ def test_what_does_not_fit_is_not_built(settings: Settings, kiln: Any) -> None:
     report = look(settings, "v20.2.0", Depth.BUILD, REWRITTEN)
     assert report.rows[0].status is Status.MISSING_ANCHOR
     assert not (kiln.build / "trees").exists()
+
+
+@pytest.fixture
+def imported(kiln: Any, settings: Settings, tmp_path: Path) -> Settings:
+    """With a tarball imported as v20.1.0 that is not what the repository has: it can't be configured."""
+    words = ["git", f"--git-dir={kiln.repository}", "archive", "--prefix=node/", "v20.3.1"]
+    content = subprocess.run(words, capture_output=True, check=True).stdout
+    file = tmp_path / "node.tar"
+    file.write_bytes(
+        content.replace(b"NODE_MINOR_VERSION 3", b"NODE_MINOR_VERSION 1").replace(
+            b"NODE_PATCH_VERSION 1", b"NODE_PATCH_VERSION 0"
+        )
+    )
+    import_tarball(settings.workspace, Tag(20, 1, 0), file, Reporter(Console(file=io.StringIO())))
+    return settings
+
+
+@pytest.mark.parametrize(("depth", "kind"), [(Depth.COMPILE, PROBES), (Depth.BUILD, REWRITTEN)])
+def test_an_imported_tarball_is_not_looked_at(imported: Settings, depth: Depth, kind: Kind) -> None:
+    [row] = look(imported, "v20.1.0", depth, kind).rows
+    assert (row.status, row.findings) == (Status.CLEAN, ())
+
+
+@pytest.mark.parametrize(("depth", "kind"), [(Depth.COMPILE, PROBES), (Depth.BUILD, REWRITTEN)])
+def test_a_tag_that_moves_between_plan_and_compiler_is_a_finding(
+    settings: Settings, kiln: Any, depth: Depth, kind: Kind
+) -> None:
+    deeper = Deeper(
+        depth=depth,
+        repository=str(kiln.repository),
+        jobs=None,
+        accept_moved=False,
+        settings=settings,
+        reporter=Reporter(Console(file=io.StringIO())),
+    )
+    planned = Row(Tag(20, 1, 0), "1" * 40, Status.CLEAN, ((kind.name, Status.CLEAN),), ())
+    row = deeper.row(planned, {kind.name: kind})
+    assert row.status is Status.FAILED
+    assert "v20.1.0 was commit 111111111111 when it was planned" in row.findings[0].text
 
 
 def test_the_plan_alone_makes_no_tree(settings: Settings, kiln: Any) -> None:

@@ -78,12 +78,24 @@ def test_folders_are_taken_against_the_base_and_made_absolute(tmp_path: Path) ->
     assert relative == absolute
 
 
-@pytest.mark.parametrize("name", ["nothing", "a-file"])
-def test_a_path_that_is_no_folder_is_refused_by_its_full_name(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nothing", "a-file", "./a-file"])
+def test_a_word_or_file_that_is_no_folder_is_refused_by_its_full_name(name: str, tmp_path: Path) -> None:
     (tmp_path / "a-file").touch()
 
-    with pytest.raises(UsageError, match=rf"{tmp_path.resolve()}/{name} is not a folder"):
+    with pytest.raises(UsageError, match=rf"{(tmp_path / name).resolve()} is not a folder"):
         parse_location(name, base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["/no/such/node.git", "no/such/node.git", "../node.git", "file:///no/such/node.git"]
+)
+def test_a_path_that_leads_nowhere_is_a_repository_that_is_gone(text: str, tmp_path: Path) -> None:
+    assert parse_location(text, base=tmp_path).is_gone
+
+
+@pytest.mark.parametrize("text", [".", "file:///", OFFICIAL, "git@example.org:/no/such/node.git"])
+def test_what_is_there_or_elsewhere_is_not_gone(text: str, tmp_path: Path) -> None:
+    assert not parse_location(text, base=tmp_path).is_gone
 
 
 @pytest.mark.parametrize(
@@ -110,9 +122,46 @@ def test_secrets_are_hidden_in_what_git_says(tmp_path: Path) -> None:
     assert told == "unable to access 'https://***@example.org/n.git/': see https://***@example.com/x"
 
 
-def test_secrets_are_hidden_in_a_refusal(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("said", "hidden"),
+    [
+        (
+            "unable to access 'https://example.org/n.git?token=geheim/': Could not resolve host: example.org",
+            "unable to access 'https://example.org/n.git?***/': Could not resolve host: example.org",
+        ),
+        ("Authentication failed for 'https://me@example.org/n.git?a='b&c=geheim/'", None),
+        ("see https://example.org/n.git?token=geheim", "see https://example.org/n.git?***"),
+        ("see (https://example.org/?t=geheim).", "see (https://example.org/?***)."),
+        ("see https://a@b:geheim@example.com/x", "see https://***@example.com/x"),
+        (
+            "is https://example.org/ up? geheim is no secret here",
+            "is https://example.org/ up? geheim is no secret here",
+        ),
+    ],
+)
+def test_secrets_are_hidden_in_what_git_left_of_a_url(said: str, hidden: str | None, tmp_path: Path) -> None:
+    """git tells a URL without its user, so that the whole of it is not found."""
+    location = parse_location("https://me:geheim@example.org/n.git?token=geheim", base=tmp_path)
+
+    told = location.hide(said)
+
+    if hidden is None:
+        assert "geheim" not in told
+    else:
+        assert told == hidden
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://me:geheim@example.org/n.git",
+        "http://a@b:geheim@example.org/n.git",
+        "http://example.org/n.git?token=geheim",
+    ],
+)
+def test_secrets_are_hidden_in_a_refusal(text: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refusal:
-        parse_location("http://me:geheim@example.org/n.git", base=tmp_path)
+        parse_location(text, base=tmp_path)
 
     assert "geheim" not in str(refusal.value)
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nodekiln.building.jobs import default_jobs
-from nodekiln.errors import SourceError, UsageError
+from nodekiln.errors import KilnError
 from nodekiln.machine import available_memory, cores
 from nodekiln.recipe import Recipe, Tag
 from nodekiln.reporting import Reporter
 from nodekiln.routes import disk
-from nodekiln.routes.planning import open_tag
 from nodekiln.settings import Settings
-from nodekiln.source.opening import Source
 from nodekiln.toolchain import requirements
 from nodekiln.toolchain.checks import check_machine, check_tag
 from nodekiln.toolchain.findings import Finding, Round, Severity, raise_for
 from nodekiln.toolchain.request import Request
+
+if TYPE_CHECKING:  # ./inv doctor has to get this far without a git that works
+    from nodekiln.source.opening import Source
 
 
 def make_request(
@@ -99,7 +100,10 @@ def examine(
     launcher: str | None = None,
     linker: str | None = None,
 ) -> Examination:
-    """Looks at the machine and, where there is a tag, at what that asks for; writes no tree."""
+    """Looks at the machine and, where there is a tag, at what that asks for; writes no tree.
+
+    Where the tag can't be had, that is one finding more.
+    """
     request = make_request(
         settings,
         tag,
@@ -112,15 +116,28 @@ def examine(
         linker=linker,
     )
     findings = check_machine(request).findings
-    if tag is not None:
-        try:
-            source = open_tag(Recipe(tag=tag), repository, settings, reporter, accept_moved=False)
-            source.need(requirements.PATHS)
-        except (SourceError, UsageError) as error:
-            told = Finding(Severity.ERROR, "source", error.message, "", error.remedy or "")
-            return Examination((*findings, told), tag)
-        findings += check_tag(request, source.read)
+    try:
+        findings += _look_into(request, repository, settings, reporter)
+    except KilnError as error:
+        findings += (Finding(Severity.ERROR, "source", error.message, "", error.remedy or ""),)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        findings += (Finding(Severity.ERROR, "source", f"{where}{error.strerror or error}.", "", ""),)
     return Examination(findings, tag)
+
+
+def _look_into(
+    request: Request, repository: str | None, settings: Settings, reporter: Reporter
+) -> tuple[Finding, ...]:
+    from nodekiln.routes.planning import check_version, open_tag  # raises SourceError where git fails
+    from nodekiln.source.nodeversion import HEADER
+
+    if request.tag is None:
+        return ()
+    source = open_tag(Recipe(tag=request.tag), repository, settings, reporter, accept_moved=False)
+    source.need((HEADER, *requirements.PATHS))
+    check_version(request.tag, source)
+    return check_tag(request, source.read)
 
 
 def _tell(found: Round, reporter: Reporter) -> None:

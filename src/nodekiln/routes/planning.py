@@ -9,9 +9,10 @@ from nodekiln.errors import PatchError
 from nodekiln.patching import hunks, planner
 from nodekiln.patching.provider import Provider
 from nodekiln.patching.series import load
-from nodekiln.recipe import Recipe
+from nodekiln.recipe import Recipe, Tag
 from nodekiln.reporting import Reporter
 from nodekiln.settings import Settings
+from nodekiln.source.nodeversion import HEADER, mismatch
 from nodekiln.source.opening import Source, open_source
 
 
@@ -45,10 +46,20 @@ def open_tag(
     return source
 
 
+def check_version(tag: Tag, source: Source) -> None:
+    """Raises SourceError where the tree is another release's; the caller has asked for HEADER."""
+    if (error := mismatch(tag, source.origin, source.read(HEADER))) is not None:
+        raise error
+
+
 def make_plan(recipe: Recipe, source: Source, settings: Settings, reporter: Reporter) -> Planned:
-    """Plans, and tells what of the patches has moved; raises PatchError that names every place of misfit."""
+    """Plans, and tells what of the patches has moved.
+
+    Raises PatchError that names every place of misfit, SourceError for the tree of another release.
+    """
     series = load(settings.patches / "usdt") if recipe.probes else None
-    source.need(planner.paths(recipe, series))
+    source.need((HEADER, *planner.paths(recipe, series)))
+    check_version(recipe.tag, source)
     outcome = planner.work_out(recipe, source.read, series)
     if isinstance(outcome.result, Refusal):
         raise PatchError(

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 from nodekiln.errors import SourceError
+
+_PATIENCE = 10.0
+"""Seconds for `git version`, which takes a few milliseconds."""
+
+
+def _trouble() -> SourceError | None:
+    """Why GitPython found no git that works; None where there is one."""
+    if shutil.which("git") is None:
+        return SourceError(
+            "There is no git on the PATH.",
+            remedy="Install git (apt install git, dnf install git, brew install git).",
+        )
+    try:
+        done = subprocess.run(["git", "version"], capture_output=True, timeout=_PATIENCE, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        told = str(error)
+    else:
+        if done.returncode == 0:
+            return None
+        lines = done.stderr.decode(errors="backslashreplace").splitlines()
+        told = next(iter(lines), f"exit code {done.returncode}").removeprefix("fatal: ")
+    plain = "".join(letter if letter.isprintable() else "?" for letter in told)
+    return SourceError(f"git fails: {plain}.", remedy="Run the command again once `git version` works.")
+
 
 try:
     import git as git
 except ImportError:  # GitPython looks for git when it is imported, here before any module of this package
-    raise SourceError(
-        "There is no git on the PATH.",
-        remedy="Install git (apt install git, dnf install git, brew install git).",
-    ) from None
+    if (error := _trouble()) is not None:
+        raise error from None
+    raise

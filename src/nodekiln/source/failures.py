@@ -1,4 +1,4 @@
-"""What is said when git fails at a repository: one line of git's at most, and what to type next."""
+"""What is said when git fails at a repository or at the mirror: one line of git's, and what to type next."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _NEAREST = 5
 _LONGEST = 200
 _DUBIOUS = re.compile(r"dubious ownership in repository at '(.+)'")
 _NO_REPOSITORY = re.compile(r"does not appear to be a git repository|not a git repository")
+_UNREADABLE = re.compile(r"is corrupt|not a git repository|bad config|bad object header")
 _DISK_FULL = re.compile(r"^(?!remote:).*(?:No space left on device|Disk quota exceeded)", re.MULTILINE)
 _NOISE = ("warning:", "hint:", "remote: Enumerating", "remote: Counting", "remote: Compressing")
 
@@ -27,6 +28,8 @@ def explain(
     error: GitError, what: str, location: Location, mirror: Path, *, tag: Tag | None = None
 ) -> SourceError:
     """Why `what` can't be had from `location`; where that is one tag, its tarball may be."""
+    if is_damage(error, mirror):
+        return damaged(mirror, error)
     if _DISK_FULL.search(error.stderr):
         free = format_size(free_disk(mirror))
         return SourceError(
@@ -38,6 +41,10 @@ def explain(
         return SourceError(
             f"git does not read {location.shown}, as it belongs to another user (dubious ownership).",
             remedy=f"git config --global --add safe.directory {shlex.quote(dubious[1])}",
+        )
+    if location.is_gone:
+        return SourceError(
+            f"{location.shown} is not there.", remedy="Mount its disk, or name another --repository."
         )
     if _NO_REPOSITORY.search(error.stderr):
         return SourceError(
@@ -52,6 +59,22 @@ def explain(
         )
     return SourceError(
         f"{what} can't be fetched from {location.shown}: {quote(error, location)}.", remedy=remedy
+    )
+
+
+def is_damage(error: GitError, mirror: Path) -> bool:
+    """Whether git failed at what is in the mirror, not at what it was to be filled from."""
+    return any(_blames(line, mirror) for line in error.stderr.splitlines())
+
+
+def damaged(mirror: Path, why: GitError | str) -> SourceError:
+    """Something in the mirror can't be read, or isn't what its name says."""
+    lines = why.splitlines() if isinstance(why, str) else why.stderr.splitlines()
+    told = next((line for line in lines if _blames(line, mirror)), ("", *lines)[-1])
+    return SourceError(
+        f"The mirror {mirror} is damaged: {_plain(told) or 'git can not read it'}.",
+        remedy=f"Move {mirror} out of the way and run the command again, which fetches what it needs;"
+        " tarballs have to be imported again.",
     )
 
 
@@ -88,8 +111,16 @@ def quote(error: GitError, location: Location) -> str:
     """The first line of git's that tells why, without secrets, and without what a terminal would obey."""
     lines = (line.strip() for line in error.stderr.splitlines())
     told = next((line for line in lines if line and not line.startswith(_NOISE)), f"exit code {error.status}")
-    plain = "".join(letter if letter.isprintable() else "?" for letter in location.hide(told))
-    return plain.removeprefix("fatal: ").rstrip(".")[:_LONGEST]
+    return _plain(location.hide(told))[:_LONGEST]
+
+
+def _blames(line: str, mirror: Path) -> bool:
+    return str(mirror.absolute()) in line and _UNREADABLE.search(line) is not None
+
+
+def _plain(told: str) -> str:
+    plain = "".join(letter if letter.isprintable() else "?" for letter in told)
+    return plain.removeprefix("fatal: ").rstrip(".")
 
 
 def _distance(one: Tag, other: Tag) -> tuple[int, int, int]:

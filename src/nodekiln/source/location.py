@@ -17,7 +17,9 @@ OFFICIAL = "https://github.com/nodejs/node.git"
 
 _SCP = re.compile(r"[\w.][\w.+-]*@[\w.][\w.-]*:[^-].*", re.ASCII)
 _TRANSPORT = re.compile(r"[\w.+-]*::", re.ASCII)
-_SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_USERINFO = re.compile(r"(?<=://)[^/\s]+(?=@)")
+_QUERY = re.compile(r"""(://[^\s?]*\?)\S+?(?=/?['")>\]]*[.,:;]*(?:\s|$))""")
+"""To the end of the word, but for what closes a quotation: git and curl put URLs into quotes."""
 _ALLOWED = "Take https://host/path, ssh://user@host/path, user@host:path, file:///path or a folder."
 
 
@@ -31,14 +33,22 @@ class Location:
 
     def hide(self, text: str) -> str:
         """`text` (something that git said) without this location's secrets, or those of any other URL."""
-        return _SECRET.sub("***", text.replace(self.url, self.shown))
+        return _mask(text.replace(self.url, self.shown))
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is a place on this machine that is not there: a disk that is not mounted, say."""
+        path = unquote(self.url.removeprefix("file://")) if self.url.startswith("file://") else self.url
+        return path.startswith("/") and not Path(path).exists()
 
 
 def parse_location(text: str, *, base: Path) -> Location:
     """Takes https, ssh and file URLs, user@host:path, and folders, relative ones against `base`.
 
-    Raises UsageError for anything else: http:// and git:// can be altered on their way, ext:: and its like
-    run commands, and a word that starts with a dash is an option to git or to ssh.
+    A path that leads nowhere is taken as well: what was fetched from there is here, and its disk may come
+    back. Raises UsageError for a single word that is no folder, and for anything else: http:// and git:// can
+    be altered on their way, ext:: and its like run commands, and a word that starts with a dash is an option
+    to git or to ssh.
     """
     if not text.strip() or text.startswith("-") or not text.isprintable() or _TRANSPORT.match(text):
         raise _refusal(text)
@@ -49,7 +59,7 @@ def parse_location(text: str, *, base: Path) -> Location:
             raise _refusal(text)
         return _location(text, text)
     folder = (base / text).resolve()
-    if not folder.is_dir():
+    if not folder.is_dir() and (folder.exists() or "/" not in text):
         raise _refusal(text, f"{folder} is not a folder.")
     return _location(str(folder), str(folder))
 
@@ -86,5 +96,9 @@ def _location(url: str, shown: str) -> Location:
 
 
 def _refusal(text: str, why: str = "") -> UsageError:
-    told = _SECRET.sub("***", text)
-    return UsageError(f"{told!r} can't be taken as a repository. {why}".rstrip(), remedy=_ALLOWED)
+    return UsageError(f"{_mask(text)!r} can't be taken as a repository. {why}".rstrip(), remedy=_ALLOWED)
+
+
+def _mask(text: str) -> str:
+    """Without user names, passwords and queries of URLs: git shows some of a URL without the others."""
+    return _QUERY.sub(r"\1***", _USERINFO.sub("***", text))

@@ -5,13 +5,15 @@ Knows no network: which locations exist and what is fetched from them is decided
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from typing import TypeVar
 from weakref import finalize
 
 import git
@@ -19,13 +21,19 @@ from git.objects.fun import tree_entries_from_data
 
 from nodekiln.errors import SourceError
 from nodekiln.source.batch import Batch
+from nodekiln.source.failures import damaged
 from nodekiln.source.gitrun import GitError, GitRunner
 from nodekiln.source.location import Location
 
 _READING = "reading.git"
 _CACHED_FOLDERS = 1000
 """A folder of Node's has some 30 entries: a thousand of them take about 5 MB."""
+_UNSET = 1
+"""How `git config --get` ends for what is not set."""
+_NONE = "not in a git directory"
 _AGAIN = "Run the command again where the repository can be reached."
+Answer = TypeVar("Answer")
+
 _LEFTOVERS = ("objects/pack/tmp_*", "*.lock", "refs/kiln/*/*.lock", "refs/seen/*/*.lock")
 
 
@@ -70,6 +78,8 @@ def register(mirror: Path, location: Location) -> None:
         try:
             GitRunner(mirror).run("config", key, value)
         except GitError as error:
+            if _NONE in error.stderr:
+                raise damaged(mirror, "it is no git repository") from None
             raise SourceError(
                 f"The mirror {mirror} can't be set up: {location.hide(error.stderr)}.",
                 remedy="Make it writable, or move it out of the way, and run the command again.",
@@ -102,12 +112,14 @@ def _make_reading(mirror: Path) -> None:
 
 
 def is_registered(mirror: Path, location: Location) -> bool:
-    """Whether the mirror is there and has `location` as a remote."""
+    """Whether the mirror is there and has `location` as a remote. Raises SourceError where git can't tell."""
     if not mirror.is_dir():
         return False
     try:
         GitRunner(mirror).run("config", "--get", f"remote.{location.key}.url")
-    except GitError:
+    except GitError as error:
+        if error.status != _UNSET:
+            raise damaged(mirror, error) from None
         return False
     return True
 
@@ -140,37 +152,40 @@ class Objects:
         _make_reading(mirror)
         own = {"GIT_DIR": str(mirror / _READING), "GIT_OBJECT_DIRECTORY": str(mirror / "objects")}
         self._runner = GitRunner(mirror / _READING, {"GIT_OBJECT_DIRECTORY": own["GIT_OBJECT_DIRECTORY"]})
-        self.batch = Batch(self._runner)
+        self.batch = Batch(self._runner, mirror)
+        self._mirror = mirror
         self._git = git.Git(str(mirror))
         self._git.update_environment(**own)
         finalize(self, self._git.clear_cache)  # ends the process, in a cycle of references too
         self._folders: dict[str, dict[str, tuple[int, str]]] = {}
 
     def kind(self, object_id: str) -> str | None:
-        """ "commit", "tree", "blob" or "tag"; None where the mirror does not hold the object."""
-        try:
-            kind: str | bytes = self._git.get_object_header(object_id)[1]
-        except ValueError:
-            return None
-        return kind.decode() if isinstance(kind, bytes) else kind  # GitPython declares str and gives bytes
+        """ "commit", "tree", "blob" or "tag"; None where the mirror does not hold the object.
+
+        Raises SourceError where git can't read the mirror.
+        """
+        answer = self._ask(self._git.get_object_header, object_id)
+        return None if answer is None else _text(answer[1])
 
     def read(self, commit: str, path: str) -> bytes | None:
         """The bytes of the regular file `path` of a commit; None where `find` finds none.
 
-        Raises SourceError where the mirror lacks the commit, one of its folders or the file's content.
+        Raises SourceError where the mirror lacks the commit, one of its folders or the file's content, and
+        where it is damaged.
         """
         blob = self.find(commit, path)
         if blob is None:
             return None
         content = self._content(blob)
         if content is None:
+            self.batch.check()
             raise SourceError(f"{path} of commit {commit[:12]} has not been fetched.", remedy=_AGAIN)
         return content
 
     def find(self, commit: str, path: str) -> str | None:
         """The id of the regular file `path` of a commit; None for nothing, folders, links and submodules.
 
-        Raises SourceError where the mirror lacks the commit or one of its folders.
+        Raises SourceError where the mirror lacks the commit or one of its folders, or is damaged.
         """
         *folders, name = path.split("/")
         folder = self._folder(f"{commit}^{{tree}}")
@@ -183,33 +198,68 @@ class Objects:
         return object_id if stat.S_ISREG(mode) else None
 
     def listing(self, commit: str) -> Iterator[Listed]:
-        """All files and symbolic links of a commit, once per path.
+        """All files and symbolic links of a commit that came with its folders, once per path.
 
-        Raises SourceError where the mirror lacks the commit or one of its folders.
+        Raises SourceError where the mirror can't be read, or has lost one of them.
         """
         try:
             lines = self._runner.run("ls-tree", "-r", "-l", "-z", "--full-tree", commit).split(b"\0")
         except GitError as error:
-            raise SourceError(f"The mirror can't list commit {commit[:12]}: {error.stderr}") from None
+            raise damaged(self._mirror, error) from None
         for line in filter(None, lines):
             _, kind, blob, size = line.partition(b"\t")[0].split()
             if kind == b"blob":
                 yield Listed(blob.decode(), int(size) if size.isdigit() else None)
 
     def _content(self, object_id: str) -> bytes | None:
-        try:
-            return self._git.get_object_data(object_id)[3]
-        except ValueError:
+        """The bytes of an object; git gives none, or some, of one that it then finds damaged, and ends."""
+        answer = self._ask(self._git.get_object_data, object_id)
+        if answer is None:
             return None
+        name, kind, size, content = answer
+        if len(content) != size or _text(name) != _id(_text(kind), content):
+            raise self._damage(object_id)
+        return content
+
+    def _ask(self, question: Callable[[str], Answer], object_id: str) -> Answer | None:
+        """None where the mirror does not hold the object; raises SourceError where git gives no answer.
+
+        GitPython has the same ValueError for both, and OSError where git has ended before.
+        """
+        try:
+            return question(object_id)
+        except (ValueError, OSError):
+            if not self.batch.headers([object_id]):
+                return None
+            raise self._damage(object_id) from None
+
+    def _damage(self, object_id: str) -> SourceError:
+        """What git says of an object that it could not give."""
+        self._git.clear_cache()  # the next object is asked for in a new process
+        try:
+            self._runner.run("cat-file", "--batch", stdin=f"{object_id}\n".encode())
+        except GitError as error:
+            return damaged(self._mirror, error)
+        return damaged(self._mirror, f"{object_id} is another object than its name says")
 
     def _folder(self, object_id: str) -> dict[str, tuple[int, str]]:
         known = self._folders.get(object_id)
         if known is None:
             data = self._content(object_id)
             if data is None:
+                self.batch.check()
                 raise SourceError(f"The mirror does not hold {object_id}.", remedy=_AGAIN)
             known = {name: (mode, binary.hex()) for binary, mode, name in tree_entries_from_data(data)}
             if len(self._folders) >= _CACHED_FOLDERS:
                 self._folders.clear()
             self._folders[object_id] = known
         return known
+
+
+def _id(kind: str, content: bytes) -> str:
+    """git's name for an object; a mirror is made for SHA-1, whatever it is filled from."""
+    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+
+
+def _text(word: str | bytes) -> str:
+    return word.decode() if isinstance(word, bytes) else word  # GitPython declares str and gives bytes

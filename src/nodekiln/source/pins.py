@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nodekiln.errors import SourceError
 from nodekiln.recipe import Tag
-from nodekiln.source.failures import quote
+from nodekiln.source.failures import damaged
 from nodekiln.source.gitrun import GitError, GitRunner
 from nodekiln.source.location import Location
 from nodekiln.source.names import release
@@ -70,8 +69,5 @@ class Pins:
         try:
             told = self.git.run("for-each-ref", "--format=%(objectname) %(refname)", *places)
         except GitError as error:
-            raise SourceError(
-                f"The mirror {self.git.git_dir} can't be read: {quote(error, self.location)}.",
-                remedy="Move it out of the way and run the command again, which fetches what it needs.",
-            ) from None
+            raise damaged(self.git.git_dir, error) from None
         return told.decode().splitlines()

@@ -87,6 +87,7 @@ class Remote:
             try:
                 yield
             except GitError as error:
+                self.objects.batch.check()  # else what the mirror has lost is told as the repository's fault
                 raise explain(error, what, self.location, self.mirror, tag=tag) from None
 
 

@@ -152,6 +152,7 @@ class Repository:
                 self._remote.fetch(str(tag), *narrow, wants=[f"refs/tags/{tag}"])
             kind = self._objects.kind(commit)
             if kind is None:
+                self._objects.batch.check()
                 raise SourceError(
                     f"{tag} of {self._location.shown} is not {commit[:12]} any more.",
                     remedy="Run the command again; add --accept-moved-tag if the new one is right.",
@@ -173,6 +174,7 @@ class Repository:
             self._remote.fetch(str(tag), *whole, wants=[f"refs/tags/{tag}"])
         lacking = self._remote.lacking(blobs)
         if lacking:
+            self._objects.batch.check()
             raise SourceError(
                 f"{self._location.shown} does not give {len(lacking)} of {len(blobs)} files of {tag}.",
                 remedy="Name another repository with --repository.",

@@ -16,7 +16,7 @@ from nodekiln.errors import SourceError
 from nodekiln.recipe import Tag
 from nodekiln.reporting import Reporter
 from nodekiln.source.batch import Batch, Header, entries
-from nodekiln.source.failures import explain, moved, no_commit, quote
+from nodekiln.source.failures import damaged, explain, moved, no_commit, quote
 from nodekiln.source.gitrun import GitError
 from nodekiln.source.location import Location
 from nodekiln.source.names import release
@@ -100,7 +100,7 @@ class TagSet:
         """Finds the files `paths(tag)` of each tag; commits and folders that are not here are fetched.
 
         A tag's first commit is pinned. The answer is an error for a tag that moved since, that is no commit,
-        or that can't be fetched or read.
+        or that can't be fetched or read. Raises SourceError where the mirror is damaged.
         """
         pinned = self._pins.all()
         answers: dict[Tag, Snapshot | SourceError] = {
@@ -125,13 +125,15 @@ class TagSet:
             for tag, error in self._step(walks).items():
                 answers[tag] = error
                 del walks[tag]
+        self._check()
         answers |= {tag: Snapshot(walk.commit, walk.blobs) for tag, walk in walks.items()}
         return {tag: answers[tag] for tag in tags}
 
     def fetch_blobs(self, blobs: Iterable[str], tags: Iterable[Tag]) -> dict[str, Header]:
         """Fetches those that are not here, in one request; tells the sizes of those that are here then.
 
-        `tags` have these files: a server that gives no file by its id is asked for all of them.
+        `tags` have these files: a server that gives no file by its id is asked for all of them. Raises
+        SourceError where the mirror is damaged.
         """
         wanted = list(dict.fromkeys(blobs))
         lacking = self._batch.lacking(wanted)
@@ -139,11 +141,25 @@ class TagSet:
             with self._remote.locked(f"{len(lacking)} files"):
                 lacking = self._remote.lacking(lacking)
                 self._fetch_ids(f"{len(lacking)} files", lacking, _BLOBLESS, tags)
+            self._check()
         return self._batch.headers(wanted)
 
     def contents(self, headers: Mapping[str, Header]) -> Iterator[tuple[str, bytes | None]]:
         """The bytes of these blobs, in some order; None for one that is damaged."""
         return self._batch.contents(headers)
+
+    def unreadable(self, what: str, name: str) -> SourceError:
+        """Why `what`, the object `name`, has no content that could be looked at."""
+        if not self._batch.lacking([name]):
+            return damaged(self._remote.mirror, f"{what} can't be read")
+        return SourceError(
+            f"{what} is missing or damaged{self._why}.", remedy="git fsck in that repository tells more."
+        )
+
+    def _check(self) -> None:
+        """Whether what could not be fetched lies here, damaged."""
+        if self._failure is not None:
+            self._batch.check()
 
     @cached_property
     def _batch(self) -> Batch:
@@ -209,10 +225,7 @@ class TagSet:
 
     def _unreadable(self, tag: Tag, folder: str, name: str) -> SourceError:
         what = f"its folder {folder}" if folder else "its commit or top folder"
-        return SourceError(
-            f"{tag} of {self.location.shown}: {what} ({name[:12]}) is missing or damaged{self._why}.",
-            remedy="git fsck in that repository and in build/mirror.git tells more.",
-        )
+        return self.unreadable(f"{tag} of {self.location.shown}: {what} ({name[:12]})", name)
 
     def _fetch_ids(self, what: str, ids: list[str], narrow: str, tags: Iterable[Tag]) -> None:
         """The caller holds the lock. What the repository does not give is lacking afterwards as well."""

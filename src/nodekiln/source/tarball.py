@@ -25,8 +25,10 @@ from nodekiln.machine import free_disk
 from nodekiln.recipe import Tag
 from nodekiln.reporting import Meter, Reporter, format_size
 from nodekiln.source.archive import LIMITS, LINK, Limits, Listing, read_archive
+from nodekiln.source.failures import damaged
 from nodekiln.source.fastimport import fast_import
 from nodekiln.source.gitrun import GitError, GitRunner
+from nodekiln.source.nodeversion import HEADER, read_version
 from nodekiln.workspace import Workspace
 
 
@@ -56,10 +58,6 @@ class Imported(Tarball):
 _CHUNK = 2**20
 _VERSION_SIZE = 2**20
 """Bytes of a src/node_version.h that are looked at: the real ones have 4,000."""
-_VERSION_HEADER = "src/node_version.h"
-_VERSION_PART = re.compile(
-    rb"^[ \t]*#[ \t]*define[ \t]+NODE_(MAJOR|MINOR|PATCH)_VERSION[ \t]+(\d{1,4})\s", re.MULTILINE
-)
 _CHECKSUM = re.compile(rb"^([0-9a-fA-F]{64}) [ *](\S[^\r\n]*?)\r?$", re.MULTILINE)
 _TRAILER = re.compile(r"^Tarball-(Name|Sha256|Files|Size): (.+)$", re.MULTILINE)
 
@@ -117,7 +115,10 @@ def import_tarball(
 
 
 def imported(workspace: Workspace, tag: Tag) -> Tarball | None:
-    """What was imported as `tag`; None where nothing was. Raises SourceError for a ref of other make."""
+    """What was imported as `tag`; None where nothing was.
+
+    Raises SourceError for a ref of other make, or to what is gone, and where git can't read the mirror.
+    """
     if not workspace.mirror.exists():
         return None
     ref = _ref(tag)
@@ -127,6 +128,8 @@ def imported(workspace: Workspace, tag: Tag) -> Tarball | None:
             "for-each-ref", "--format=%(objectname)%00%(contents)", "--", ref
         )
     except GitError as error:
+        if ref not in error.stderr:
+            raise damaged(workspace.mirror, error) from None
         raise SourceError(f"The import of {tag} can't be read: {error.stderr}.", remedy=remedy) from None
     if not told:
         return None
@@ -222,14 +225,9 @@ class _Source(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def _version_parts(header: bytes) -> dict[str, int]:
-    return {part.decode(): int(value) for part, value in _VERSION_PART.findall(header)}
-
-
-def _check_version(parts: dict[str, int], tag: Tag, file: Path) -> None:
-    if parts.keys() != {"MAJOR", "MINOR", "PATCH"}:
-        raise RefusedError(f"has a {_VERSION_HEADER} that tells no version")
-    found = Tag(parts["MAJOR"], parts["MINOR"], parts["PATCH"])
+def _check_version(found: Tag | None, tag: Tag, file: Path) -> None:
+    if found is None:
+        raise RefusedError(f"has a {HEADER} that tells no version")
     if found != tag:
         raise SourceError(
             f"{file.name} holds the sources of {found}, not of {tag}.",
@@ -262,23 +260,23 @@ def _new_repository(mirror: Path) -> Iterator[Path]:
 
 def _store(repository: Path, tag: Tag, source: _Source, sha256: str, limits: Limits) -> Tarball:
     listing, name = Listing(limits), source.path.name
-    versions: dict[int, dict[str, int]] = {}
+    versions: dict[int, Tag | None] = {}
     with source, io.BufferedReader(source, _CHUNK) as reader, fast_import(repository) as stream:
         for path, entry, pieces in read_archive(reader, listing):
             if entry.mode == LINK:
                 stream.blob(entry.mark, len(entry.target.encode()), pieces)
-            elif f"/{path}".endswith(f"/{_VERSION_HEADER}") and entry.size <= _VERSION_SIZE:
+            elif f"/{path}".endswith(f"/{HEADER}") and entry.size <= _VERSION_SIZE:
                 content = b"".join(pieces)
-                versions[entry.mark] = _version_parts(content)
+                versions[entry.mark] = read_version(content)
                 stream.blob(entry.mark, entry.size, (content,))
             else:
                 stream.blob(entry.mark, entry.size, pieces)
         if source.sha256 != sha256:
             raise RefusedError("changed while it was read")
         entries = listing.below_top()
-        header = entries.get(_VERSION_HEADER)
+        header = entries.get(HEADER)
         if header is None or header.mark not in versions:
-            raise RefusedError(f"has no {_VERSION_HEADER}: not the sources of Node")
+            raise RefusedError(f"has no {HEADER}: not the sources of Node")
         _check_version(versions[header.mark], tag, source.path)
         size = sum(entry.size for entry in entries.values())
         message = (

@@ -19,6 +19,7 @@ from nodekiln.errors import SourceError
 from nodekiln.machine import free_disk
 from nodekiln.reporting import Meter, format_size
 from nodekiln.source.checkout import FOLDER, Checkout, Entry
+from nodekiln.source.failures import damaged, is_damage
 from nodekiln.source.gitrun import GitError
 from nodekiln.source.survey import Survey, Surveyor, parents, shown
 from nodekiln.source.treerecord import Layer, Record
@@ -52,6 +53,7 @@ class WorkingTree:
         self.source = self.folder / "source"
         self._staging = self.folder / "staging"
         self._state = self.folder / "state.json"
+        self._mirror = workspace.mirror
         self._checkout = Checkout(workspace.mirror, self.folder / "index", self.source)
         self._surveyor = Surveyor(self.source, self._staging, self._checkout)
 
@@ -205,6 +207,8 @@ class WorkingTree:
                 raise self._full(commit) from None
             raise self._failed(f"{error.strerror} ({error.filename})") from None
         except GitError as error:
+            if is_damage(error, self._mirror):
+                raise damaged(self._mirror, error) from None
             raise self._git_failed(commit, _first_line(error)) from None
 
     def _git_failed(self, commit: str, reason: str) -> SourceError:

@@ -29,7 +29,7 @@ _FIELDS = tuple(field.name for field in fields(Finding) if field.name != "explan
 _SIDES = tuple(field.name for field in fields(Side))
 
 Asked = tuple[str, str]
-"""A question (recipe and patches) and the commit that it is asked about."""
+"""A question (tag, recipe and patches) and the commit that it is asked about."""
 
 
 @dataclass(frozen=True, slots=True)

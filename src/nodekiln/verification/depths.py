@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nodekiln.binaries.store import Store
-from nodekiln.errors import BuildError, KilnError
+from nodekiln.errors import BuildError, KilnError, SourceError
 from nodekiln.recipe import Recipe
 from nodekiln.reporting import Reporter
 from nodekiln.routes.build import BuildRequest, build, configured
@@ -43,10 +43,13 @@ def check_machine(kinds: Iterable[Kind], settings: Settings, reporter: Reporter)
 
 @dataclass(slots=True)
 class Deeper:
-    """How far to go, and what that needs."""
+    """How far to go, and what that needs.
+
+    `repository` is the one that was planned from, and is named always: an imported tarball is none of it.
+    """
 
     depth: Depth
-    repository: str | None
+    repository: str
     jobs: int | None
     accept_moved: bool
     settings: Settings
@@ -71,27 +74,28 @@ class Deeper:
         recipe = replace(kind.recipe(row.tag), default_args=self.settings.configure_args)
         self.reporter.say(f"{self.depth}: {recipe.name}")
         try:
-            found = self._compile(recipe) if kind.probes else ()
+            found = self._compile(recipe, row.commit) if kind.probes else ()
             if self.depth is Depth.BUILD and not found:
-                found = self._build(recipe)
+                found = self._build(recipe, row.commit)
         except KilnError as error:
             return (Finding(Status.FAILED, f"{self.depth} failed", str(error)),)
         return found
 
-    def _compile(self, recipe: Recipe) -> tuple[Finding, ...]:
+    def _compile(self, recipe: Recipe, commit: str | None) -> tuple[Finding, ...]:
         """Only patches touch C++: the rewrite alone has nothing to compile."""
         source = open_tag(
             recipe, self.repository, self.settings, self.reporter, accept_moved=self.accept_moved
         )
+        _check(recipe, commit, source.commit)
         plan = make_plan(recipe, source, self.settings, self.reporter).plan
         paths = Units.touched(plan)
         # With and without backpressure the C++ is the same.
         key = (source.commit, *(f"{edit.path} {edit.after_id}" for edit in plan.edits if edit.path in paths))
         if paths and key not in self._compiled:
-            self._compiled[key] = self._check(recipe, paths)
+            self._compiled[key] = self._show(recipe, paths)
         return self._compiled.get(key, ())
 
-    def _check(self, recipe: Recipe, paths: tuple[str, ...]) -> tuple[Finding, ...]:
+    def _show(self, recipe: Recipe, paths: tuple[str, ...]) -> tuple[Finding, ...]:
         with (
             configured(self._request(recipe), self.settings, self.reporter) as job,
             self.reporter.progress(f"{recipe.name}, units") as meter,
@@ -102,10 +106,11 @@ class Deeper:
             units = Units(job.tree.source, toolchain.make_argv[0], toolchain.build_env)
             return units.check(paths, jobs=job.jobs, meter=meter)
 
-    def _build(self, recipe: Recipe) -> tuple[Finding, ...]:
+    def _build(self, recipe: Recipe, commit: str | None) -> tuple[Finding, ...]:
         """The build runs the binary itself; whether probes fired stands in what it publishes."""
         build(self._request(recipe), self.settings, self.reporter)
         facts = Store(self.settings.workspace.binaries).get(recipe.name).facts or {}
+        _check(recipe, commit, facts.get("commit"))
         seen = str(facts.get("probes_seen") or "")
         if not seen.startswith(_UNPROVEN):
             return ()
@@ -117,4 +122,13 @@ class Deeper:
             repository=self.repository,
             jobs=self.jobs,
             accept_moved_tag=self.accept_moved,
+        )
+
+
+def _check(recipe: Recipe, planned: str | None, found: object) -> None:
+    """Raises SourceError where the tag is not what its row is about: it moved while we looked."""
+    if found != planned:
+        raise SourceError(
+            f"{recipe.tag} was commit {str(planned)[:12]} when it was planned, and is now {str(found)[:12]}.",
+            remedy="Run the command again.",
         )

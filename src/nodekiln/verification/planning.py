@@ -1,7 +1,8 @@
 """Depth "plan": all tags by all recipes, computed from git objects, and only what was not known before.
 
 A question is a recipe with the patches that serve a tag; an answer goes by the blobs of the files that the
-question is about. Of known commits not even the folders are opened.
+question is about. Of known commits not even the folders are opened. A tree that is another release's is no
+answer for a tag, whatever would fit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from nodekiln.patching import planner
 from nodekiln.patching.series import FIRST, Series
 from nodekiln.recipe import Tag
 from nodekiln.reporting import Meter, Reporter
+from nodekiln.source.nodeversion import HEADER, mismatch
 from nodekiln.source.tagset import Snapshot, TagSet
 from nodekiln.verification.cache import Asked, Cache
 from nodekiln.verification.judging import judge
@@ -26,8 +28,6 @@ from nodekiln.verification.trees import Trees
 _CONTENTS = 16 * 2**20
 _PARTS = 16 * 2**20
 """Bytes of files whose parts are kept; a part holds such a file before and after."""
-_MARKS = ("src/node_version.h", "src/node.cc")
-"""What tells a tree of Node's from any other: every release has them, and they are not fetched for that."""
 _WINDOW = 16
 """Tags whose files are read together: about 7 MB."""
 
@@ -57,7 +57,7 @@ class Planning:
         pinned = self.tags.pinned()
         for tag, commit in commits.items():
             for kind in self.kinds:
-                found = known.get((self._question(tag, kind), commit))
+                found = known.get(self._asked(tag, kind, commit))
                 if found is not None and pinned.get(tag) == commit:
                     self._judged[tag, kind] = found
         fresh = {
@@ -76,20 +76,9 @@ class Planning:
 
     def _look(self, fresh: Mapping[Tag, str], accept_moved: bool) -> dict[Tag, SourceError]:
         """Plans what is not known; answers what could not be looked at."""
-        found = self.tags.look_up(fresh, lambda tag: (*self._paths(tag), *_MARKS), accept_moved=accept_moved)
+        found = self.tags.look_up(fresh, lambda tag: (*self._paths(tag), HEADER), accept_moved=accept_moved)
         errors = {tag: each for tag, each in found.items() if isinstance(each, SourceError)}
-        snapshots = {}
-        for tag, each in found.items():
-            if not isinstance(each, Snapshot):
-                continue
-            if each.blobs.keys().isdisjoint(_MARKS):
-                origin = self.tags.location.shown
-                text = f"{tag} of {origin} is no source tree of Node: it has neither {' nor '.join(_MARKS)}."
-                errors[tag] = SourceError(text)
-            else:
-                paths = self._paths(tag)
-                blobs = {path: blob for path, blob in each.blobs.items() if path in paths}
-                snapshots[tag] = Snapshot(each.commit, blobs)
+        snapshots = {tag: each for tag, each in found.items() if isinstance(each, Snapshot)}
         keys = {
             (tag, kind): self._key(tag, kind, snapshot)
             for tag, snapshot in snapshots.items()
@@ -102,26 +91,48 @@ class Planning:
             for tag, snapshot in sorted(snapshots.items())
             if any(keys[tag, kind] not in before for kind in self.kinds)
         }
-        errors |= dict(self._plan(waiting, keys, answers))
+        trees = self._fetch(snapshots, waiting)
+        errors |= dict(self._others(snapshots, trees))
+        waiting = {tag: snapshot for tag, snapshot in waiting.items() if tag not in errors}
+        errors |= dict(self._plan(waiting, trees, keys, answers))
         looked: dict[Asked, str] = {}
         for (tag, kind), key in keys.items():
             if tag not in errors:
                 self._judged[tag, kind] = answers[key]
-                looked[self._question(tag, kind), fresh[tag]] = key
+                looked[self._asked(tag, kind, fresh[tag])] = key
         self.cache.keep(looked, {key: answers[key] for key in looked.values() if key not in before})
         return errors
+
+    def _fetch(self, snapshots: Mapping[Tag, Snapshot], waiting: Mapping[Tag, Snapshot]) -> Trees:
+        """All files of those that wait for a plan; what the others call themselves."""
+        blobs = [blob for snapshot in waiting.values() for blob in snapshot.blobs.values()]
+        blobs += [snapshot.blobs[HEADER] for snapshot in snapshots.values() if HEADER in snapshot.blobs]
+        return Trees(self.tags, self.tags.fetch_blobs(blobs, snapshots), Bounded(_CONTENTS))
+
+    def _others(self, snapshots: Mapping[Tag, Snapshot], trees: Trees) -> Iterator[tuple[Tag, SourceError]]:
+        """Those whose tree is another release's, or none of Node's."""
+        headers = {
+            tag: Snapshot(each.commit, {path: blob for path, blob in each.blobs.items() if path == HEADER})
+            for tag, each in snapshots.items()
+        }
+        trees.prefetch(headers.values())
+        for tag, snapshot in headers.items():
+            try:
+                error = mismatch(tag, self.tags.location.shown, trees.reader(tag, snapshot)(HEADER))
+            except SourceError as damage:
+                error = damage
+            if error is not None:
+                yield tag, error
 
     def _plan(
         self,
         waiting: Mapping[Tag, Snapshot],
+        trees: Trees,
         keys: Mapping[tuple[Tag, Kind], str],
         answers: dict[str, Judgement],
     ) -> Iterator[tuple[Tag, SourceError]]:
         """Fills `answers` by key; tells which tags can't be read."""
-        blobs = [blob for snapshot in waiting.values() for blob in snapshot.blobs.values()]
-        headers = self.tags.fetch_blobs(blobs, waiting)
-        trees = Trees(self.tags, headers, Bounded(_CONTENTS))
-        parts = Parts({blob: header.size for blob, header in headers.items()}, Bounded(_PARTS))
+        parts = Parts({blob: header.size for blob, header in trees.headers.items()}, Bounded(_PARTS))
         with self.reporter.progress("planning") as meter:
             for tag, snapshot in _ahead(trees, waiting, meter):
                 try:
@@ -135,6 +146,10 @@ class Planning:
     def _paths(self, tag: Tag) -> tuple[str, ...]:
         paths = (path for kind in self.kinds for path in planner.paths(kind.recipe(tag), self.series))
         return tuple(dict.fromkeys(paths))
+
+    def _asked(self, tag: Tag, kind: Kind, commit: str) -> Asked:
+        """With the tag: a commit that is fine as one release is not so as another."""
+        return f"{tag}: {self._question(tag, kind)}", commit
 
     def _question(self, tag: Tag, kind: Kind) -> str:
         patches = " ".join(patch.name for patch in self.series.select(tag)) if kind.probes else ""

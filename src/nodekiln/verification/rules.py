@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_CODE = ("edit.py", "recipe.py", "patching/*.py", "verification/*.py")
+_CODE = ("edit.py", "recipe.py", "source/nodeversion.py", "patching/*.py", "verification/*.py")
 _LIBRARIES = ("tree-sitter", "tree-sitter-javascript", "unidiff")
 
 

@@ -62,10 +62,7 @@ class Trees:
         if self._is_usable(blob):
             [(_, content)] = self.tags.contents({blob: self.headers[blob]})
         if content is None:
-            raise SourceError(
-                f"{path} of {tag} (blob {blob[:12]}) is missing or damaged.",
-                remedy="git fsck in that repository and in build/mirror.git tells more.",
-            )
+            raise self.tags.unreadable(f"{path} of {tag} (blob {blob[:12]})", blob)
         return content
 
     def _is_usable(self, blob: str) -> bool:

@@ -57,7 +57,7 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Re
     )
     rows = planned.rows
     if request.depth is not Depth.PLAN:
-        rows = _deeper(request, settings, reporter, rows)
+        rows = _deeper(request, named, settings, reporter, rows)
     missing = tuple(Row.failed(tag, None, f"{location.shown} has no tag {tag}.") for tag in selection.missing)
     return Report(
         origin=location.shown,
@@ -71,14 +71,14 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Re
 
 
 def _deeper(
-    request: VerifyRequest, settings: Settings, reporter: Reporter, rows: tuple[Row, ...]
+    request: VerifyRequest, repository: str, settings: Settings, reporter: Reporter, rows: tuple[Row, ...]
 ) -> tuple[Row, ...]:
     from nodekiln.verification.depths import Deeper
 
     kinds = {kind.name: kind for kind in request.kinds}
     deeper = Deeper(
         depth=request.depth,
-        repository=request.repository,
+        repository=repository,
         jobs=request.jobs,
         accept_moved=request.accept_moved_tag,
         settings=settings,

@@ -1,0 +1,38 @@
+"""Which release a tree of Node's is: its own header tells. Pure; knows no repository."""
+
+from __future__ import annotations
+
+import re
+
+from nodekiln.errors import SourceError
+from nodekiln.recipe import Tag
+
+HEADER = "src/node_version.h"
+
+_PART = re.compile(
+    rb"^[ \t]*#[ \t]*define[ \t]+NODE_(MAJOR|MINOR|PATCH)_VERSION[ \t]+(\d{1,4})\s", re.MULTILINE
+)
+
+
+def read_version(header: bytes) -> Tag | None:
+    """The release that the content of HEADER names; None where it names none."""
+    parts = {part.decode(): int(value) for part, value in _PART.findall(header)}
+    if parts.keys() != {"MAJOR", "MINOR", "PATCH"}:
+        return None
+    return Tag(parts["MAJOR"], parts["MINOR"], parts["PATCH"])
+
+
+def mismatch(tag: Tag, origin: str, header: bytes | None) -> SourceError | None:
+    """What is wrong where `origin` has HEADER with this content (None: has none) for `tag`; None if nothing.
+
+    A tag on another release's tree would be compiled for an hour before the binary fails its check.
+    """
+    found = None if header is None else read_version(header)
+    if found == tag:
+        return None
+    remedy = "Name another repository with --repository."
+    if found is None:
+        text = f"{tag} of {origin} is no source tree of Node: it has no {HEADER} that tells a version."
+    else:
+        text = f"{tag} of {origin} holds the sources of {found}."
+    return SourceError(text, remedy=remedy)
