@@ -83,6 +83,7 @@ def compare(
     from nodekiln.experiment.report import write_report
     from nodekiln.experiment.request import make_request
     from nodekiln.experiment.tables import render
+    from nodekiln.experiment.verdict import check_trials
     from nodekiln.reporting import Reporter
 
     settings, reporter = read_settings(context), Reporter()
@@ -113,8 +114,11 @@ def compare(
     except KeyboardInterrupt:
         reporter.fail(f"interrupted; what was measured is kept: ./inv report {done.folder}")
         return INTERRUPTED
-    print(f"{render(done.results)}\n\n{page}")
-    return INTERRUPTED if done.results.partial else 0
+    print(f"{render(done.results)}\n\n{page}", flush=True)  # the error, where there is one, comes after
+    if done.results.partial:
+        return INTERRUPTED
+    check_trials(done.results)
+    return 0
 
 
 @command(help={"folder": "folder of a run, as in build/experiments/2026-11-23-075143"})

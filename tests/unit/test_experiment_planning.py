@@ -1,8 +1,7 @@
-"""What is decided before anything runs: sizes, orders, labels, room, and what it will take."""
+"""What is decided before anything runs: sizes, labels, room, and what it will take."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from nodekiln.errors import SourceError, UsageError
 from nodekiln.experiment.forecast import forecast, piles_up
 from nodekiln.experiment.guard import BASE, RESERVE, check_disk, check_memory, disk_needed, expected_peak
 from nodekiln.experiment.request import CompareRequest, make_request, parse_list, parse_size
-from nodekiln.experiment.schedule import turns
 from nodekiln.experiment.subjects import Named, make_labels
 from nodekiln.experiment.workloads import child_environment, find_workload, workload_names
 
@@ -110,21 +108,6 @@ def test_words_of_a_command_line_make_a_request(tmp_path: Path) -> None:
 def test_a_word_that_cannot_be_taken_is_named(words: dict[str, str], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         make_request(here=Path(), **words)  # type: ignore[arg-type]
-
-
-def test_every_binary_runs_once_in_each_round() -> None:
-    planned = list(turns(["a", "b", "c"], 40, seed=7))
-    assert [turn.order for turn in planned] == list(range(1, 121))
-    assert Counter((turn.number, turn.label) for turn in planned) == {
-        (number, label): 1 for number in range(1, 41) for label in "abc"
-    }
-    assert [turn.number for turn in planned] == sorted(turn.number for turn in planned)
-    assert {turn.label for turn in planned[::3]} == set("abc")
-
-
-def test_the_order_is_the_seeds() -> None:
-    assert list(turns("ab", 20, seed=1)) == list(turns("ab", 20, seed=1))
-    assert list(turns("ab", 20, seed=1)) != list(turns("ab", 20, seed=2))
 
 
 def test_labels_differ_and_stay_short() -> None:

@@ -22,7 +22,7 @@ from nodekiln.experiment.results import (
     Way,
 )
 from nodekiln.experiment.resultsfile import load
-from nodekiln.experiment.statistics import Comparison, compare, estimate, paired_ratio
+from nodekiln.experiment.statistics import Comparison, compare, estimate, exact_rank, paired_ratio
 
 _EXAMPLE = load((Path(__file__).parents[1] / "examples/experiment.json").read_bytes())
 assert isinstance(_EXAMPLE, Experiment)
@@ -66,15 +66,29 @@ def test_noise_on_both_sides_of_one_is_no_difference() -> None:
     assert ratio.holds_one
 
 
-def test_the_interval_is_that_of_all_resamples_there_are() -> None:
-    values = [10.0, 11.0, 13.0, 16.0, 20.0, 25.0]
-    medians = sorted(median(resample) for resample in product(values, repeat=len(values)))
-    found = estimate(values)
-    assert found.value == median(values)
-    # 9999 of the 46656 are drawn: the end of the interval may be the exact one's neighbour in the ranking.
-    for drawn, share in ((found.low, 0.025), (found.high, 0.975)):
-        near = [medians[round(len(medians) * (share + off))] for off in (-0.008, 0.008)]
-        assert near[0] <= drawn <= near[1]
+@pytest.mark.parametrize(
+    ("count", "rank"),
+    [(1, 1), (4, 1), (5, 1), (6, 1), (8, 1), (9, 2), (11, 2), (12, 3), (15, 4), (17, 5), (20, 6), (30, 10)],
+)
+def test_the_interval_is_no_narrower_than_that_of_the_sign_test(count: int, rank: int) -> None:
+    """Its ranks stand in every table of the sign test; the bootstrap of seven leaves out their ends."""
+    values = [float(number**2) for number in range(1, count + 1)]
+    found = estimate(values[::-1])
+    assert exact_rank(count) == rank
+    assert (found.low, found.value, found.high) == (values[rank - 1], median(values), values[-rank])
+
+
+def test_an_interval_of_a_thousand_values_is_that_of_the_normal_distribution() -> None:
+    assert exact_rank(1000) == round(500 - 1.96 * 1000**0.5 / 2)
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
+    """Of seven values, each below the median or above it: all 128 ways, of which it misses two."""
+    missed = 0
+    for signs in product((-1, 1), repeat=7):
+        found = estimate([sign * (1 + place / 8) for place, sign in enumerate(signs)])
+        missed += not found.low <= 0 <= found.high
+    assert missed == 2
 
 
 @pytest.mark.parametrize(

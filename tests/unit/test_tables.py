@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from nodekiln.experiment.results import Experiment, GcRun, JointRun, Sweep, Trial
+from nodekiln.errors import CheckError
+from nodekiln.experiment.results import Experiment, GcRun, JointRun, Sample, Sweep, Trial
 from nodekiln.experiment.resultsfile import load
 from nodekiln.experiment.statistics import Estimate
-from nodekiln.experiment.tables import render, trial_table
-from nodekiln.experiment.verdict import judge
+from nodekiln.experiment.tables import measure_table, render, trial_table
+from nodekiln.experiment.verdict import check_trials, judge
 from nodekiln.experiment.wording import deviation, mark_words, percent, quantity, ratio, spread
 
 _EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -145,11 +146,70 @@ def test_no_difference_is_said_where_the_interval_holds_one() -> None:
 
 def test_few_trials_are_told() -> None:
     both = replace(REAL, trials=trials(STOCK, [100] * 3) + trials(OPEN, [250, 260, 270]), gc_runs=())
-    assert "wall time 2.6 times (2.5 to 2.7 in 3 pairs)" in phrases(both)
+    assert "wall time: 2.6 times (2.5 to 2.7 in 3 pairs, too few to tell)" in phrases(both)
     (caution,) = judge(both).cautions
     assert caution.startswith("3 trials of a binary are too few for a 95% interval")
     single = replace(REAL, trials=trials(STOCK, [100]) + trials(OPEN, [250]), gc_runs=())
-    assert "wall time: 2.5 times (one pair)" in phrases(single)
+    assert "wall time: 2.5 times (one pair, too few to tell)" in phrases(single)
+
+
+def test_two_pairs_that_both_are_faster_show_no_difference() -> None:
+    """Two runs each of the same bytes."""
+    both = replace(REAL, trials=trials(STOCK, [100, 100]) + trials(OPEN, [84, 98]), gc_runs=())
+    (finding,) = judge(both).findings
+    assert [phrase.differs for phrase in finding.phrases] == [False] * 3
+    assert "wall time: 0.91 times (0.84 to 0.98 in 2 pairs, too few to tell)" in phrases(both)
+    enough = replace(REAL, trials=trials(STOCK, [100] * 5) + trials(OPEN, [84, 98, 90, 91, 97]), gc_runs=())
+    assert "wall time 0.91 times (0.84 to 0.98)" in phrases(enough)
+
+
+def buffering(label: str, lengths: Sequence[int]) -> tuple[Trial, ...]:
+    """Trials in which so much waited in the streams at most."""
+    return tuple(
+        replace(trial, samples=(Sample(at_ms=1, rss_bytes=1, writable_length=length),))
+        for trial, length in zip(trials(label, [100] * len(lengths)), lengths, strict=True)
+    )
+
+
+def test_ratios_of_few_pairs_are_told_where_medians_are_of_enough() -> None:
+    """A pair with a zero is none."""
+    whole = replace(REAL, trials=buffering(STOCK, [10] * 5) + buffering(OPEN, [20] * 5), gc_runs=())
+    assert "median (95% interval)" in measure_table(whole)
+    assert judge(whole).cautions == ()
+    few = replace(REAL, trials=buffering(STOCK, [0, 0, 0, 10, 10]) + buffering(OPEN, [20] * 5), gc_runs=())
+    assert "median (interval or range)" in measure_table(few)
+    (caution,) = judge(few).cautions
+    assert caution.startswith("2 pairs of trials are too few for a 95% interval")
+    assert "most in streams: 2.0 times (2.0 to 2.0 in 2 pairs, too few to tell)" in phrases(few)
+
+
+def test_a_binary_of_which_no_trial_counts_is_an_error() -> None:
+    failed = [replace(trial, ending="failed", detail="exit code 1") for trial in trials(OPEN, [1, 2])]
+    good = trials(OPEN, [9, 9])
+    check_trials(replace(REAL, trials=(*trials(STOCK, [9, 9]), failed[0], good[1])))
+    with pytest.raises(CheckError, match="no backpressure failed in 2 of 2 trials") as error:
+        check_trials(replace(REAL, trials=(*trials(STOCK, [9, 9]), *failed)))
+    assert "exit code 1" in error.value.message
+    assert "stock" not in error.value.message
+    check_trials(replace(REAL, trials=tuple(failed), partial=True))
+
+
+def test_a_binary_that_ran_out_of_memory_is_a_result_where_there_was_a_limit() -> None:
+    ended = [replace(trial, ending="out of memory") for trial in trials(OPEN, [1, 2])]
+    experiment = replace(REAL, trials=(*trials(STOCK, [9, 9]), *ended), memory_limit_bytes=2 * 10**9)
+    check_trials(experiment)
+    with pytest.raises(CheckError, match="ran out of memory in 2 of 2 trials"):
+        check_trials(replace(experiment, memory_limit_bytes=None))
+
+
+def test_a_sweep_says_where_nothing_counts() -> None:
+    check_trials(SWEEP)
+    first, *rest = SWEEP.experiments
+    failed = tuple(replace(trial, ending="failed") for trial in first.trials)
+    with pytest.raises(CheckError) as error:
+        check_trials(replace(SWEEP, experiments=(replace(first, trials=failed), *rest)))
+    where = f"{quantity(first.input.size_bytes, 'bytes')}, {mark_words(first.high_water_mark, 'bytes')}: "
+    assert error.value.message.count(where) == len(first.binaries)
 
 
 def test_memory_that_ran_out_is_a_result() -> None:

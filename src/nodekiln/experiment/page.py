@@ -19,7 +19,15 @@ from nodekiln.experiment.pauses import PAUSES, STEPS, gc_tables, main_way, pause
 from nodekiln.experiment.results import COLLECTION_TYPES, WAYS, Experiment, Sweep
 from nodekiln.experiment.statistics import ENOUGH, Comparison, Estimate, compare
 from nodekiln.experiment.theme import dark_rules
-from nodekiln.experiment.verdict import few_trials, gc_notes, judge, mishap, why_ways_differ
+from nodekiln.experiment.verdict import (
+    TOO_FEW,
+    brackets,
+    few_trials,
+    gc_notes,
+    judge,
+    mishap,
+    why_ways_differ,
+)
 
 _HERE = Path(__file__).parent
 
@@ -84,6 +92,7 @@ def page(results: Experiment | Sweep, plots: Sequence[Plot]) -> str:
         plots=[(plot, Markup(plot.svg)) for plot in plots],  # noqa: S704 (ours, its labels escaped)
         version=__version__,
         enough=ENOUGH,
+        too_few=TOO_FEW,
         types=COLLECTION_TYPES,
         kinds=PAUSES + STEPS,
         pauses=PAUSES,
@@ -94,10 +103,12 @@ def page(results: Experiment | Sweep, plots: Sequence[Plot]) -> str:
 
 def _experiment(experiment: Experiment) -> dict[str, object]:
     tables = gc_tables(experiment)
+    compared = compare(experiment)
     return {
         "verdict": judge(experiment),
         "rows": _rows(experiment),
-        "comparisons": _by_measure(compare(experiment)),
+        "comparisons": _by_measure(compared),
+        "brackets": brackets(compared),
         "tables": tables,
         "reasons": why_ways_differ(tables),
         "missing": gc_notes([experiment]),

@@ -11,7 +11,7 @@ from nodekiln.errors import CheckError
 from nodekiln.experiment import gcruns
 from nodekiln.experiment.request import CompareRequest
 from nodekiln.experiment.results import WAYS, Environment, Experiment, GcRun, JointRun, Sample, Trial
-from nodekiln.experiment.schedule import Turn, turns
+from nodekiln.experiment.schedule import Turn, orders, turns
 from nodekiln.experiment.subjects import Subject
 from nodekiln.experiment.trials import Setup, run_trial
 from nodekiln.experiment.watching import interval_for
@@ -19,6 +19,7 @@ from nodekiln.reporting import format_size
 from nodekiln.settings import Settings
 
 Show = Callable[[str], None]
+_JOINT = "joint"
 
 
 @dataclass(kw_only=True)
@@ -78,8 +79,9 @@ class Draft:
 def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None]) -> None:
     """Fills the draft; `show` is told what runs now, `done` is called after each run.
 
-    Raises CheckError for a binary that loses data, and for one that fails in its warm-up; what was measured
-    until then is in the draft.
+    Raises CheckError for a binary that loses data, and for one that fails in its warm-up; SourceError where
+    the disk is full, or a binary or the input is no longer what it was. What was measured until then is in
+    the draft.
     """
     subjects = {subject.facts.label: subject for subject in draft.subjects}
     for turn in turns(draft.labels, draft.warm_ups, draft.request.seed + 1):
@@ -91,16 +93,22 @@ def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None
         draft.trials.append(trial)
         done()
         _check_loss(trial)
+    # For each way an order of its own: its runs are compared with each other and with no other way's.
+    in_turn = {what: orders(draft.labels, f"{what} {draft.request.seed}") for what in (*WAYS, _JOINT)}
     for number in range(1, draft.request.gc_rounds + 1):
         for way in WAYS:
-            for subject in draft.subjects:
-                tell = _counter(f"{subject.facts.label}, collections by {way}", show)
-                draft.gc_runs.append(gcruns.measure(way, draft.setup, subject, number, settings, tell))
+            for label in next(in_turn[way]):
+                tell = _counter(f"{label}, collections by {way}", show)
+                draft.gc_runs.append(
+                    gcruns.measure(way, draft.setup, subjects[label], number, settings, tell)
+                )
                 done()
-        for subject in draft.subjects if _is_joint(draft.request) else ():
-            if _has_probes(draft, subject, number):
-                tell = _counter(f"{subject.facts.label}, collections by all ways at once", show)
-                draft.joint_runs.append(gcruns.measure_jointly(draft.setup, subject, number, settings, tell))
+        for label in next(in_turn[_JOINT]) if _is_joint(draft.request) else ():
+            if _has_probes(draft, label, number):
+                tell = _counter(f"{label}, collections by all ways at once", show)
+                draft.joint_runs.append(
+                    gcruns.measure_jointly(draft.setup, subjects[label], number, settings, tell)
+                )
             done()
     draft.is_complete = True
 
@@ -116,11 +124,10 @@ def _is_joint(request: CompareRequest) -> bool:
     return not request.is_series
 
 
-def _has_probes(draft: Draft, subject: Subject, number: int) -> bool:
+def _has_probes(draft: Draft, label: str, number: int) -> bool:
     """Whether they could be read in this round: without them there is nothing to set against each other."""
     return any(
-        (run.binary, run.way, run.number) == (subject.facts.label, "probes", number)
-        and run.collections is not None
+        (run.binary, run.way, run.number) == (label, "probes", number) and run.collections is not None
         for run in draft.gc_runs
     )
 

@@ -25,7 +25,15 @@ from nodekiln.experiment.pauses import (
 )
 from nodekiln.experiment.results import COLLECTION_TYPES, WAYS, Binary, Experiment, Sweep, Trial, Way
 from nodekiln.experiment.statistics import compare
-from nodekiln.experiment.verdict import Verdict, few_trials, gc_notes, judge, mishap, why_ways_differ
+from nodekiln.experiment.verdict import (
+    Verdict,
+    brackets,
+    few_trials,
+    gc_notes,
+    judge,
+    mishap,
+    why_ways_differ,
+)
 from nodekiln.experiment.wording import deviation, mark_words, percent, plain, quantity, ratio, spread
 
 _RULE = 65
@@ -62,9 +70,7 @@ def measure_table(experiment: Experiment) -> str:
     names = display_names(experiment.binaries)
     baseline = names[experiment.baseline.label]
     compared = compare(experiment)
-    enough = all(one.median is not None and one.median.enough for one in compared)
-    around = "95% interval" if enough else "range"
-    lines = [_columns(("", f"median ({around})", f"ratio to {baseline}"), (22, 28))]
+    lines = [_columns(("", f"median ({brackets(compared)})", f"ratio to {baseline}"), (22, 28))]
     measure = None
     for one in compared:
         if one.measure != measure:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nodekiln.errors import CheckError
 from nodekiln.experiment.naming import display_names
 from nodekiln.experiment.pauses import GcTable, main_way, pause_ratio
-from nodekiln.experiment.results import Ending, Experiment, Trial
+from nodekiln.experiment.results import Ending, Experiment, Sweep, Trial
 from nodekiln.experiment.statistics import ENOUGH, Comparison, Estimate, compare
-from nodekiln.experiment.wording import plain, quantity, ratio_parts
+from nodekiln.experiment.wording import mark_words, plain, quantity, ratio_parts
 
+TOO_FEW = "too few to tell"
 _ENDINGS: dict[Ending, str] = {
     "out of memory": "ran out of memory",
     "failed": "failed",
@@ -39,9 +41,9 @@ class Phrase:
     measure: str
     words: str
     around: str
-    """The interval, "4.5 to 4.7", or how far two or three pairs go; empty where there is none."""
+    """The interval, "4.5 to 4.7", or how far a few pairs go; empty where there is none."""
     differs: bool
-    """Whether a difference is shown; one pair alone shows none."""
+    """Whether a difference is shown; a few pairs show none, however far from 1 they are."""
 
     def __str__(self) -> str:
         """peak memory 4.6 times (4.5 to 4.7); wall time: no difference shown (0.98 to 1.02)."""
@@ -88,34 +90,57 @@ def judge(experiment: Experiment) -> Verdict:
 
 def problems(experiment: Experiment) -> tuple[str, ...]:
     """Trials that did not finish, or lost data, by binary."""
-    told = []
-    for label, name in display_names(experiment.binaries).items():
-        trials = experiment.trials_of(label)
-        for ending, words in _ENDINGS.items():
-            if hit := [trial for trial in trials if trial.ending == ending]:
-                limit = experiment.memory_limit_bytes if ending == "out of memory" else None
-                under = "" if limit is None else f", with a limit of {quantity(limit, 'bytes')}"
-                told.append(f"{name} {words} in {_share(hit, trials)}{under}{_reason(hit)}")
-        if lost := [trial for trial in trials if trial.ending == "finished" and not trial.counts]:
-            told.append(
-                f"{name} lost or changed data in {_share(lost, trials)}: what came out is not what went in"
-                f"{_reason(lost)}"
-            )
-    return tuple(told)
+    return tuple(line for one in experiment.binaries for line in _problems_of(experiment, one.label))
 
 
 def few_trials(experiments: Sequence[Experiment]) -> tuple[str, ...]:
     """A line where brackets hold no interval, only a range."""
-    medians = [one.median for experiment in experiments for one in compare(experiment)]
-    fewest = min((median.count for median in medians if median is not None), default=0)
-    if fewest >= ENOUGH:
-        return ()
-    if fewest == 0:
+    compared = [one for experiment in experiments for one in compare(experiment)]
+    medians = [one.median.count for one in compared if one.median is not None]
+    pairs = [one.ratio.count for one in compared if one.ratio is not None]
+    if not medians:
         return ("No trial was finished.",)
+    if (fewest := min(medians)) < ENOUGH:
+        told = f"{_trials(fewest)} of a binary"
+    elif (fewest := min(pairs, default=ENOUGH)) < ENOUGH:  # the others failed, or are zeros
+        told = f"{fewest} pair{'' if fewest == 1 else 's'} of trials"
+    else:
+        return ()
     return (
-        f"{_trials(fewest)} of a binary {'is' if fewest == 1 else 'are'} too few for a 95% interval: "
+        f"{told} {'is' if fewest == 1 else 'are'} too few for a 95% interval: "
         f"what stands in brackets is the range. {ENOUGH} or more give one.",
     )
+
+
+def brackets(compared: Sequence[Comparison]) -> str:
+    """What stands in brackets behind medians and ratios: intervals, ranges of a few values, or both."""
+    found = {one.enough for each in compared for one in (each.median, each.ratio) if one is not None}
+    if found == {True}:
+        return "95% interval"
+    return "interval or range" if True in found else "range"
+
+
+def check_trials(results: Experiment | Sweep) -> None:
+    """Raises CheckError where nothing of a binary could be compared: no trial of it counts.
+
+    One that ran out of memory under a limit is a result; what an interrupt left out nobody knows.
+    """
+    if results.partial:
+        return
+    experiments = results.experiments if isinstance(results, Sweep) else (results,)
+    told, endings = [], set()
+    for experiment in experiments:
+        where = f"{_point(experiment)}: " if isinstance(results, Sweep) else ""
+        without = [one.label for one in experiment.binaries if not _has_result(experiment, one.label)]
+        told += [f"{where}{line}" for label in without for line in _problems_of(experiment, label)]
+        endings |= {trial.ending for label in without for trial in experiment.trials_of(label)}
+    if told:
+        raise CheckError(
+            f"There is nothing to compare: {'; '.join(told)}.",
+            remedy="Take a smaller --size; or --memory-limit, with which that is a result."
+            if "out of memory" in endings
+            else "The workload run alone tells more: BINARY FILE INPUT OUTPUT",
+        )
 
 
 def mishap(trial: Trial) -> str | None:
@@ -160,12 +185,43 @@ def _phrase(measure: str, ratio: Estimate | None) -> Phrase:
     if ratio is None:
         return Phrase(measure=measure, words="nothing to compare", around="", differs=False)
     value, around = ratio_parts(ratio)
-    if ratio.count == 1:
-        return Phrase(measure=measure, words=f"{value} times", around="one pair", differs=False)
     if not ratio.enough:
-        around = f"{around} in {ratio.count} pairs"
-    words = "no difference shown" if ratio.holds_one else f"{value} times"
-    return Phrase(measure=measure, words=words, around=around, differs=not ratio.holds_one)
+        around = "one pair" if ratio.count == 1 else f"{around} in {ratio.count} pairs"
+    if ratio.holds_one and ratio.count > 1:
+        return Phrase(measure=measure, words="no difference shown", around=around, differs=False)
+    if not ratio.enough:  # what was seen is told all the same: 8 times the memory is hardly chance
+        around = f"{around}, {TOO_FEW}"
+    return Phrase(measure=measure, words=f"{value} times", around=around, differs=ratio.enough)
+
+
+def _problems_of(experiment: Experiment, label: str) -> list[str]:
+    name, trials = display_names(experiment.binaries)[label], experiment.trials_of(label)
+    told = []
+    for ending, words in _ENDINGS.items():
+        if hit := [trial for trial in trials if trial.ending == ending]:
+            limit = experiment.memory_limit_bytes if ending == "out of memory" else None
+            under = "" if limit is None else f", with a limit of {quantity(limit, 'bytes')}"
+            told.append(f"{name} {words} in {_share(hit, trials)}{under}{_reason(hit)}")
+    if lost := [trial for trial in trials if trial.ending == "finished" and not trial.counts]:
+        told.append(
+            f"{name} lost or changed data in {_share(lost, trials)}: what came out is not what went in"
+            f"{_reason(lost)}"
+        )
+    return told
+
+
+def _has_result(experiment: Experiment, label: str) -> bool:
+    is_limited = experiment.memory_limit_bytes is not None
+    return any(
+        trial.counts or (is_limited and trial.ending == "out of memory")
+        for trial in experiment.trials_of(label)
+    )
+
+
+def _point(experiment: Experiment) -> str:
+    """Where in a sweep it stands."""
+    size = quantity(experiment.input.size_bytes, "bytes")
+    return f"{size}, {mark_words(experiment.high_water_mark, experiment.stream_unit)}"
 
 
 def _share(hit: Sequence[Trial], trials: Sequence[Trial]) -> str:
