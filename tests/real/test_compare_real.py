@@ -19,6 +19,7 @@ from nodekiln.experiment.compare import compare
 from nodekiln.experiment.pauses import PAUSES
 from nodekiln.experiment.request import CompareRequest
 from nodekiln.experiment.results import Experiment
+from nodekiln.experiment.workloads import STREAMS, child_environment, find_workload, workload_names
 from nodekiln.recipe import Tag
 from nodekiln.reporting import Reporter
 from nodekiln.settings import Settings
@@ -145,11 +146,27 @@ def test_a_binary_that_somebody_runs_meanwhile_is_told(tmp_path: Path, fetch_rel
     ) as node:
         assert node.stdout is not None
         node.stdout.readline()
-        told = pagecache.make_alike({"usual": found, "running": copy})
+        told = pagecache.make_alike({"usual": found, "running": copy}, _ENVIRONMENT)
         node.kill()
     assert "of running before stays there" in told
-    assert pagecache.make_alike({"usual": found, "running": copy}).startswith("binaries were dropped")
+    both = {"usual": found, "running": copy}
+    assert pagecache.make_alike(both, _ENVIRONMENT).startswith("binaries were dropped")
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("name", workload_names())
+def test_the_first_trial_finds_its_binary_in_memory(tmp_path: Path, fetch_release: Fetch, name: str) -> None:
+    """After --version alone it would still read 6 MB of it from the disk."""
+    found = fetch_release(str(TAG)[1:])
+    assert pagecache.make_alike({"usual": found}, _ENVIRONMENT).startswith("binaries were dropped")
+    (tmp_path / "input").write_bytes(bytes(MB))
+    workload = find_workload(name, tmp_path)
+    argv = workload.argv(found, tmp_path / "input", tmp_path / "output", options=("--require", str(STREAMS)))
+    node = subprocess.Popen(argv, env=child_environment(_ENVIRONMENT), stdin=subprocess.DEVNULL)
+    _, status, used = os.wait4(node.pid, 0)
+    node.returncode = os.waitstatus_to_exitcode(status)
+    assert node.returncode == 0
+    assert used.ru_inblock * 512 < MB
 
 
 @pytest.mark.skipif(shutil.which("strip") is None, reason="needs strip, of binutils")
@@ -213,9 +230,9 @@ def test_three_ways_agree_on_the_collections_of_one_run(tmp_path: Path, fetch_re
     done = compare(request, settings(tmp_path), Reporter())
     assert done is not None
     assert isinstance(done.results, Experiment)
-    assert [(run.binary, run.ending, run.note) for run in done.results.joint_runs] == [
+    assert {(run.binary, run.ending, run.note) for run in done.results.joint_runs} == {
         (binary.label, "finished", "") for binary in done.results.binaries
-    ]
+    }
     for run in done.results.joint_runs:
         told = {way: [one for one in found if one.type in PAUSES] for way, found in run.collections.items()}
         assert len(told["probes"]) == len(told["trace-gc"]) > 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from nodekiln.experiment.results import Experiment, Sweep
 from nodekiln.experiment.resultsfile import RESULTS, dump
 from nodekiln.experiment.running import Draft, run
 from nodekiln.experiment.subjects import Named, Subject, name_subjects, obtain_subjects
-from nodekiln.experiment.trials import Setup
+from nodekiln.experiment.trials import Setup, Stamp, stamp_of
 from nodekiln.experiment.workloads import Workload, child_environment, find_workload
 from nodekiln.reporting import Reporter
 from nodekiln.settings import Settings
@@ -53,6 +53,7 @@ class _Session:
     named: Sequence[Named]
     sizes: Sequence[int]
     subjects: Sequence[Subject] = ()
+    stamps: Mapping[Path, Stamp | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """To be said of every experiment."""
     drafts: list[Draft] = field(default_factory=list)
@@ -73,7 +74,8 @@ def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> 
 
     On Ctrl-C what was measured is kept: `results.partial` tells. Raises KeyboardInterrupt where that is
     nothing, CheckError for a binary that loses data or can't do the workload, UsageError and SourceError for
-    what can't be taken or would not fit into memory or on the disk, and what grafting raises.
+    what can't be taken, would not fit into memory or on the disk, or changed meanwhile, and what grafting
+    raises. Whether there is a result for every binary tells verdict.check_trials.
     """
     session = _prepare(request, settings, reporter)
     if session is None:
@@ -81,7 +83,9 @@ def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> 
     with settings.workspace.lock("experiments", _PURPOSE, reporter.say):
         session.subjects = obtain_subjects(session.named, request, settings, reporter)
         programs = {subject.facts.label: subject.path for subject in session.subjects}
-        session.notes = (pagecache.make_alike(programs),)
+        session.stamps = {path: stamp_of(path) for path in programs.values()}
+        env = child_environment(settings.environment)
+        session.notes = (pagecache.make_alike(programs, env),)
         with _folder(session) as folder:
             try:
                 _run_all(session, folder)
@@ -147,6 +151,7 @@ def _run_all(session: _Session, folder: Path) -> None:
                     limit=session.request.memory_limit,
                     env=env,
                     folder=folder / _WORK,
+                    stamps=session.stamps,
                 ),
                 subjects=session.subjects,
                 environment=environment,

@@ -16,7 +16,7 @@ from nodekiln.experiment.gclines import read_perf_hooks_lines, read_trace_gc
 from nodekiln.experiment.results import GcRun, JointRun, Way
 from nodekiln.experiment.subjects import Subject
 from nodekiln.experiment.traced import OnCount, run_traced
-from nodekiln.experiment.trials import Setup
+from nodekiln.experiment.trials import Setup, check_disk
 from nodekiln.experiment.watching import watch
 from nodekiln.experiment.workloads import COLLECTIONS
 from nodekiln.process import capture
@@ -31,25 +31,33 @@ def measure(
 ) -> GcRun:
     """One run; `on_count` is told how many collections there were so far, where that can be known.
 
-    Where a way can't be had (no tracer, no rights, no probes) the run says so in its note.
+    Where a way can't be had (no tracer, no rights, no probes) the run says so in its note. Raises SourceError
+    where the disk is full, or the binary no longer what it was.
     """
-    setup.make_ready()
+    setup.make_ready(subject)
     try:
         if way == "probes":
-            return _by_probes(setup, subject, number, settings, on_count)
-        if way == "trace-gc":
-            return _by_trace_gc(setup, subject, number, on_count)
-        return _by_perf_hooks(setup, subject, number)
+            run = _by_probes(setup, subject, number, settings, on_count)
+        elif way == "trace-gc":
+            run = _by_trace_gc(setup, subject, number, on_count)
+        else:
+            run = _by_perf_hooks(setup, subject, number)
+        if run.ending == "failed":
+            check_disk(setup, run.binary, run.note)
     finally:
         setup.remove_output()
+    return run
 
 
 def measure_jointly(
     setup: Setup, subject: Subject, number: int, settings: Settings, on_count: OnCount
 ) -> JointRun:
-    """One run that all three ways watch; where the probes can't be read, the note says why."""
+    """One run that all three ways watch; where the probes can't be read, the note says why.
+
+    Raises what `measure` raises.
+    """
     label = subject.facts.label
-    setup.make_ready()
+    setup.make_ready(subject)
     place, env = _observed(setup)
     try:
         traced = run_traced(
@@ -61,6 +69,9 @@ def measure_jointly(
         )
     except KilnError as error:
         return JointRun(binary=label, number=number, collections={}, wall_ms=0, note=_reason(error, subject))
+    else:
+        if traced.ending == "failed":
+            check_disk(setup, label, "; ".join(traced.notes))
     finally:
         setup.remove_output()
     return JointRun(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 import resource
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from nodekiln.experiment.gclines import is_collection, read_probe_lines
 from nodekiln.experiment.results import Collection, Ending
 from nodekiln.experiment.trials import Setup
-from nodekiln.experiment.watch import SLACK
+from nodekiln.experiment.watch import SLACK, descent, resident
 from nodekiln.experiment.watching import INTERVAL_WITH_LIMIT, judge, tail
 from nodekiln.routes.trace import tracer_for
 from nodekiln.settings import Settings
@@ -34,7 +34,11 @@ _LOOK = INTERVAL_WITH_LIMIT / 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traced:
-    """How a run went; `collections` is None where the tracer saw none and can't tell why."""
+    """How a run went; `collections` is None where the tracer saw none and can't tell why.
+
+    `wall_ms` begins where the program is let go, after its exec: one or two milliseconds later than that of
+    watch.py, whose clock starts it too.
+    """
 
     collections: tuple[Collection, ...] | None
     wall_ms: float
@@ -66,15 +70,17 @@ def run_traced(
 
     binary = Path(argv[0])
     make = tracer_for("collections", binary, str(binary), settings)
-    with setup.log.open("wb") as log, hold(argv, env=env, cwd=setup.folder, output=log) as held:
+    with (
+        setup.log.open("wb") as log,
+        hold(argv, env=env, cwd=setup.folder, stdin=subprocess.DEVNULL, output=log) as held,
+    ):
         if sys.platform == "linux":
             held.stop_at_exec()
         _confine(held, setup.limit)
         with attach(make(held.process.pid), take, privileged=_AS_ROOT) as tracer:
             began_ns = _clock()
             held.let_go()
-            capped = _wait(held, setup.limit)
-            wall_ms = (_clock() - began_ns) / 1e6
+            ended_ns, capped = _wait(held, setup.limit)
     ending, detail = judge(held.process.returncode, tail(setup.log), setup.limit if capped else None)
     notes = [detail] if detail else []
     notes += [line for line in (*lines, *tracer.said.splitlines()) if _LOSS.search(line)]
@@ -87,7 +93,7 @@ def run_traced(
         notes.append("dtrace saw no collection: the binary may have no probes")
     return Traced(
         collections=read_probe_lines(lines, began_ns) if is_told else None,
-        wall_ms=wall_ms,
+        wall_ms=(ended_ns - began_ns) / 1e6,
         ending=ending,
         notes=tuple(notes),
     )
@@ -105,17 +111,30 @@ def _confine(held: Held, limit: int | None) -> None:
         Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
 
 
-def _wait(held: Held, limit: int | None) -> bool:
-    """Until it ends; whether it was ended at the limit."""
-    process = psutil.Process(held.process.pid)
+def _wait(held: Held, limit: int | None) -> tuple[int, bool]:
+    """Until it ends; when that was by `_clock`, and whether it was ended at the limit."""
+    end = _End(held)
     capped = False
-    while held.process.poll() is None:
-        with suppress(psutil.Error):
-            if limit is not None and process.memory_info().rss > limit:
-                capped = True
-                held.process.kill()
-        time.sleep(_LOOK)
-    return capped
+    while not end.came.wait(_LOOK):
+        rss = None if limit is None else resident(descent(held.process.pid))
+        if limit is not None and rss is not None and rss > limit:
+            capped = True
+            held.process.kill()
+    return end.at_ns, capped
+
+
+class _End:
+    """Waits in a thread, so that the time of the end is exact, not that of our next look."""
+
+    def __init__(self, held: Held) -> None:
+        self._process = held.process
+        self.came = threading.Event()
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _wait(self) -> None:
+        self._process.wait()
+        self.at_ns = _clock()
+        self.came.set()
 
 
 def _clock() -> int:

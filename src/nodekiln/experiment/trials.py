@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodekiln import machine
+from nodekiln.errors import SourceError
 from nodekiln.experiment import pagecache
 from nodekiln.experiment.inputs import Material
 from nodekiln.experiment.results import PageCache, Trial
 from nodekiln.experiment.schedule import Turn
 from nodekiln.experiment.subjects import Subject
-from nodekiln.experiment.verifying import find_loss
+from nodekiln.experiment.verifying import find_loss, hash_file
 from nodekiln.experiment.watching import OnSample, watch
 from nodekiln.experiment.workloads import STREAMS, Workload
+from nodekiln.reporting import format_size
+
+_FULL = 2**20
+"""Bytes: a stream's next write would find no room."""
+_NO_ROOM = re.compile(r"ENOSPC|EDQUOT|no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What changes when a file is written to or another one takes its place."""
+
+    inode: int
+    size: int
+    modified_ns: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +49,8 @@ class Setup:
     """Without what would change a Node."""
     folder: Path
     """Ours alone, for outputs and logs; on the disk of the input."""
+    stamps: Mapping[Path, Stamp | None]
+    """Of each binary, as it was when its hash was taken."""
 
     @property
     def output(self) -> Path:
@@ -48,13 +67,25 @@ class Setup:
             subject.path, self.material.path, self.output, options=options, mark=self.mark
         )
 
-    def make_ready(self) -> None:
-        """The same state before each run: no output, the input in memory or not."""
+    def make_ready(self, subject: Subject) -> None:
+        """The same state before each run: the same binary, no output, the input in memory or not.
+
+        Raises SourceError where the binary is no longer what it was, or the input is gone.
+        """
+        if stamp_of(subject.path) != self.stamps[subject.path]:
+            raise SourceError(
+                f"{subject.facts.label} was replaced or removed meanwhile: {subject.path} is no longer the"
+                " file that the comparison began with.",
+                remedy="Let nothing else make, graft or clean it while it is compared, and compare again.",
+            )
         self.remove_output()
-        if self.page_cache == "cold":
-            pagecache.drop(self.material.path)
-        else:
-            pagecache.warm(self.material.path)
+        try:
+            if self.page_cache == "cold":
+                pagecache.drop(self.material.path)
+            else:
+                pagecache.warm(self.material.path)
+        except FileNotFoundError:
+            raise _other_input(self.material.path) from None
 
     def remove_output(self) -> None:
         """Whatever the workload made of it."""
@@ -64,9 +95,52 @@ class Setup:
             self.output.unlink(missing_ok=True)
 
 
+def stamp_of(path: Path) -> Stamp | None:
+    """By what a file is known without reading it; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def check_disk(setup: Setup, label: str, why: str) -> None:
+    """Of a run that went wrong, while its output still takes its place: raises SourceError where the disk is
+    full, which is no failure of the binary's.
+
+    `why` is what the run ended in: it tells where the disk is full for this user only (a quota), or was.
+    """
+    free = machine.free_disk(setup.folder)
+    if free > _FULL and not _NO_ROOM.search(why):
+        return
+    how = f" ({format_size(free)} left)" if free <= _FULL else ", or a quota on it"
+    raise SourceError(
+        f"The disk that holds {setup.folder} is full{how}, and {label} could not go on: {why}.",
+        remedy="Make room, take a smaller --size, or set NODEKILN_BUILD to a folder on another disk.",
+    )
+
+
+def _check_input(setup: Setup) -> None:
+    """Raises SourceError where it is no longer what was hashed: no output can be that."""
+    path = setup.material.path
+    if not path.exists() or hash_file(path) != setup.material.facts.sha256:
+        raise _other_input(path)
+
+
+def _other_input(path: Path) -> SourceError:
+    return SourceError(
+        f"The input changed while it was read: {path} is no longer the file that the comparison began with.",
+        remedy="Compare with a copy that nothing writes to, the workload included.",
+    )
+
+
 def run_trial(setup: Setup, subject: Subject, turn: Turn, on_sample: OnSample) -> Trial:
-    """Runs and verifies; the output is removed. Raises UsageError where the binary can't be started."""
-    setup.make_ready()
+    """Runs and verifies; the output is removed.
+
+    Raises UsageError where the binary can't be started, SourceError where it, the input or the disk made it
+    go wrong.
+    """
+    setup.make_ready(subject)
     try:
         course = watch(
             setup.argv(subject, "--require", str(STREAMS)),
@@ -79,6 +153,10 @@ def run_trial(setup: Setup, subject: Subject, turn: Turn, on_sample: OnSample) -
         loss = None
         if course.ending == "finished":
             loss = find_loss(setup.output, setup.material.facts.sha256 or "")
+        if course.ending == "failed" or loss:
+            check_disk(setup, turn.label, loss or course.detail)
+        if loss:
+            _check_input(setup)
     finally:
         setup.remove_output()
     return Trial(

@@ -62,7 +62,8 @@ def watch(
     limit: int | None = None,
     on_sample: OnSample = lambda _: None,
 ) -> Course:
-    """Runs a program to its end, with what it prints in `log`; ended where its RSS passes `limit` bytes.
+    """Runs a program to its end, with what it prints in `log`; ended where it and what it started take more
+    than `limit` bytes.
 
     Raises UsageError where it can't be started. On KeyboardInterrupt it and its children are killed, and the
     interrupt goes on to the caller.

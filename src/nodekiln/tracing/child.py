@@ -56,11 +56,16 @@ class Held:
 
 @contextmanager
 def hold(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, output: IO[bytes] | None = None
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    stdin: int | None = None,
+    output: IO[bytes] | None = None,
 ) -> Iterator[Held]:
     """Holds a program back; whatever is left of it on the way out is killed.
 
-    What it prints goes to `output`, None: where ours goes.
+    It reads from `stdin` (as subprocess takes it), and what it prints goes to `output`; None: ours.
 
     It gets `env` without NODE_OPTIONS and NODE_PATH, which would change what is traced.
     """
@@ -73,6 +78,7 @@ def hold(
                 env=clean,
                 cwd=cwd,
                 pass_fds=(theirs.fileno(),),
+                stdin=stdin,
                 stdout=output,
                 stderr=output,
             )

@@ -66,7 +66,7 @@ def _trace(binary: Path, program: Path, script: Script, env: Mapping[str, str]) 
     argv = [str(binary.absolute()), "--expose-gc", "-e", _COLLECT]
     with (
         tempfile.TemporaryDirectory(prefix="nodekiln-") as folder,
-        hold(argv, env=env, cwd=Path(folder)) as held,
+        hold(argv, env=env, cwd=Path(folder), stdin=subprocess.DEVNULL) as held,
     ):
         held.stop_at_exec()
         tracer = follow_with_bpftrace(program, script, pid=held.process.pid, env=env)

@@ -13,7 +13,10 @@ const streams = [];
 
 function tell() {
   let length = 0;
-  for (const stream of streams) length += stream.writableLength || 0;
+  for (const stream of streams) {
+    const waiting = stream?.writableLength; // whatever was published: it is the workload's
+    if (Number.isSafeInteger(waiting)) length += waiting;
+  }
   try {
     writeSync(wire, `${length}\n`);
   } catch {
