@@ -21,7 +21,7 @@ from nodekiln.reporting import Reporter
 from nodekiln.settings import Settings
 from tests.integration.grafts.desk import ADAPTERS, NEEDS_GCC, WRITABLE, compile_node
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 NODE = """\
 #!/bin/sh
 [ "$1" != --version ] || exec echo v22.20.0
