@@ -27,7 +27,7 @@ def test_a_small_program_s_peak_is_not_that_of_who_started_it(bench: Bench) -> N
     assert max(trial.peak_rss_bytes for trial in bench.results().trials) < len(ballast)
 
 
-HOLDS = "held = bytearray(os.urandom(64) * 3 * 10**6); time.sleep(0.3); copy()"
+HOLDS = "held = os.urandom(192) * 10**6; time.sleep(0.3); copy()"
 
 
 @pytest.fixture
