@@ -113,7 +113,7 @@ def path(context: Context, name: str) -> None:
     from nodekiln.binaries.store import Store
 
     settings = read_settings(context)
-    print(Store(settings.workspace.binaries).get(name).binary)
+    print(Store(settings.workspace).get(name).binary)
 
 
 @command(name="list", help={"format": FORMAT})
@@ -124,7 +124,7 @@ def list_binaries(context: Context, format: str = "text") -> None:  # noqa: A002
     from nodekiln.routes.listing import rows
 
     settings = read_settings(context)
-    found = rows(Store(settings.workspace.binaries))
+    found = rows(Store(settings.workspace))
     if output_format(format) == "json":
         print(json.dumps([row.as_data() for row in found], indent=2))
     elif not found:

@@ -65,29 +65,55 @@ class Workspace:
         try:
             self.locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ToolchainError(
-                f"The build folder {self.root} can't be written: {error.strerror}.",
-                remedy="Make it writable, or name another one with NODEKILN_BUILD.",
-            ) from None
+            raise self._unwritable(error) from None
 
     @contextmanager
     def lock(self, name: str, purpose: str, say: Callable[[str], None]) -> Iterator[None]:
-        """Holds the lock `name`; where another run has it, says for whom we wait, and waits."""
+        """Holds the lock `name`; where another run has it, says for whom we wait, and waits.
+
+        Raises ToolchainError where the build folder can't be written.
+        """
         self.prepare()
         holder = self.locks / f"{name}.holder.json"
         lock = filelock.FileLock(self.locks / f"{name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
+        if not self._acquire(lock, timeout=0):
             say(f"waiting for {_describe(holder)}, which works on {name}")
-            lock.acquire()
+            self._acquire(lock)
         try:
-            holder.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}))
+            with suppress(OSError):  # who needs room on a full disk has to get at it
+                holder.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}))
             yield
         finally:
             with suppress(OSError):
                 holder.unlink()
             lock.release()
+
+    @contextmanager
+    def moment(self, name: str) -> Iterator[None]:
+        """The same for what takes a moment: nobody needs to be told who is waited for."""
+        self.prepare()
+        lock = filelock.FileLock(self.locks / f"{name}.lock")
+        self._acquire(lock)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _acquire(self, lock: filelock.BaseFileLock, *, timeout: float = -1) -> bool:
+        """False where another run still has it after `timeout` seconds (-1: however long that takes)."""
+        try:
+            lock.acquire(timeout=timeout)
+        except filelock.Timeout:
+            return False
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return True
+
+    def _unwritable(self, error: OSError) -> ToolchainError:
+        return ToolchainError(
+            f"The build folder {self.root} can't be written: {error.strerror} ({error.filename}).",
+            remedy="Make it writable, or name another one with NODEKILN_BUILD.",
+        )
 
 
 def _describe(holder: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from nodekiln.binaries.store import Published, sha256_of
 
@@ -49,9 +51,7 @@ def differences(published: Published, wanted: Wanted) -> tuple[str, ...]:
         )
     if (linker := linker_of(published)) != wanted.linker:
         found.append(f"it was linked by {linker}, and now would be by {wanted.linker}")
-    if sha256_of(published.binary) != facts["sha256"]:
-        found.append("the file was changed since it was made")
-    return tuple(found)
+    return (*found, *_changes(published.binary, facts["sha256"]))
 
 
 def linker_of(published: Published) -> str | None:
@@ -84,6 +84,12 @@ def graft_differences(published: Published, wanted: WantedGraft) -> tuple[str, .
     probes = facts["graft"]["probes"]
     if tuple((probe["name"], probe["address"], probe["arguments"]) for probe in probes) != wanted.probes:
         found.append("its probes were others")
-    if sha256_of(published.binary) != facts["sha256"]:
-        found.append("the file was changed since it was made")
-    return tuple(found)
+    return (*found, *_changes(published.binary, facts["sha256"]))
+
+
+def _changes(binary: Path, sha256: str) -> Iterator[str]:
+    """What became of the file itself. Mode bits tell: on a disk that is mounted noexec nothing may run."""
+    if not binary.stat().st_mode & 0o111:
+        yield "it can't be executed"
+    if sha256_of(binary) != sha256:
+        yield "the file was changed since it was made"

@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from nodekiln.binaries.selfcheck import Findings
 from nodekiln.edit import Plan
 from nodekiln.errors import KilnError
@@ -148,17 +150,24 @@ def planned_files(plan: Plan) -> tuple[PlannedFile, ...]:
     return tuple(PlannedFile(edit.path, edit.base_id, edit.after_id, edit.reasons) for edit in plan.edits)
 
 
-def read_facts(text: str) -> dict[str, Any]:
-    """Reads a manifest back as plain data; raises KilnError where it is damaged or of a newer schema."""
+@dataclass(frozen=True, slots=True)
+class _Head:
+    schema: int
+
+
+def read_facts(data: bytes) -> dict[str, Any]:
+    """Reads a manifest back as plain data, of the types that stand in `Manifest`, younger fields left out.
+
+    Raises KilnError where it is damaged or of a newer schema.
+    """
     try:
-        facts = json.loads(text)
-        schema = int(facts["schema"])
-        needed = {field.name for field in dataclasses.fields(Manifest)} - {"graft"}  # younger than schema 1
-        missing = needed - set(facts)
-    except (ValueError, KeyError, TypeError):
+        facts = json.loads(data)  # msgspec's own reader takes no names that are not UTF-8, as paths may be
+        schema = msgspec.convert(facts, _Head).schema
+        if schema > SCHEMA:
+            raise KilnError(f"manifest.json was written by a newer nodekiln (schema {schema}).")
+        msgspec.convert(facts, Manifest)
+    except msgspec.ValidationError as error:
+        raise KilnError(f"manifest.json is damaged: {error}.") from None
+    except (ValueError, RecursionError):
         raise KilnError("manifest.json is damaged.") from None
-    if schema > SCHEMA:
-        raise KilnError(f"manifest.json was written by a newer nodekiln (schema {schema}).")
-    if missing:
-        raise KilnError(f"manifest.json is damaged: no {', '.join(sorted(missing))}.")
     return dict(facts)

@@ -1,24 +1,31 @@
-"""The published binaries under build/binaries: publish, find, list, remove."""
+"""The published binaries under build/binaries: publish, find, list, remove.
+
+Names change hands only under one lock, "binaries", which is held for renames and no longer: binaries of one
+name can come from two trees, and be removed meanwhile.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nodekiln.binaries import stagings
+from nodekiln.binaries.folders import delete, disk_usage
 from nodekiln.binaries.manifest import Manifest, read_facts
 from nodekiln.errors import CheckError, KilnError, UsageError
 from nodekiln.recipe import check_name, is_name
+from nodekiln.workspace import Workspace
 
+FORMER = ".former-"
+"""What the name of a binary begins with that is being replaced."""
 _FILES = ("node", "node.exe")
-_STAGING = ".staging-"
-_FORMER = ".former-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +45,8 @@ class Published:
 
     @property
     def size(self) -> int:
-        """Bytes of the whole folder."""
-        return sum(path.lstat().st_size for path in self.folder.rglob("*") if not path.is_dir())
+        """Bytes of the whole folder on the disk."""
+        return disk_usage(self.folder, set())
 
 
 def file_name(platform: str) -> str:
@@ -55,15 +62,21 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The folder build/binaries."""
+    """The binaries of a workspace."""
 
-    folder: Path
+    workspace: Workspace
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.binaries
 
     def find(self, name: str) -> Published | None:
         """The binary of that name; raises UsageError for a text that no binary could be named."""
         # A kill between the two renames of a replacement leaves only the former folder, and in it what was
-        # published. That can be used where it stands; only `publish`, which has the lock, moves it.
-        for folder in (self.folder / check_name(name), self.folder / f"{_FORMER}{name}"):
+        # published. That can be used where it stands; only `publish`, which has the lock, moves it. The last
+        # look is for what came to its name since the first one.
+        place = self.folder / check_name(name)
+        for folder in (place, self.folder / f"{FORMER}{name}", place):
             for binary in (folder / file for file in _FILES):
                 if binary.is_file():
                     return _read(name, binary)
@@ -84,16 +97,27 @@ class Store:
         """All binaries, by name."""
         if not self.folder.is_dir():
             return ()
-        names = sorted({path.name.removeprefix(_FORMER) for path in self.folder.iterdir()})
+        names = sorted({path.name.removeprefix(FORMER) for path in self.folder.iterdir()})
         found = (self.find(name) for name in names if is_name(name))
         return tuple(published for published in found if published is not None)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder on the store's disk, gone at the end, to make and check a binary in before `publish`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=self.folder) as folder:
-            yield Path(folder)
+        """A folder on the store's disk, gone at the end, to make and check a binary in before `publish`.
+
+        What runs that were killed left of theirs goes as well.
+        """
+        with self._moment():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            dead = stagings.find_dead(self.folder)
+            place, hold = stagings.make(self.folder)
+        try:
+            for left in dead:
+                shutil.rmtree(left, ignore_errors=True)
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+            hold.release()
 
     def publish(
         self,
@@ -110,42 +134,63 @@ class Store:
         binary there: os.replace will do for a caller who has no more use for it. The folder appears under its
         name complete or not at all; a binary that was there before stays until then.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.folder))
-        try:
-            staging.chmod(0o755)
-            fill(staging)
-            published = staging / binary.name
+        with self.staging() as place:
+            folder = place / manifest.name
+            folder.mkdir()
+            folder.chmod(0o755)
+            fill(folder)
+            published = folder / binary.name
             bring(binary, published)
-            (staging / "patch.diff").write_bytes(patch)
-            (staging / "manifest.json").write_text(manifest.to_json())
+            (folder / "patch.diff").write_bytes(patch)
+            (folder / "manifest.json").write_text(manifest.to_json())
             if sha256_of(published) != manifest.sha256:
                 raise CheckError(f"{binary} changed while it was published; build again.")
             _flush(published)
-            target = self.folder / manifest.name
-            former = self.folder / f"{_FORMER}{manifest.name}"
-            if target.exists():
-                shutil.rmtree(former, ignore_errors=True)  # a kill just before the end of this left both
-                target.rename(former)
-            staging.rename(target)
-            shutil.rmtree(former, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
+            target, former = self.folder / manifest.name, self.folder / f"{FORMER}{manifest.name}"
+            with self._moment():
+                if target.exists():
+                    _move(former, place / "left")  # a kill just before the end of this left both
+                    target.rename(former)
+                folder.rename(target)
+                _move(former, place / "former")
         return target / binary.name
 
     def remove(self, name: str) -> None:
-        """Removes a binary; it is gone from its name at once."""
-        former = self.folder / f"{_FORMER}{check_name(name)}"
-        if (self.folder / name).exists():
-            shutil.rmtree(former, ignore_errors=True)
-            (self.folder / name).rename(former)
-        shutil.rmtree(former)
+        """Removes a binary; it is gone from its name at once. One that is not there is no error."""
+        check_name(name)
+        # Renamed to what a kill leaves, so that a kill leaves nothing that could be taken for the binary.
+        folders = [self.folder / name, self.folder / f"{FORMER}{name}"]
+        leftovers = [self.folder / f"{stagings.PREFIX}{secrets.token_hex(8)}" for _ in folders]
+        with self._moment():
+            for folder, leftover in zip(folders, leftovers, strict=True):
+                _move(folder, leftover)
+        for leftover in leftovers:
+            delete(leftover)
+
+    def leftovers(self) -> tuple[Path, ...]:
+        """The folders of runs that were killed while they made a binary. Waits for nobody."""
+        return stagings.find_dead(self.folder)
+
+    def sweep(self) -> None:
+        """Removes those; raises OSError where that fails."""
+        with self._moment():
+            dead = self.leftovers()
+        for left in dead:
+            delete(left)
+
+    def _moment(self) -> AbstractContextManager[None]:
+        return self.workspace.moment("binaries")
+
+
+def _move(old: Path, new: Path) -> None:
+    """Renames what may not be there."""
+    with suppress(FileNotFoundError):
+        old.rename(new)
 
 
 def _read(name: str, binary: Path) -> Published:
     try:
-        return Published(name, binary, read_facts((binary.parent / "manifest.json").read_text()), None)
+        return Published(name, binary, read_facts((binary.parent / "manifest.json").read_bytes()), None)
     except OSError:
         return Published(name, binary, None, "manifest.json is missing.")
     except KilnError as error:

@@ -39,7 +39,7 @@ def build(request: BuildRequest, settings: Settings, reporter: Reporter) -> Path
     Raises the KilnError of the step that failed; what was done by then is used by the next run.
     """
     wanted_anew = request.force or request.from_scratch
-    published = None if wanted_anew else Store(settings.workspace.binaries).find(request.recipe.name)
+    published = None if wanted_anew else Store(settings.workspace).find(request.recipe.name)
     # The looks start 30 programs, half of the time of a run that has nothing to do.
     job = _prepare(request, settings, reporter, looks=published is None)
     if not wanted_anew and (path := _already_there(job)) is not None:
@@ -129,7 +129,7 @@ def _look(asked: Request, source: Source, reporter: Reporter) -> None:
 def _linker_before(request: BuildRequest, settings: Settings) -> str | None:
     """What the tree was configured to link with, or else the binary; None where both are still to be made."""
     tree = WorkingTree(settings.workspace, request.recipe.tree_name)
-    published = Store(settings.workspace.binaries).find(request.recipe.name)
+    published = Store(settings.workspace).find(request.recipe.name)
     linker = Configure(tree.source, tree.folder).linker
     return linker or (None if published is None else linker_of(published) or DEFAULT)
 

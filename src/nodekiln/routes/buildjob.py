@@ -60,7 +60,7 @@ class BuildJob:
 
     @property
     def store(self) -> Store:
-        return Store(self.settings.workspace.binaries)
+        return Store(self.settings.workspace)
 
     @property
     def tree(self) -> WorkingTree:

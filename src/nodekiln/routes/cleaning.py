@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.binaries.store import Store
+from nodekiln.binaries.folders import delete, disk_usage
+from nodekiln.binaries.store import FORMER, Store
 from nodekiln.recipe import Tag, is_name
 from nodekiln.reporting import Reporter
 from nodekiln.source.tree import WorkingTree
 from nodekiln.workspace import Workspace
 
-_LEFT_BEHIND = (".staging-", ".former-", ".downloads")
+_LEFT_BEHIND = (".staging-", ".downloads")
+"""By grafts that were killed while they got a release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,42 +27,76 @@ class Removable:
 
 
 def find(workspace: Workspace, tag: Tag | None, *, binaries: bool) -> tuple[Removable, ...]:
-    """Working trees and, with `binaries`, binaries and releases, of a tag or of all.
+    """Working trees and, with `binaries`, binaries and releases, of a tag or of all; waits for nobody.
 
-    With all go the inputs of comparisons, which are generated again (reports stay), and what killed runs left
-    (their names start with a dot). Nothing that is not ours is named.
+    With all go the inputs of comparisons, which are generated again (reports stay), and what grafts that were
+    killed left of downloads. What killed runs left of binaries goes in any case: it can't be told of which
+    tag it is. Nothing that is not ours is named, nor the folder that a process makes a binary in.
     """
-    places = [workspace.trees, *([workspace.binaries, workspace.releases] if binaries else [])]
-    folders = (folder for place in places if place.is_dir() for folder in sorted(place.iterdir()))
-    ours = [folder for folder in folders if _belongs(folder.name, tag)]
-    ours += [workspace.inputs] if tag is None else []
+    counted: set[tuple[int, int]] = set()  # what two folders share is freed once
     return tuple(
-        Removable(folder, _size(folder)) for folder in ours if folder.is_dir() and not folder.is_symlink()
+        Removable(folder, disk_usage(folder, counted))
+        for folder in _folders(workspace, tag, binaries=binaries)
+        if folder.is_dir() and not folder.is_symlink()
     )
 
 
-def remove(workspace: Workspace, found: tuple[Removable, ...], reporter: Reporter) -> None:
-    """Removes them, each tree under its lock: a build that runs in one is waited for."""
-    store = Store(workspace.binaries)
-    for item in found:
-        name = item.folder.name
-        if item.folder.parent == workspace.trees:
-            with workspace.lock(f"tree-{name}", "removing it", reporter.say):
-                WorkingTree(workspace, name).remove()
-        elif item.folder == workspace.inputs:
-            with workspace.lock("experiments", "removing their inputs", reporter.say):
-                shutil.rmtree(item.folder)
-        elif item.folder.parent == workspace.binaries and is_name(name):
-            store.remove(name)
-        else:
-            shutil.rmtree(item.folder)
+def _folders(workspace: Workspace, tag: Tag | None, *, binaries: bool) -> Iterator[Path]:
+    for place in (workspace.trees, *((workspace.binaries, workspace.releases) if binaries else ())):
+        yield from (
+            folder
+            for folder in sorted(place.glob("*"))
+            if _belongs(folder.name.removeprefix(FORMER), tag)
+            or (place == workspace.releases and tag is None and folder.name.startswith(_LEFT_BEHIND))
+        )
+    if binaries:
+        yield from Store(workspace).leftovers()
+    if tag is None:
+        yield workspace.inputs
 
 
 def _belongs(name: str, tag: Tag | None) -> bool:
     if tag is None:
-        return is_name(name) or name.startswith(_LEFT_BEHIND)
+        return is_name(name)
     return name == str(tag) or name.startswith(f"{tag}-")
 
 
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+def remove(workspace: Workspace, found: Sequence[Removable], reporter: Reporter) -> None:
+    """Removes them, as far as they still are there, each under the lock of who may work in it.
+
+    A build that runs in a tree is waited for; so are a comparison, which runs binaries and reads inputs, and
+    a graft that gets a release.
+    """
+    folders = [item.folder for item in found]
+    trees = [folder for folder in folders if folder.parent == workspace.trees]
+    for folder in trees:
+        with workspace.lock(f"tree-{folder.name}", "removing it", reporter.say):
+            WorkingTree(workspace, folder.name).remove()
+    others = [folder for folder in folders if folder not in trees]
+    if not others:
+        return
+    with ExitStack() as held:
+        # In the order in which a comparison takes them.
+        for name in ("experiments", *_release_locks(workspace, others)):
+            held.enter_context(workspace.lock(name, "cleaning up", reporter.say))
+        for folder in others:
+            if folder.parent == workspace.binaries:
+                _remove_binary(Store(workspace), folder.name)
+            else:
+                delete(folder)
+
+
+def _release_locks(workspace: Workspace, folders: Sequence[Path]) -> list[str]:
+    """Those of the grafts that work with these releases, or of all where a name doesn't tell."""
+    names = [folder.name for folder in folders if folder.parent == workspace.releases]
+    locks = sorted(path.stem for path in workspace.locks.glob("release-*.lock"))
+    return [
+        lock for lock in locks if any(name.startswith((".", lock.removeprefix("release-"))) for name in names)
+    ]
+
+
+def _remove_binary(store: Store, name: str) -> None:
+    if is_name(name.removeprefix(FORMER)):
+        store.remove(name.removeprefix(FORMER))
+    else:
+        store.sweep()

@@ -47,7 +47,7 @@ class GraftJob:
     @property
     def store(self) -> Store:
         """Where the binary is published."""
-        return Store(self.settings.workspace.binaries)
+        return Store(self.settings.workspace)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

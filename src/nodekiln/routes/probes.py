@@ -76,7 +76,7 @@ class Row:
 
 def find_binary(word: str, settings: Settings) -> Path:
     """The published binary of that name, else the file; raises UsageError where there is neither."""
-    store = Store(settings.workspace.binaries)
+    store = Store(settings.workspace)
     published = store.find(word) if is_name(word) else None
     if published is not None:
         return published.binary

@@ -109,7 +109,7 @@ class Deeper:
     def _build(self, recipe: Recipe, commit: str | None) -> tuple[Finding, ...]:
         """The build runs the binary itself; whether probes fired stands in what it publishes."""
         build(self._request(recipe), self.settings, self.reporter)
-        facts = Store(self.settings.workspace.binaries).get(recipe.name).facts or {}
+        facts = Store(self.settings.workspace).get(recipe.name).facts or {}
         _check(recipe, commit, facts.get("commit"))
         seen = str(facts.get("probes_seen") or "")
         if not seen.startswith(_UNPROVEN):

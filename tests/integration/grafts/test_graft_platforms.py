@@ -14,6 +14,7 @@ from nodekiln.binaries.store import Store
 from nodekiln.errors import CheckError, PatchError, ToolchainError, UsageError
 from nodekiln.grafting.platforms import Platform
 from nodekiln.routes.inspect import Kind, inspect
+from nodekiln.workspace import Workspace
 from tests.integration.grafts.desk import (
     ADAPTERS,
     GRAFTED_WRITABLE,
@@ -146,7 +147,7 @@ def test_a_strayed_windows_binary_says_what_it_is_and_is_not_grafted_again(windo
 def test_a_windows_binary_is_published_and_found_as_an_exe(windows: Desk) -> None:
     made = windows.graft(target=Platform("win", "x64"), probes=False)
     assert made == windows.build / "binaries" / WINDOWS / "node.exe"
-    store = Store(windows.build / "binaries")
+    store = Store(Workspace(windows.build))
     assert store.get(WINDOWS).binary == made
     assert [published.binary for published in store.list()] == [made]
     assert windows.graft(target=Platform("win", "x64"), probes=False) == made
