@@ -81,6 +81,7 @@ def test_the_published_patch_makes_the_built_bytes_of_the_tag(
         assert (work / path).read_bytes() == (kiln.source() / path).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_stock_build_has_an_empty_patch_and_waits(kiln: Kiln) -> None:
     folder = _made(kiln, *STOCK_BUILD).parent
     assert folder.name == TAG
@@ -434,6 +435,7 @@ def test_a_build_that_waited_links_as_the_tree_was_configured_meanwhile(kiln: Ki
 # What reaches the programs that are run
 
 
+@pytest.mark.slow
 def test_a_callers_git_variables_decide_nothing(kiln: Kiln, tmp_path: Path) -> None:
     env = {"GIT_DIR": str(tmp_path / "elsewhere"), "GIT_WORK_TREE": "/", "GIT_INDEX_FILE": "/nowhere/index"}
     assert kiln.run(*FREE_BUILD, env=env).code == 0
@@ -546,6 +548,7 @@ def test_doctor_tells_in_both_forms_what_is_in_the_way(kiln: Kiln) -> None:
     assert ("CXX", "error") in {(found["subject"], found["severity"]) for found in data["findings"]}
 
 
+@pytest.mark.slow
 def test_clean_removes_what_belongs_to_a_tag_and_only_when_told(built: Kiln) -> None:
     _made(built, "build", "--tag=v20.1.1", "--no-probes")
     tried = built.run("clean", f"--tag={TAG}", "--dry-run")

@@ -85,6 +85,7 @@ def test_a_graft_of_another_tag_is_not_waited_for(kiln: Kiln) -> None:
     assert (done.code, _names(workspace.releases)) == (0, [])
 
 
+@pytest.mark.slow
 def test_cleanings_at_the_same_time_get_on(built: Kiln) -> None:
     for number in range(6):
         shutil.copytree(built.build / "binaries" / FREE, built.build / "binaries" / f"{TAG}-copy{number}")
@@ -134,6 +135,7 @@ with Store(Workspace(pathlib.Path({str(build)!r}))).staging() as folder:
     assert done.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), (f"--tag={TAG}",), ("--tag=v20.1.1",)], ids=str)
 def test_the_staging_of_a_killed_run_is_named_and_removed(built: Kiln, words: tuple[str, ...]) -> None:
     _kill_in_staging(built.build)

@@ -53,13 +53,14 @@ def test_words_that_would_be_dropped_or_misread_are_told(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+@pytest.mark.parametrize("streams", [">&- 2>&-", "<&-"])
 def test_closed_streams_stop_nothing(built: Kiln, streams: str) -> None:
     done = _in_shell(built, f"INV list {streams}")
     assert (done.returncode, done.stderr) == (0, "")
     assert (FREE in done.stdout) is (not streams.startswith(">"))
 
 
+@pytest.mark.slow
 def test_whoever_stops_reading_our_notes_still_gets_the_result(kiln: Kiln) -> None:
     done = _in_shell(kiln, "INV build --tag v20.1.0 --no-probes --no-backpressure 2> >(head -n 1 >&2)")
     assert done.returncode == 0
@@ -73,30 +74,14 @@ def test_a_result_that_can_not_be_written_is_told(built: Kiln, words: str) -> No
     assert (done.returncode, done.stderr) == (6, "error: stdout: No space left on device.\n")
 
 
-@pytest.mark.parametrize("words", ["list", "--list", f"path {FREE}", "verify --tags v20.1.0"])
+@pytest.mark.parametrize("words", ["list", "--list"])
 def test_a_reader_of_results_that_has_seen_enough_is_no_error(built: Kiln, words: str) -> None:
     done = _in_shell(built, f"INV {words} | :; echo ${{PIPESTATUS[0]}}")
     assert done.stdout == "0\n"
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("line", "offered"),
-    [
-        ("path", [FREE]),
-        ("path v20", [FREE]),
-        ("compare --binaries", [FREE]),
-        ("compare --binaries node,v", [f"node,{FREE}"]),
-        ("trace gc --binary v", [FREE]),
-        ("trace", ["backpressure", "collections", "gc", "http"]),
-        ("inspect ", []),
-    ],
-)
-def test_tab_offers_binaries_and_scripts_and_else_files(built: Kiln, line: str, offered: list[str]) -> None:
-    done = built.run("--complete", "--", f"./inv {line}")
-    assert done.stdout.split() == offered
-
-
-def test_tab_offers_tasks_and_options(kiln: Kiln) -> None:
-    assert "build" in kiln.run("--complete", "--", "./inv bu").stdout.split()
-    assert "--no-backpressure" in kiln.run("--complete", "--", "./inv build --no").stdout.split()
+def test_tab_offers_tasks_options_and_binaries(built: Kiln) -> None:
+    assert built.run("--complete", "--", "./inv path v20").stdout.split() == [FREE]
+    assert "build" in built.run("--complete", "--", "./inv bu").stdout.split()
+    assert "--no-backpressure" in built.run("--complete", "--", "./inv build --no").stdout.split()

@@ -177,6 +177,7 @@ def test_moving_it_away_mends_it(planned: Kiln) -> None:
 # What a user sees
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [("patch", "--no-backpressure"), ("build", "--no-backpressure")], ids=" ".join
 )

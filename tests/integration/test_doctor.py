@@ -72,6 +72,7 @@ def test_a_repository_that_is_gone_is_a_finding(kiln: Kiln) -> None:
     assert "gone.git is not there" in told
 
 
+@pytest.mark.slow
 def test_a_tag_on_the_tree_of_another_release_is_a_finding(kiln: Kiln, moved_tag: Path) -> None:
     code, told = ask(kiln, "--tag=v20.5.0", env={"NODEKILN_REPOSITORY": str(moved_tag)})
     assert code == TOOLCHAIN

@@ -42,6 +42,7 @@ def test_a_kill_at_the_very_end_of_publishing_does_not_stop_the_next_build(built
     assert _names(binaries) == [FREE]
 
 
+@pytest.mark.slow
 def test_between_the_renames_of_a_replacement_the_former_binary_is_still_there(built: Kiln) -> None:
     binaries = built.build / "binaries"
     (binaries / FREE).rename(binaries / f".former-{FREE}")
@@ -51,6 +52,7 @@ def test_between_the_renames_of_a_replacement_the_former_binary_is_still_there(b
     assert _names(binaries) == [FREE]
 
 
+@pytest.mark.slow
 def test_a_hangup_ends_a_build_unless_nohup_asked_to_ignore_it(kiln: Kiln) -> None:
     ignoring = [sys.executable, "-c", _IGNORE_HANGUP]
     child = kiln.start("build", f"--tag={TAG}", "--no-probes", prefix=ignoring)

@@ -127,6 +127,7 @@ def test_a_dry_run_tells_all_four_and_writes_nothing(kiln: Kiln) -> None:
     assert not (kiln.build / "trees").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("linker", "told"),
     [("lld", "it was linked by lld, and now would be by default"), (None, "is already there")],

@@ -238,6 +238,7 @@ def test_results_that_are_a_pipe_are_told_and_not_waited_for(tmp_path: Path) -> 
         read_results(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["here", "config"])
 def test_a_report_is_the_same_whatever_the_user_has_told_matplotlib(tmp_path: Path, place: str) -> None:
     """LaTeX, which isn't there; lines that make no sense; a backend that nobody knows."""

@@ -113,6 +113,7 @@ def _staging_of_another(store: Store, binary: Path) -> Iterator[tuple[subprocess
 # Together
 
 
+@pytest.mark.slow
 def test_processes_that_publish_one_name_each_succeed(store: Store, binary: Path) -> None:
     publishing = "for _ in range(25): _publish(store, binary)"
     children = [_run(store, binary, publishing) for _ in range(3)]
@@ -121,6 +122,7 @@ def test_processes_that_publish_one_name_each_succeed(store: Store, binary: Path
     assert _names(store) == [NAME]
 
 
+@pytest.mark.slow
 def test_a_binary_that_is_published_again_and_again_is_always_there(store: Store, binary: Path) -> None:
     _publish(store, binary)
     child = _run(store, binary, "for _ in range(25): _publish(store, binary)")
@@ -131,6 +133,7 @@ def test_a_binary_that_is_published_again_and_again_is_always_there(store: Store
     assert None not in found
 
 
+@pytest.mark.slow
 def test_publishing_and_removing_get_on(store: Store, binary: Path) -> None:
     publishing = _run(store, binary, "for _ in range(25): _publish(store, binary)")
     removing = [_run(store, binary, "for _ in range(100): store.remove('v20.1.0')") for _ in range(2)]

@@ -174,6 +174,7 @@ def imported(kiln: Any, settings: Settings, tmp_path: Path) -> Settings:
     return settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "kind"), [(Depth.COMPILE, PROBES), (Depth.BUILD, REWRITTEN)])
 def test_an_imported_tarball_is_not_looked_at(imported: Settings, depth: Depth, kind: Kind) -> None:
     [row] = look(imported, "v20.1.0", depth, kind).rows

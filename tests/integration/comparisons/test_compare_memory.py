@@ -52,6 +52,7 @@ def test_a_limit_holds_for_what_a_wrapper_starts(bench: Bench, wrapper: str) -> 
     assert {one.binary: one.ending for one in kept.trials} == {"a": "out of memory", wrapper: "out of memory"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [2**53, 10**20, "9" * 5000])
 def test_a_number_that_results_can_not_keep_is_passed_over(bench: Bench, number: int | str) -> None:
     """The pipe takes 64 KiB: what comes last is told after somebody looked."""

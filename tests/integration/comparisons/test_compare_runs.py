@@ -71,6 +71,7 @@ def test_a_wrapper_that_takes_no_such_words_is_compared_all_the_same(bench: Benc
     assert [trial.verified for trial in bench.results(binaries=("a", "c")).trials] == [True, True]
 
 
+@pytest.mark.slow
 def test_runs_for_collections_take_turns(bench: Bench) -> None:
     """For each way in two rounds, each binary goes first once."""
     runs = bench.results(gc_rounds=2).gc_runs
