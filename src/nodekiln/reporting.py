@@ -62,18 +62,18 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """A note about what happens now."""
-        self._console.print(Text(_harmless(text)))
+        self._console.print(Text(printable(text, but="\n")))
 
     def warn(self, text: str) -> None:
         """Something that may bite later; told once, however many builds of one run it holds for."""
         if text in self._warned:
             return
         self._warned.add(text)
-        self._console.print(Text("warning: ", style="yellow") + Text(_harmless(text)))
+        self._console.print(Text("warning: ", style="yellow") + Text(printable(text, but="\n")))
 
     def fail(self, text: str) -> None:
         """What ended the run."""
-        self._console.print(Text("error: ", style="bold red") + Text(_harmless(text)))
+        self._console.print(Text("error: ", style="bold red") + Text(printable(text, but="\n")))
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Meter]:
@@ -94,11 +94,10 @@ class Reporter:
             yield _PlainMeter(self, title)
 
 
-def _harmless(text: str) -> str:
-    """With everything spelled out that a terminal would obey, but for the ends of our own lines."""
+def printable(text: str, *, but: str = "") -> str:
+    """With everything spelled out that a terminal would obey, newlines too, but for those in `but`."""
     return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in text
+        char if char.isprintable() or char in but else char.encode("unicode_escape").decode() for char in text
     )
 
 
@@ -156,7 +155,7 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """
     console = _Results(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    body = [[Text(_harmless(cell)) for cell in row] for row in rows]
+    body = [[Text(printable(cell, but="\n")) for cell in row] for row in rows]
     for heading in headings:
         table.add_column(heading, overflow="fold")
     table.columns[0].min_width = max((row[0].cell_len for row in body), default=0)

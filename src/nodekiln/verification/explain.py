@@ -6,6 +6,7 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 
 from nodekiln.patching.patchfile import Hunk
+from nodekiln.reporting import printable
 from nodekiln.verification.outcome import Side
 
 _AROUND = 3
@@ -33,11 +34,6 @@ def explain(hunk: Hunk, content: bytes, line: int | None) -> tuple[Side, ...]:
             mark = " " if kind == "equal" else "<" if new is None else ">" if old is None else "|"
             sides.append(Side(old or "", mark, number, text))
     return tuple(sides)
-
-
-def printable(text: str) -> str:
-    """With everything spelled out that a terminal would obey, newlines too."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _shown(line: bytes) -> str:

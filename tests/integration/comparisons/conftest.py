@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import io
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.integration.comparisons.bench import NODE, Bench
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """The machine's own."""
+    found = shutil.which("node")
+    version = (
+        subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+        if found
+        else ""
+    )
+    if found is None or int(re.findall(r"\d+", version)[0]) < 18:
+        pytest.skip("there is no Node 18 or later on the PATH")
+    return Path(found)
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -25,19 +23,6 @@ from nodekiln.experiment.workloads import (
 SIZE = 1_000_000
 PATIENCE = 60
 ENVIRONMENT = child_environment(os.environ)
-
-
-@pytest.fixture(scope="module")
-def node() -> Path:
-    found = shutil.which("node")
-    version = (
-        subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
-        if found
-        else ""
-    )
-    if found is None or int(re.findall(r"\d+", version)[0]) < 18:
-        pytest.skip("there is no Node 18 or later on the PATH")
-    return Path(found)
 
 
 @pytest.fixture(scope="module")

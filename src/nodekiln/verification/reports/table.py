@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nodekiln.verification.explain import printable
+from nodekiln.reporting import printable
 from nodekiln.verification.outcome import Finding, Report, Row, Status
 
 _HEADINGS = ("tag", "commit", "status", "what was found")
