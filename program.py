@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,13 +23,15 @@ from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
 import nodekiln
-from nodekiln.edge import quiet_stdout
+from nodekiln.edge import quiet
 from nodekiln.errors import SourceError, UsageError
 
 HERE = Path(__file__).resolve().parent
 USAGE = UsageError.exit_code
 _MAY_BE_EMPTY = ("--configure-args",)
 """A list of none."""
+_IS_EMPTY = re.compile(r"--[\w-]+=")
+_NO_IDEA = re.compile(r"No idea what '(.*)' is!")
 
 
 class KilnProgram(Program):
@@ -77,14 +80,26 @@ class KilnConfig(Config):
             super().load_runtime(merge)
 
 
+def _given_twice(told: str) -> str | None:
+    """The option that invoke saw a second time, and so took its value for a task's name."""
+    words = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    found = _NO_IDEA.fullmatch(told)
+    for before, word in pairwise(words):
+        option, equals, value = word.partition("=")
+        if found and found[1] in (word, option, value):
+            option = option if equals else before
+            given = [other.partition("=")[0] for other in words]
+            return option if option.startswith("--") and given.count(option) > 1 else None
+    return None
+
+
 @contextmanager
 def _parsed() -> Iterator[None]:
     try:
         yield
     except (ParseError, ValueError, AttributeError) as error:  # invoke's own options raise the latter two
         told = re.sub(r"Flag <Argument: ([^ >]+).*?>", r"--\1", str(error))
-        options = [word.partition("=")[0] for word in sys.argv if word.startswith("--") and word != "--"]
-        if twice := next((option for option in options if options.count(option) > 1), None):
+        if twice := _given_twice(told):
             told = f"{twice} is given twice."
         hint = "./inv --list shows the tasks, ./inv --help TASK its options."
         raise Exit(f"error: {told}\n  {hint}", USAGE) from None
@@ -116,16 +131,20 @@ def _check_words(words: Sequence[str], *, has_more: bool) -> None:
 
     An empty text is mostly a script's variable that is not set: `clean --tag "$TAG"` would remove everything.
     """
-    for place, word in enumerate(words):
-        option = word.partition("=")[0] if word.endswith("=") else words[place - 1] if not word else ""
-        if option.startswith("--") and option not in _MAY_BE_EMPTY:
+    for before, word in pairwise(("", *words)):
+        option = word.removesuffix("=") if _IS_EMPTY.fullmatch(word) else "" if word else before
+        if option.startswith("--") and not {option, before} & set(_MAY_BE_EMPTY):
             raise Exit(f"error: {option} is given an empty text.", USAGE)
     if has_more and "trace" not in words:
         raise Exit("error: Words after -- are for ./inv trace.", USAGE)
 
 
 def _end(text: str, code: int) -> NoReturn:
-    sys.stderr.write(f"{text}\n")
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except OSError:  # nobody can be told; the exit code tells
+        quiet(sys.stderr)
     sys.exit(code)
 
 
@@ -143,7 +162,8 @@ def main() -> None:
     # What follows two dashes is for the program that `trace` starts; invoke would join it into one string.
     ours = words[: words.index("--")] if "--" in words and "--complete" not in words else words
     try:
-        _check_words(ours, has_more=ours != words)
+        if "--complete" not in words:
+            _check_words(ours, has_more=ours != words)
         try:
             program.run(["./inv", "--search-root", str(HERE), *ours])
         finally:
@@ -153,7 +173,7 @@ def main() -> None:
     except EOFError:  # from invoke's own question for a password
         _end("error: There is no terminal to ask on.", USAGE)
     except OSError as error:
-        quiet_stdout()
+        quiet(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             _end(f"error: {error.filename or 'stdout'}: {error.strerror}.", SourceError.exit_code)
 

@@ -78,12 +78,13 @@ def compare(
     dry_run: bool = False,
 ) -> int:
     """Compare binaries under one workload: time, memory, and garbage collections three ways."""
+    from nodekiln.edge import quiet
     from nodekiln.errors import INTERRUPTED
     from nodekiln.experiment.compare import compare
     from nodekiln.experiment.report import write_report
     from nodekiln.experiment.request import make_request
     from nodekiln.experiment.tables import render
-    from nodekiln.experiment.verdict import check_trials
+    from nodekiln.experiment.verdict import find_failure
     from nodekiln.reporting import Reporter
 
     settings, reporter = read_settings(context), Reporter()
@@ -114,11 +115,14 @@ def compare(
     except KeyboardInterrupt:
         reporter.fail(f"interrupted; what was measured is kept: ./inv report {done.folder}")
         return INTERRUPTED
-    print(f"{render(done.results)}\n\n{page}", flush=True)  # the error, where there is one, comes after
-    if done.results.partial:
-        return INTERRUPTED
-    check_trials(done.results)
-    return 0
+    failure = find_failure(done.results)
+    try:
+        print(f"{render(done.results)}\n\n{page}", flush=True)  # what failed is told after it
+    except BrokenPipeError:  # whoever has read enough of it still gets the exit code
+        quiet(sys.stdout)
+    if failure is not None:
+        raise failure
+    return INTERRUPTED if done.results.partial else 0
 
 
 @command(help={"folder": "folder of a run, as in build/experiments/2026-11-23-075143"})

@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from nodekiln.errors import INTERRUPTED, KilnError
 
@@ -41,7 +41,7 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
         return INTERRUPTED
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _has_no_reader():
-            quiet_stdout()
+            quiet(sys.stdout)
             return 0
         error = _error_of_stdout() or error
         where = f"{error.filename}: " if error.filename else ""
@@ -59,28 +59,35 @@ def _error_of_stdout() -> OSError | None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        quiet_stdout()
+        quiet(sys.stdout)
         return OSError(error.errno, error.strerror, "stdout")
     return None
 
 
 def _has_no_reader() -> bool:
     """Whether it is stdout that is broken, and no pipe to a program of ours."""
-    asked = select.poll()
-    asked.register(sys.stdout.fileno(), 0)
-    return bool(asked.poll(0))
+    try:
+        asked = select.poll()
+        asked.register(sys.stdout.fileno(), 0)
+    except (AttributeError, OSError, ValueError):  # some systems have no poll, some streams no number
+        return True
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
 
 
 def _fail(text: str) -> None:
     from nodekiln.reporting import Reporter  # rich costs 20 ms, which most commands can do without
 
-    Reporter().fail(text)
+    try:
+        Reporter().fail(text)
+        sys.stderr.flush()
+    except OSError:  # nobody can be told; the exit code tells
+        quiet(sys.stderr)
 
 
-def quiet_stdout() -> None:
+def quiet(stream: TextIO) -> None:
     """For a reader that has seen enough (`| head`), or a disk that is full: nothing may be left to flush when
     Python ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:  # noqa: ARG001 (what signal.signal calls)

@@ -7,10 +7,12 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+_FILE = "matplotlibrc"
 
 
 @contextmanager
@@ -32,12 +34,17 @@ def _load() -> None:
     """Imports it where it finds no settings.
 
     It reads the first `matplotlibrc` that there is, and looks for one in the current folder before it looks
-    where a variable says: hence a current folder with an empty one.
+    where a variable says. Only then is another folder the current one meanwhile: a user may stand in one that
+    can be left and not be entered again.
     """
     # Where it can't write to the user's folder it keeps its list of fonts in a temporary one. That is well,
     # and it would tell it in two warnings each time.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     os.environ.pop("MPLBACKEND", None)  # one that it doesn't know ends the import; no window is wanted here
-    with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder, chdir(folder):
-        Path("matplotlibrc").touch()
-        importlib.import_module("matplotlib")
+    with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
+        empty = Path(folder, _FILE)
+        empty.touch()
+        os.environ["MATPLOTLIBRC"] = str(empty)
+        with chdir(folder) if os.path.exists(_FILE) else nullcontext():  # noqa: PTH110 (it raises nothing)
+            importlib.import_module("matplotlib")
+        del os.environ["MATPLOTLIBRC"]

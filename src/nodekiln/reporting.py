@@ -7,6 +7,7 @@ log it is a plain line now and then. NO_COLOR and TERM=dumb are heeded by rich.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from rich.text import Text
 
 from nodekiln.errors import UsageError
 
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, ends of lines, what turns the direction of writing, and bytes that were no text."""
 _DETAIL_LENGTH = 60
 _PLAIN_INTERVAL = 15.0
 """Seconds between two plain lines: a CI log of a half-hour build gets about a hundred."""
@@ -62,18 +65,18 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """A note about what happens now."""
-        self._console.print(Text(printable(text, but="\n")))
+        self._console.print(Text(printable(text, but="\n\t")))
 
     def warn(self, text: str) -> None:
         """Something that may bite later; told once, however many builds of one run it holds for."""
         if text in self._warned:
             return
         self._warned.add(text)
-        self._console.print(Text("warning: ", style="yellow") + Text(printable(text, but="\n")))
+        self._console.print(Text("warning: ", style="yellow") + Text(printable(text, but="\n\t")))
 
     def fail(self, text: str) -> None:
         """What ended the run."""
-        self._console.print(Text("error: ", style="bold red") + Text(printable(text, but="\n")))
+        self._console.print(Text("error: ", style="bold red") + Text(printable(text, but="\n\t")))
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Meter]:
@@ -95,9 +98,9 @@ class Reporter:
 
 
 def printable(text: str, *, but: str = "") -> str:
-    """With everything spelled out that a terminal would obey, newlines too, but for those in `but`."""
-    return "".join(
-        char if char.isprintable() or char in but else char.encode("unicode_escape").decode() for char in text
+    """With everything spelled out that a terminal would obey, ends of lines too, but for those in `but`."""
+    return _OBEYED.sub(
+        lambda found: found[0] if found[0] in but else found[0].encode("unicode_escape").decode(), text
     )
 
 
@@ -155,7 +158,7 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """
     console = _Results(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    body = [[Text(printable(cell, but="\n")) for cell in row] for row in rows]
+    body = [[Text(printable(cell, but="\n\t")) for cell in row] for row in rows]
     for heading in headings:
         table.add_column(heading, overflow="fold")
     table.columns[0].min_width = max((row[0].cell_len for row in body), default=0)

@@ -110,6 +110,7 @@ def test_what_was_published_or_removed_since_it_was_found_is_no_error(built: Kil
     store = Store(workspace)
     left = workspace.binaries / ".staging-dead"
     left.mkdir()
+    os.utime(left, (0, 0))
     found = cleaning.find(workspace, None, binaries=True)
     left.rename(workspace.binaries / TAG)
     store.remove(FREE)

@@ -53,6 +53,31 @@ def test_words_that_would_be_dropped_or_misread_are_told(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("patch", "--tag=v20.1.0", "--repository=https://localhost:1/x.git?key=YWJj="),
+        ("patch", "--tag=v20.1.0", "--no-backpressure", "--repository", "/nowhere="),
+        ("build", "--tag=v20.1.0", "--configure-args", "--without-npm=", "--dry-run", "--no-probes"),
+        ("--complete", "--", "./inv clean --tag="),
+    ],
+)
+def test_a_text_that_ends_like_an_option_is_not_empty(kiln: Kiln, words: tuple[str, ...]) -> None:
+    assert "empty text" not in kiln.run(*words).stderr
+
+
+def test_an_option_of_another_kind_is_not_told_as_given_twice(kiln: Kiln) -> None:
+    done = kiln.run("trace", "gc", "--binaryy", "x", "--", "node", "--a", "--a")
+    assert (done.code, "--binaryy" in done.stderr, "twice" in done.stderr) == (2, True, False)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"), [("path nope", 2), ("clean --tag=", 2), ("build --tag v20.77.0", 6)]
+)
+def test_an_error_that_nobody_can_be_told_still_has_its_code(kiln: Kiln, line: str, code: int) -> None:
+    assert _in_shell(kiln, f"INV {line} 2>/dev/full").returncode == code
+
+
 @pytest.mark.parametrize("streams", [">&- 2>&-", "<&-"])
 def test_closed_streams_stop_nothing(built: Kiln, streams: str) -> None:
     done = _in_shell(built, f"INV list {streams}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -109,6 +110,20 @@ def test_what_is_well_is_read_after_what_is_damaged(planned: Kiln) -> None:
             objects.read(commit, WRITABLE)
         assert objects.read(commit, "src/node_version.h") is not None
         assert objects.kind(commit) == "commit"
+
+
+def test_a_git_that_was_killed_is_no_damage(planned: Kiln) -> None:
+    words = ["git", f"--git-dir={planned.repository}", "rev-parse", TAG]
+    commit = subprocess.run(words, capture_output=True, check=True, text=True).stdout.strip()
+    objects = Objects(mirror_of(planned))
+    assert objects.read(commit, WRITABLE) is not None
+    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    asked = [child for child in alive if "cat-file" in child.cmdline()]
+    for child in asked:
+        child.kill()
+        child.wait()
+    assert objects.read(commit, "src/node_version.h") is not None
+    assert asked
 
 
 def test_an_index_that_leads_to_another_object_is_damage(planned: Kiln) -> None:

@@ -264,6 +264,21 @@ def test_a_home_that_can_not_be_written_is_no_trouble_to_a_report(tmp_path: Path
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+@pytest.mark.slow
+def test_a_folder_that_can_not_be_entered_again_is_not_left_for_a_report(tmp_path: Path) -> None:
+    program = """
+import os
+from nodekiln import figures
+def chdir(_): raise PermissionError
+os.chdir = chdir
+with figures.settings({}): print("drawn")
+"""
+    env = {**os.environ, "PYTHONPATH": str(PROJECT / "src")}
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("drawn\n", "")
+
+
 def report(folder: Path, *, here: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """What a user types in the folder `here`."""
     env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -181,10 +182,12 @@ def test_a_staging_whose_process_was_killed_goes_with_the_next_one(store: Store,
     assert _names(store) == [NAME]
 
 
-def test_a_staging_of_an_older_nodekiln_is_nobody_s(store: Store) -> None:
-    (store.folder / ".staging-old").mkdir(parents=True)
+def test_a_staging_of_an_older_nodekiln_is_nobody_s_after_an_hour(store: Store) -> None:
+    for name, age in ((".staging-old", 7200), (".staging-young", 60)):
+        (store.folder / name).mkdir(parents=True)
+        os.utime(store.folder / name, (time.time() - age,) * 2)
     store.sweep()
-    assert _names(store) == []
+    assert _names(store) == [".staging-young"]
 
 
 def test_a_link_is_no_staging(store: Store, tmp_path: Path) -> None:

@@ -31,6 +31,13 @@ def test_what_a_terminal_would_obey_is_spelled_out() -> None:
     assert said.getvalue() == "error: '\\x1b[31mred' is no file.\n  Name another.\n"
 
 
+def test_what_a_compiler_writes_stays_as_it_is() -> None:
+    said = io.StringIO()
+    text = "x.cc:3:\tint a; g++\u00a0: erreur fatale\u00a0: \u65e5\u672c"
+    Reporter(Console(file=said, soft_wrap=True)).say(text)
+    assert said.getvalue().replace("\t", " " * 8).split() == text.split()
+
+
 def test_a_dumb_terminal_gets_no_moving_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     said = io.StringIO()

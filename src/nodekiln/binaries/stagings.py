@@ -6,12 +6,15 @@ The kernel gives a killed process's lock back: so its staging is told from one t
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import filelock
 
 PREFIX = ".staging-"
 _HOLD = "held"
+_YOUNG = 3600.0
+"""Seconds for which one that nothing tells of may still be worked in."""
 
 
 def make(store: Path) -> tuple[Path, filelock.BaseFileLock]:
@@ -33,8 +36,11 @@ def find_dead(store: Path) -> tuple[Path, ...]:
 
 def _is_held(folder: Path) -> bool:
     file = folder / _HOLD
-    if not file.exists():
-        return False
+    if not file.exists():  # by an older nodekiln, or killed before it could hold it
+        try:
+            return time.time() - folder.stat().st_mtime < _YOUNG
+        except OSError:  # gone meanwhile
+            return True
     hold = filelock.FileLock(file)
     try:
         hold.acquire(timeout=0)

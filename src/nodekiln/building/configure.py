@@ -95,8 +95,8 @@ class Configure:
 
     @property
     def searched(self) -> dict[str, str] | None:
-        """The `searched` variables that its objects were made with; None where it was not configured."""
-        return None if (told := self._told()) is None else dict(told.get("searched", {}))
+        """The `searched` variables that its objects were made with; None where nothing tells."""
+        return None if (told := self._told()) is None else told.get("searched")
 
     def _told(self) -> dict[str, Any] | None:
         """What is kept beside the tree."""

@@ -75,7 +75,7 @@ def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> 
     On Ctrl-C what was measured is kept: `results.partial` tells. Raises KeyboardInterrupt where that is
     nothing, CheckError for a binary that loses data or can't do the workload, UsageError and SourceError for
     what can't be taken, would not fit into memory or on the disk, or changed meanwhile, and what grafting
-    raises. Whether there is a result for every binary tells verdict.check_trials.
+    raises. Whether there is a result for every binary tells verdict.find_failure.
     """
     session = _prepare(request, settings, reporter)
     if session is None:

@@ -27,6 +27,8 @@ require('zlib').gzip('x', () => {});
 """
 """Uses what the workloads use. Of a graft of v22.20.0 --version reads 84 MB and leaves 6 to the first trial,
 an empty script reads 90 and leaves 6 to the workload http, and this reads 97 and leaves none to any."""
+_SMALL = 10**6
+"""Bytes: to ask what is in memory of a smaller file, a wrapper script say, reads ahead what it asks for."""
 _PATIENCE = 60.0
 """Seconds; from a slow disk it takes some."""
 _CAN_DROP = hasattr(os, "posix_fadvise")
@@ -82,7 +84,7 @@ def _drop_all(programs: Mapping[str, Path]) -> list[str]:
     for name, program in programs.items():
         with suppress(OSError):  # a file system that can't: its share tells
             drop(program)
-        if (cached_share(program) or 0) > _LITTLE:
+        if program.stat().st_size > _SMALL and (cached_share(program) or 0) > _LITTLE:
             staying.append(name)
     return staying
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from nodekiln.experiment.gclines import is_collection, read_probe_lines
 from nodekiln.experiment.results import Collection, Ending
 from nodekiln.experiment.trials import Setup
-from nodekiln.experiment.watch import SLACK, descent, resident
+from nodekiln.experiment.watch import SLACK, descent, kill, resident
 from nodekiln.experiment.watching import INTERVAL_WITH_LIMIT, judge, tail
 from nodekiln.routes.trace import tracer_for
 from nodekiln.settings import Settings
@@ -116,10 +116,13 @@ def _wait(held: Held, limit: int | None) -> tuple[int, bool]:
     end = _End(held)
     capped = False
     while not end.came.wait(_LOOK):
-        rss = None if limit is None else resident(descent(held.process.pid))
-        if limit is not None and rss is not None and rss > limit:
+        if limit is None:
+            continue
+        family = descent(held.process.pid)
+        rss = resident(family)
+        if rss is not None and rss > limit:
             capped = True
-            held.process.kill()
+            kill(family)
     return end.at_ns, capped
 
 

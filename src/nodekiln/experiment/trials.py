@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodekiln import machine
@@ -72,7 +72,7 @@ class Setup:
 
         Raises SourceError where the binary is no longer what it was, or the input is gone.
         """
-        if stamp_of(subject.path) != self.stamps[subject.path]:
+        if not _is_same(subject, self.stamps[subject.path]):
             raise SourceError(
                 f"{subject.facts.label} was replaced or removed meanwhile: {subject.path} is no longer the"
                 " file that the comparison began with.",
@@ -102,6 +102,14 @@ def stamp_of(path: Path) -> Stamp | None:
     except OSError:
         return None
     return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _is_same(subject: Subject, was: Stamp | None) -> bool:
+    found = stamp_of(subject.path)
+    if found is None or was is None or found == was:
+        return found is not None and found == was
+    # Some network disks number their files anew.
+    return replace(found, inode=was.inode) == was and hash_file(subject.path) == subject.facts.sha256
 
 
 def check_disk(setup: Setup, label: str, why: str) -> None:

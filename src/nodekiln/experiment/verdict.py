@@ -120,13 +120,13 @@ def brackets(compared: Sequence[Comparison]) -> str:
     return "interval or range" if True in found else "range"
 
 
-def check_trials(results: Experiment | Sweep) -> None:
-    """Raises CheckError where nothing of a binary could be compared: no trial of it counts.
+def find_failure(results: Experiment | Sweep) -> CheckError | None:
+    """What to end with where nothing of a binary could be compared: no trial of it counts.
 
     One that ran out of memory under a limit is a result; what an interrupt left out nobody knows.
     """
     if results.partial:
-        return
+        return None
     experiments = results.experiments if isinstance(results, Sweep) else (results,)
     told, endings = [], set()
     for experiment in experiments:
@@ -134,13 +134,14 @@ def check_trials(results: Experiment | Sweep) -> None:
         without = [one.label for one in experiment.binaries if not _has_result(experiment, one.label)]
         told += [f"{where}{line}" for label in without for line in _problems_of(experiment, label)]
         endings |= {trial.ending for label in without for trial in experiment.trials_of(label)}
-    if told:
-        raise CheckError(
-            f"There is nothing to compare: {'; '.join(told)}.",
-            remedy="Take a smaller --size; or --memory-limit, with which that is a result."
-            if "out of memory" in endings
-            else "The workload run alone tells more: BINARY FILE INPUT OUTPUT",
-        )
+    if not told:
+        return None
+    return CheckError(
+        f"There is nothing to compare: {'; '.join(told)}.",
+        remedy="Take a smaller --size; or --memory-limit, with which that is a result."
+        if "out of memory" in endings
+        else "The workload run alone tells more: BINARY FILE INPUT OUTPUT",
+    )
 
 
 def mishap(trial: Trial) -> str | None:

@@ -70,7 +70,7 @@ def main(interval: float, limit: int, argv: list[str]) -> None:
             is_wanted &= _tell(at=1000 * (time.monotonic() - begun), rss=rss, waiting=waiting)
         capped |= 0 < limit < highest
         if capped or not is_wanted:
-            _kill(family)
+            kill(family)
     _tell(
         code=end.code,
         wall=1000 * (end.at - begun),
@@ -111,10 +111,11 @@ def _prepare(limit: int) -> None:
         file.write(_LIKELY_VICTIM)
 
 
-def _kill(pids: list[int]) -> None:
+def kill(pids: list[int]) -> None:
+    """All of them, as far as they are there and may be."""
     """Not by Popen, which would take the end from under the thread that waits for it."""
     for pid in pids:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # it may run a program as somebody else
             os.kill(pid, signal.SIGKILL)
 
 

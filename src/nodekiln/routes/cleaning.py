@@ -76,9 +76,13 @@ def remove(workspace: Workspace, found: Sequence[Removable], reporter: Reporter)
     if not others:
         return
     with ExitStack() as held:
-        # In the order in which a comparison takes them.
-        for name in ("experiments", *_release_locks(workspace, others)):
-            held.enter_context(workspace.lock(name, "cleaning up", reporter.say))
+        taken: list[str] = []
+        # In the order in which a comparison takes them; grafts may begin while we wait.
+        while new := [
+            name for name in ("experiments", *_release_locks(workspace, others)) if name not in taken
+        ]:
+            held.enter_context(workspace.lock(new[0], "cleaning up", reporter.say))
+            taken.append(new[0])
         for folder in others:
             if folder.parent == workspace.binaries:
                 _remove_binary(Store(workspace), folder.name)

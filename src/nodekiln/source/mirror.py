@@ -213,13 +213,15 @@ class Objects:
 
     def _content(self, object_id: str) -> bytes | None:
         """The bytes of an object; git gives none, or some, of one that it then finds damaged, and ends."""
-        answer = self._ask(self._git.get_object_data, object_id)
-        if answer is None:
-            return None
-        name, kind, size, content = answer
-        if len(content) != size or _text(name) != _id(_text(kind), content):
-            raise self._damage(object_id)
-        return content
+        for _ in range(2):  # a git that was killed gives some as well; a new one doesn't
+            answer = self._ask(self._git.get_object_data, object_id)
+            if answer is None:
+                return None
+            name, kind, size, content = answer
+            if len(content) == size and _text(name) == _id(_text(kind), content):
+                return content
+            self._git.clear_cache()
+        raise self._damage(object_id)
 
     def _ask(self, question: Callable[[str], Answer], object_id: str) -> Answer | None:
         """None where the mirror does not hold the object; raises SourceError where git gives no answer.
@@ -231,11 +233,15 @@ class Objects:
         except (ValueError, OSError):
             if not self.batch.headers([object_id]):
                 return None
+        self._git.clear_cache()  # a new one is asked: this one may have been killed
+        try:
+            return question(object_id)
+        except (ValueError, OSError):
             raise self._damage(object_id) from None
 
     def _damage(self, object_id: str) -> SourceError:
         """What git says of an object that it could not give."""
-        self._git.clear_cache()  # the next object is asked for in a new process
+        self._git.clear_cache()
         try:
             self._runner.run("cat-file", "--batch", stdin=f"{object_id}\n".encode())
         except GitError as error:
