@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from invoke.context import Context
 
@@ -182,6 +181,7 @@ def verify(
     accept_moved_tag: bool = False,
 ) -> int:
     """Say which tags the change fits; exit code 4 where it does not fit. No checkout, no compiler."""
+    from nodekiln.edge import show
     from nodekiln.reporting import Reporter
     from nodekiln.verification.outcome import Depth, read_kinds
     from nodekiln.verification.reports.publish import check_format, check_output, publish
@@ -205,7 +205,7 @@ def verify(
         explain=explain,
         output=file,
         environment=settings.environment,
-        show=sys.stdout.write,
+        show=show,
     )
     if file is not None:
         reporter.say(f"{report.summary}; written to {file}")

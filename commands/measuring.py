@@ -78,7 +78,7 @@ def compare(
     dry_run: bool = False,
 ) -> int:
     """Compare binaries under one workload: time, memory, and garbage collections three ways."""
-    from nodekiln.edge import quiet
+    from nodekiln.edge import show
     from nodekiln.errors import INTERRUPTED
     from nodekiln.experiment.compare import compare
     from nodekiln.experiment.report import write_report
@@ -116,10 +116,7 @@ def compare(
         reporter.fail(f"interrupted; what was measured is kept: ./inv report {done.folder}")
         return INTERRUPTED
     failure = find_failure(done.results)
-    try:
-        print(f"{render(done.results)}\n\n{page}", flush=True)  # what failed is told after it
-    except BrokenPipeError:  # whoever has read enough of it still gets the exit code
-        quiet(sys.stdout)
+    show(f"{render(done.results)}\n\n{page}\n")  # what failed is told after it
     if failure is not None:
         raise failure
     return INTERRUPTED if done.results.partial else 0

@@ -30,6 +30,7 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
             signal.signal(number, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path's ü is no bug where the locale is C
+    code = 0
     try:
         code = command() or 0
         sys.stdout.flush()
@@ -42,7 +43,7 @@ def run_command(command: Callable[[], int | None], *, resumes: bool = False) -> 
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _has_no_reader():
             quiet(sys.stdout)
-            return 0
+            return code
         error = _error_of_stdout() or error
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.")
@@ -82,6 +83,18 @@ def _fail(text: str) -> None:
         sys.stderr.flush()
     except OSError:  # nobody can be told; the exit code tells
         quiet(sys.stderr)
+
+
+def show(text: str) -> None:
+    """Writes to stdout what a command has to say before it ends with a code of its own.
+
+    A reader that has seen enough must not make that a 0.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        quiet(sys.stdout)
 
 
 def quiet(stream: TextIO) -> None:

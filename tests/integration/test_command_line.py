@@ -99,6 +99,11 @@ def test_a_result_that_can_not_be_written_is_told(built: Kiln, words: str) -> No
     assert (done.returncode, done.stderr) == (6, "error: stdout: No space left on device.\n")
 
 
+def test_a_reader_that_has_seen_enough_of_a_finding_does_not_make_it_a_success(kiln: Kiln) -> None:
+    done = _in_shell(kiln, "INV verify --tags v20.9.9 | :; echo ${PIPESTATUS[0]}")
+    assert done.stdout == "4\n"
+
+
 @pytest.mark.parametrize("words", ["list", "--list"])
 def test_a_reader_of_results_that_has_seen_enough_is_no_error(built: Kiln, words: str) -> None:
     done = _in_shell(built, f"INV {words} | :; echo ${{PIPESTATUS[0]}}")
