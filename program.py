@@ -23,8 +23,8 @@ from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
 import nodekiln
-from nodekiln.edge import quiet
-from nodekiln.errors import SourceError, UsageError
+from nodekiln.cli.cli_errors import quiet
+from nodekiln.core.errors import SourceError, UsageError
 
 HERE = Path(__file__).resolve().parent
 USAGE = UsageError.exit_code
@@ -52,7 +52,7 @@ class KilnProgram(Program):
 
     def parse_cleanup(self) -> None:
         if self.args.complete.value:
-            from commands.completion import candidates
+            from nodekiln.cli.completion import candidates
 
             # The shell's words, program included, joined; a quote that is still open is none of our names.
             words = self.core.remainder.replace("'", "").replace('"', "").split()[1:]

@@ -1,9 +1,9 @@
 """The commands, as invoke finds them; they stand in commands/, and what they do in src/nodekiln."""
 
-from commands.keeping import check, clean, test
-from commands.looking import doctor, inspect, list_binaries, path, probes, timings, verify
-from commands.making import build, graft, import_tarball, patch
-from commands.measuring import compare, report, trace
+from nodekiln.cli.inspection import doctor, inspect, list_binaries, path, probes, timings, verify
+from nodekiln.cli.making import build, graft, import_tarball, patch
+from nodekiln.cli.measuring import compare, report, trace
+from nodekiln.cli.upkeep import check, clean, test
 
 __all__ = [
     "build",

@@ -25,10 +25,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nodekiln.machine import available_memory, cores
-from nodekiln.process import child_environment
-from nodekiln.reporting import format_size
-from nodekiln.settings import read_configure_file
+from nodekiln.core.platform import available_memory, cores
+from nodekiln.core.process import child_environment
+from nodekiln.core.reporting import format_size
+from nodekiln.core.settings import read_configure_file
 
 _TAG = "v20.19.2"
 _PROGRAM = Path(__file__).resolve().parents[1] / "program.py"

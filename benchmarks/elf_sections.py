@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nodekiln.elf import NOTE, open_elf
-from nodekiln.elfnotes import PROBES, probe_sections
-from nodekiln.elfsections import NewSection, add_sections
+from nodekiln.core.elf.file import NOTE, open_elf
+from nodekiln.core.elf.notes import PROBES, probe_sections
+from nodekiln.core.elf.sections import NewSection, add_sections
 from nodekiln.grafting.probes import gc_probes
 
 _ROUNDS = 3

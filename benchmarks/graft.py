@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from nodekiln.core.platform import cores
+from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.graft import copy
 from nodekiln.grafting.platforms import Platform
-from nodekiln.machine import cores
-from nodekiln.recipe import Recipe, Tag
-from nodekiln.routes.surgery import operate, plan_surgery
+from nodekiln.pipelines.graft_plan import operate, plan_surgery
 
 _ROUNDS = 15
 _PROGRAM = Path(__file__).resolve().parents[1] / "program.py"

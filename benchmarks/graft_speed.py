@@ -22,13 +22,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.experiment.schedule import turns
-from nodekiln.experiment.statistics import paired_ratio
+from nodekiln.core.platform import cores
+from nodekiln.core.recipe import Recipe, Tag
+from nodekiln.experiment.analysis.statistics import paired_ratio
+from nodekiln.experiment.measure.schedule import turns
 from nodekiln.grafting.graft import copy
 from nodekiln.grafting.platforms import Platform
-from nodekiln.machine import cores
-from nodekiln.recipe import Recipe, Tag
-from nodekiln.routes.surgery import operate, plan_surgery
+from nodekiln.pipelines.graft_plan import operate, plan_surgery
 
 _SEED = 2220
 _WARM_UP = 2

@@ -29,15 +29,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nodekiln.machine import cores
-from nodekiln.patching import planner
-from nodekiln.patching.patchfile import Patch
-from nodekiln.patching.series import load
-from nodekiln.recipe import Recipe, Tag
-from nodekiln.reporting import Reporter
-from nodekiln.settings import Settings
-from nodekiln.verification.tagspec import TagSpec
-from nodekiln.verification.verify import VerifyRequest, verify
+from nodekiln.changes import planner
+from nodekiln.changes.patchfile import Patch
+from nodekiln.changes.series import load
+from nodekiln.core.platform import cores
+from nodekiln.core.recipe import Recipe, Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.verify.run import VerifyRequest, verify
+from nodekiln.verify.tagspec import TagSpec
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _PATCHES = _CHECKOUT / "patches" / "usdt"

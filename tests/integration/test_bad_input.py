@@ -317,7 +317,6 @@ def _checkout(folder: Path, config: str | None) -> Path:
     folder.mkdir()
     (folder / "invoke.yaml").write_text(config)
     shutil.copy(project / "tasks.py", folder)
-    shutil.copytree(project / "commands", folder / "commands")
     return Path(shutil.copy(project / "program.py", folder))
 
 

@@ -16,11 +16,11 @@ import pytest
 
 from nodekiln.binaries.folders import delete, disk_usage
 from nodekiln.binaries.store import Store
-from nodekiln.errors import ToolchainError
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
-from nodekiln.routes import cleaning
-from nodekiln.workspace import Workspace
+from nodekiln.core.errors import ToolchainError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.workspace import Workspace
+from nodekiln.pipelines import cleaning
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln
@@ -126,7 +126,7 @@ def _kill_in_staging(build: Path) -> None:
     text = f"""
 import os, pathlib, signal
 from nodekiln.binaries.store import Store
-from nodekiln.workspace import Workspace
+from nodekiln.core.workspace import Workspace
 with Store(Workspace(pathlib.Path({str(build)!r}))).staging() as folder:
     (folder / "node").write_bytes(bytes(100_000))
     os.kill(os.getpid(), signal.SIGKILL)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.errors import ToolchainError
-from nodekiln.process import child_environment
-from nodekiln.recipe import Tag
+from nodekiln.core.errors import ToolchainError
+from nodekiln.core.process import child_environment
+from nodekiln.core.recipe import Tag
 from nodekiln.toolchain.checks import check_machine, check_tag
 from nodekiln.toolchain.compilers import Compiler, Family, check_mixed, probe
 from nodekiln.toolchain.findings import Finding, Round, Severity

@@ -18,8 +18,8 @@ from nodekiln.building.jobs import Load
 from nodekiln.building.ninjafiles import write_pool
 from nodekiln.building.timings import Timed
 from nodekiln.building.weights import Weights, shipped
-from nodekiln.errors import BuildError
-from nodekiln.routes.explaining import tells_of_a_kill
+from nodekiln.core.errors import BuildError
+from nodekiln.pipelines.explaining import tells_of_a_kill
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln

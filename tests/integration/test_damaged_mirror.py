@@ -14,11 +14,11 @@ import psutil
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import SourceError
-from nodekiln.recipe import Recipe, Tag
-from nodekiln.reporting import Reporter
-from nodekiln.routes.planning import make_plan, open_tag
-from nodekiln.settings import Settings
+from nodekiln.core.errors import SourceError
+from nodekiln.core.recipe import Recipe, Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.pipelines.planning import make_plan, open_tag
 from nodekiln.source.mirror import Objects
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Edit, Plan, Span
-from nodekiln.patching.diff import render
+from nodekiln.changes.diff import render
+from nodekiln.core.edit import Edit, Plan, Span
 
 NUMBERS = b"".join(b"%d\n" % number for number in range(1, 41))
 

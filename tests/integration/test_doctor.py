@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nodekiln.errors import ToolchainError
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
-from nodekiln.routes import checking, planning
-from nodekiln.settings import Settings
+from nodekiln.core.errors import ToolchainError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.pipelines import checking, planning
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln

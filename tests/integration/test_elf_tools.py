@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.elf import open_elf
-from nodekiln.elfnotes import (
+from nodekiln.core.elf.file import open_elf
+from nodekiln.core.elf.notes import (
     IDENTITY,
     PROBES,
     Identity,
@@ -23,8 +23,8 @@ from nodekiln.elfnotes import (
     read_identity,
     read_probes,
 )
-from nodekiln.elfsections import add_sections
-from nodekiln.errors import PatchError
+from nodekiln.core.elf.sections import add_sections
+from nodekiln.core.errors import PatchError
 from nodekiln.grafting.probes import gc_probes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the compiler makes no ELF files here")

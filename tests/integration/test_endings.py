@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from nodekiln.process import run_logged
+from nodekiln.core.process import run_logged
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln

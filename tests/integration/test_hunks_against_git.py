@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Misfit
-from nodekiln.patching.hunks import Applied, Fit, apply
-from nodekiln.patching.patchfile import Patch, parse
+from nodekiln.changes.hunks import Applied, Fit, apply
+from nodekiln.changes.patchfile import Patch, parse
+from nodekiln.core.edit import Misfit
 
 HEADER = b"Subject: A change\n\nBecause.\n---\n"
 PATH = "lib/a.js"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Read
-from nodekiln.errors import ToolchainError
-from nodekiln.process import child_environment
+from nodekiln.core.edit import Read
+from nodekiln.core.errors import ToolchainError
+from nodekiln.core.process import child_environment
 from nodekiln.toolchain import cachestats, farms
 from nodekiln.toolchain.cachestats import Hits
 from nodekiln.toolchain.checks import check_machine

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.errors import UsageError
+from nodekiln.core.errors import UsageError
 from nodekiln.toolchain.compilers import Compiler, probe
 from nodekiln.toolchain.findings import Finding
 from nodekiln.toolchain.linkers import Linker, check_choice, choose_linker

@@ -14,12 +14,12 @@ import pytest
 from rich.console import Console
 
 from nodekiln.building.configure import Configure
-from nodekiln.errors import BuildError, PatchError, SourceError
-from nodekiln.recipe import Recipe, Tag
-from nodekiln.reporting import Reporter
-from nodekiln.routes.build import BuildRequest
-from nodekiln.routes.matrix import Matrix, build_matrix, now_in_tree, ordered
-from nodekiln.settings import Settings
+from nodekiln.core.errors import BuildError, PatchError, SourceError
+from nodekiln.core.recipe import Recipe, Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.pipelines.build import BuildRequest
+from nodekiln.pipelines.matrix import Matrix, build_matrix, now_in_tree, ordered
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln

@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import SourceError, UsageError
+from nodekiln.core.errors import SourceError, UsageError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
 from nodekiln.grafting import dist
 from nodekiln.grafting.download import Server, UnreachableError
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
 
 TAG = Tag(22, 20, 0)
 LINUX = Platform("linux", "x64")

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import SourceError
+from nodekiln.core.errors import SourceError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
 
 TAG = Tag(22, 20, 0)
 NODE = (b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + b"\x3e\0").ljust(64, b"\0")

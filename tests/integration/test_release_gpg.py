@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.errors import SourceError
+from nodekiln.core.errors import SourceError
 from nodekiln.grafting import gpg
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="there is no gpg")

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import SourceError
+from nodekiln.core.errors import SourceError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
 
 pytestmark = pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm")
 NODE = (b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + b"\x3e\0").ljust(64, b"\0")

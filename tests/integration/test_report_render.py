@@ -18,12 +18,12 @@ from matplotlib.text import Annotation
 from rich.console import Console
 
 import nodekiln
-from nodekiln.errors import SourceError, UsageError
-from nodekiln.experiment.drawing import label_heights, panels
-from nodekiln.experiment.report import write_report
-from nodekiln.experiment.results import Experiment, GcRun, Sample, Sweep
-from nodekiln.experiment.resultsfile import dump, load, read_results
-from nodekiln.reporting import Reporter
+from nodekiln.core.errors import SourceError, UsageError
+from nodekiln.core.reporting import Reporter
+from nodekiln.experiment.model.results import Experiment, GcRun, Sample, Sweep
+from nodekiln.experiment.model.results_file import dump, load, read_results
+from nodekiln.experiment.report.drawing import label_heights, panels
+from nodekiln.experiment.report.write import write_report
 
 PROJECT = Path(__file__).resolve().parents[2]
 EXAMPLES = PROJECT / "tests" / "examples"
@@ -215,7 +215,8 @@ def test_a_sweep_is_drawn_against_the_size_of_the_input(tmp_path: Path) -> None:
 def test_nothing_heavy_is_imported_before_something_is_drawn() -> None:
     program = (
         "import sys\n"
-        "from nodekiln.experiment import compare, page, report, tables\n"
+        "from nodekiln.experiment import compare\n"
+        "from nodekiln.experiment.report import page, tables, write\n"
         "print({'numpy', 'matplotlib', 'jinja2'} & set(sys.modules))"
     )
     argv = [sys.executable, "-c", program]
@@ -268,7 +269,7 @@ def test_a_home_that_can_not_be_written_is_no_trouble_to_a_report(tmp_path: Path
 def test_a_folder_that_can_not_be_entered_again_is_not_left_for_a_report(tmp_path: Path) -> None:
     program = """
 import os
-from nodekiln import figures
+from nodekiln.core import figures
 def chdir(_): raise PermissionError
 os.chdir = chdir
 with figures.settings({}): print("drawn")

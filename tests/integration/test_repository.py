@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import SourceError
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
+from nodekiln.core.errors import SourceError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.gitrun import GitError, GitRunner
 from nodekiln.source.location import parse_location
 from nodekiln.source.mirror import Objects, make_mirror, remove_leftovers
 from nodekiln.source.repository import CheckoutSize, Repository, Revision
-from nodekiln.workspace import Workspace
 
 _TAG = Tag(20, 1, 0)
 _FILES = {

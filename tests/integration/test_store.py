@@ -19,8 +19,8 @@ import pytest
 from nodekiln.binaries.freshness import Wanted, differences
 from nodekiln.binaries.manifest import Manifest
 from nodekiln.binaries.store import Store, sha256_of
-from nodekiln.errors import CheckError, UsageError
-from nodekiln.workspace import Workspace
+from nodekiln.core.errors import CheckError, UsageError
+from nodekiln.core.workspace import Workspace
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAME = "v20.1.0"
@@ -84,7 +84,7 @@ def _run(store: Store, binary: Path, program: str) -> subprocess.Popen[str]:
     text = f"""
 from pathlib import Path
 from nodekiln.binaries.store import Store
-from nodekiln.workspace import Workspace
+from nodekiln.core.workspace import Workspace
 from tests.integration.test_store import _publish
 store, binary = Store(Workspace(Path({str(store.workspace.root)!r}))), Path({str(binary)!r})
 {textwrap.dedent(program)}

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import SourceError
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
+from nodekiln.core.errors import SourceError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.archive import Limits
 from nodekiln.source.tarball import import_tarball, imported
-from nodekiln.workspace import Workspace
 
 TAG = Tag(20, 19, 2)
 TOP = "node-v20.19.2"

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from nodekiln.building.timings import Timed, Timings
-from nodekiln.errors import BuildError, UsageError
-from nodekiln.reporting import Reporter
-from nodekiln.routes.timings import Shown, TimingStore, tell, write_pictures
+from nodekiln.core.errors import BuildError, UsageError
+from nodekiln.core.reporting import Reporter
+from nodekiln.pipelines.timings import Shown, TimingStore, tell, write_pictures
 
 ODD = "ACTION <b>&amp;</b> $x_1$ %s"
 BUILD = Timings(

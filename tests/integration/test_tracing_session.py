@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nodekiln.elfnotes import Probe, probe_sections
-from nodekiln.elfsections import add_sections
-from nodekiln.errors import KilnError, UsageError
-from nodekiln.reporting import Reporter
-from nodekiln.routes.probes import find_binary, probes
-from nodekiln.routes.trace import TraceRequest, trace
-from nodekiln.settings import Settings
+from nodekiln.core.elf.notes import Probe, probe_sections
+from nodekiln.core.elf.sections import add_sections
+from nodekiln.core.errors import KilnError, UsageError
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.pipelines.probes import find_binary, probes
+from nodekiln.pipelines.trace import TraceRequest, trace
 from nodekiln.tracing.child import hold
 from nodekiln.tracing.proof import prove
 from nodekiln.tracing.session import attach, signals_go_to

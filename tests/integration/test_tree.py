@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import nodekiln
-from nodekiln.edit import Edit, Plan, Span
-from nodekiln.errors import SourceError
+from nodekiln.core.edit import Edit, Plan, Span
+from nodekiln.core.errors import SourceError
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.tree import Changes, WorkingTree
-from nodekiln.workspace import Workspace
 
 WRITABLE = "lib/internal/streams/writable.js"
 SCRIPT = "tools/run me.sh"
@@ -531,9 +531,9 @@ def test_it_does_not_matter_where_the_caller_stands(
 RUN = """
 import os, signal, sys
 from pathlib import Path
-from nodekiln.edit import Edit, Plan, Span
+from nodekiln.core.edit import Edit, Plan, Span
 from nodekiln.source.tree import WorkingTree
-from nodekiln.workspace import Workspace
+from nodekiln.core.workspace import Workspace
 
 class Deadly:
     def update(self, done, total, detail="", *, left=None):
@@ -699,10 +699,10 @@ def in_namespace() -> Callable[..., list[str]]:
 FULL = """
 import subprocess, sys
 from pathlib import Path
-from nodekiln.edit import Plan
-from nodekiln.errors import SourceError
+from nodekiln.core.edit import Plan
+from nodekiln.core.errors import SourceError
 from nodekiln.source.tree import WorkingTree
-from nodekiln.workspace import Workspace
+from nodekiln.core.workspace import Workspace
 
 workspace = Workspace(Path(sys.argv[1]))
 workspace.trees.mkdir()
@@ -740,10 +740,10 @@ def test_on_a_full_disk_it_says_so_and_goes_on_later(
 READ_ONLY = """
 import subprocess, sys
 from pathlib import Path
-from nodekiln.edit import Plan
-from nodekiln.errors import SourceError
+from nodekiln.core.edit import Plan
+from nodekiln.core.errors import SourceError
 from nodekiln.source.tree import WorkingTree
-from nodekiln.workspace import Workspace
+from nodekiln.core.workspace import Workspace
 
 workspace = Workspace(Path(sys.argv[1]))
 for options in (["--bind"], ["-o", "remount,ro,bind"]):

@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import SourceError, UsageError
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
-from nodekiln.settings import Settings
+from nodekiln.core.errors import SourceError, UsageError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.location import parse_location
 from nodekiln.source.repository import Repository
 from nodekiln.source.tagset import TagSet
-from nodekiln.verification.outcome import KINDS, Report, Row, Status
-from nodekiln.verification.tagspec import TagSpec
-from nodekiln.verification.verify import VerifyRequest, verify
-from nodekiln.workspace import Workspace
+from nodekiln.verify.outcome import KINDS, Report, Row, Status
+from nodekiln.verify.run import VerifyRequest, verify
+from nodekiln.verify.tagspec import TagSpec
 
 WRITABLE = "lib/internal/streams/writable.js"
 ADAPTERS = "lib/internal/webstreams/adapters.js"

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import ToolchainError
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
-from nodekiln.settings import Settings
+from nodekiln.core.errors import ToolchainError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
 from nodekiln.source.tarball import import_tarball
-from nodekiln.verification.depths import Deeper
-from nodekiln.verification.outcome import KINDS, Depth, Kind, Report, Row, Status
-from nodekiln.verification.tagspec import TagSpec
-from nodekiln.verification.verify import VerifyRequest, verify
+from nodekiln.verify.depths import Deeper
+from nodekiln.verify.outcome import KINDS, Depth, Kind, Report, Row, Status
+from nodekiln.verify.run import VerifyRequest, verify
+from nodekiln.verify.tagspec import TagSpec
 
 STOCK, PROBES, REWRITTEN, BOTH = KINDS
 _PATCH = """\

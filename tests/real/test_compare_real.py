@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.errors import PatchError
-from nodekiln.experiment import pagecache
+from nodekiln.core.errors import PatchError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.experiment.analysis.pauses import PAUSES
 from nodekiln.experiment.compare import compare
-from nodekiln.experiment.pauses import PAUSES
-from nodekiln.experiment.request import CompareRequest
-from nodekiln.experiment.results import Experiment
-from nodekiln.experiment.workloads import STREAMS, child_environment, find_workload, workload_names
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
-from nodekiln.settings import Settings
+from nodekiln.experiment.inputs.workloads import STREAMS, child_environment, find_workload, workload_names
+from nodekiln.experiment.measure import page_cache as pagecache
+from nodekiln.experiment.model.request import CompareRequest
+from nodekiln.experiment.model.results import Experiment
 
 _ENVIRONMENT = dict(os.environ)
 MB = 10**6

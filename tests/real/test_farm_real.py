@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Read
-from nodekiln.process import child_environment
-from nodekiln.recipe import Tag
-from nodekiln.settings import read_configure_file
+from nodekiln.core.edit import Read
+from nodekiln.core.process import child_environment
+from nodekiln.core.recipe import Tag
+from nodekiln.core.settings import read_configure_file
 from nodekiln.toolchain import cachestats, farms
 from nodekiln.toolchain.cachestats import Hits
 from nodekiln.toolchain.checks import check_machine

@@ -13,10 +13,17 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from nodekiln.elf import open_elf
-from nodekiln.elfnotes import Identity, Probe, identity_section, probe_sections, read_identity, read_probes
-from nodekiln.elfsections import add_sections
-from nodekiln.errors import PatchError
+from nodekiln.core.elf.file import open_elf
+from nodekiln.core.elf.notes import (
+    Identity,
+    Probe,
+    identity_section,
+    probe_sections,
+    read_identity,
+    read_probes,
+)
+from nodekiln.core.elf.sections import add_sections
+from nodekiln.core.errors import PatchError
 from nodekiln.grafting.probes import gc_probes
 
 pytestmark = pytest.mark.release

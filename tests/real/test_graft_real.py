@@ -16,17 +16,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nodekiln.elf import open_elf
-from nodekiln.elfnotes import read_identity, read_probes
-from nodekiln.errors import KilnError
+from nodekiln.core.elf.file import open_elf
+from nodekiln.core.elf.notes import read_identity, read_probes
+from nodekiln.core.errors import KilnError
+from nodekiln.core.recipe import Recipe, Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
 from nodekiln.grafting.builtins import locate, module_id
 from nodekiln.grafting.platforms import Platform
-from nodekiln.recipe import Recipe, Tag
-from nodekiln.reporting import Reporter
-from nodekiln.routes.graft import GraftRequest, graft
-from nodekiln.routes.inspect import Kind, inspect
-from nodekiln.routes.surgery import operate, plan_surgery
-from nodekiln.settings import Settings
+from nodekiln.pipelines.graft import GraftRequest, graft
+from nodekiln.pipelines.graft_plan import operate, plan_surgery
+from nodekiln.pipelines.inspect import Kind, inspect
 
 pytestmark = [
     pytest.mark.release,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Plan
-from nodekiln.patching.planner import plan
-from nodekiln.patching.series import load
-from nodekiln.recipe import Recipe, Tag
+from nodekiln.changes.planner import plan
+from nodekiln.changes.series import load
+from nodekiln.core.edit import Plan
+from nodekiln.core.recipe import Recipe, Tag
 
 pytestmark = pytest.mark.tree
 

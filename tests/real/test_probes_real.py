@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
-from nodekiln.elf import open_elf
-from nodekiln.elfnotes import read_probes
+from nodekiln.core.elf.file import open_elf
+from nodekiln.core.elf.notes import read_probes
 
 _ENVIRONMENT = dict(os.environ)
 _PROJECT = Path(__file__).parents[2]

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nodekiln.experiment.report import write_report
-from nodekiln.experiment.resultsfile import read_results
-from nodekiln.reporting import Reporter
+from nodekiln.core.reporting import Reporter
+from nodekiln.experiment.model.results_file import read_results
+from nodekiln.experiment.report.write import write_report
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.gitrun import GitRunner
 from nodekiln.source.location import parse_location
 from nodekiln.source.repository import Repository
-from nodekiln.workspace import Workspace
 
 pytestmark = pytest.mark.tree
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Read
-from nodekiln.recipe import Tag
+from nodekiln.core.edit import Read
+from nodekiln.core.recipe import Tag
 from nodekiln.toolchain.requirements import read_requirements
 
 pytestmark = pytest.mark.tree

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Misfit, Plan, Refusal
-from nodekiln.patching.planner import paths, plan
-from nodekiln.recipe import Recipe, Tag
+from nodekiln.changes.planner import paths, plan
+from nodekiln.core.edit import Misfit, Plan, Refusal
+from nodekiln.core.recipe import Recipe, Tag
 
 _BUILTINS = os.environ.get("NODEKILN_BUILTINS")  # the fixtures hide it from the tests
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Plan
-from nodekiln.patching.hunks import Fit, apply
-from nodekiln.patching.planner import paths, work_out
-from nodekiln.patching.provider import Provider
-from nodekiln.patching.series import Series, load
-from nodekiln.recipe import Recipe, Tag
+from nodekiln.changes.hunks import Fit, apply
+from nodekiln.changes.planner import paths, work_out
+from nodekiln.changes.provider import Provider
+from nodekiln.changes.series import Series, load
+from nodekiln.core.edit import Plan
+from nodekiln.core.recipe import Recipe, Tag
 
 pytestmark = pytest.mark.tree
 

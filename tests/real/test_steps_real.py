@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from nodekiln.building.ninjalog import NinjaLog
-from nodekiln.elf import open_elf
-from nodekiln.elfnotes import read_probes
-from nodekiln.recipe import Recipe, Tag
-from nodekiln.reporting import Reporter
-from nodekiln.routes.build import BuildRequest, build
-from nodekiln.routes.matrix import Matrix, build_matrix
-from nodekiln.settings import Settings
+from nodekiln.core.elf.file import open_elf
+from nodekiln.core.elf.notes import read_probes
+from nodekiln.core.recipe import Recipe, Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.pipelines.build import BuildRequest, build
+from nodekiln.pipelines.matrix import Matrix, build_matrix
 from nodekiln.tracing.proof import prove
 
 _ENVIRONMENT = dict(os.environ)

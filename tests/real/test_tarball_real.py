@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.tarball import import_tarball
-from nodekiln.workspace import Workspace
 
 pytestmark = pytest.mark.tree
 

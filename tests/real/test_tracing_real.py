@@ -20,12 +20,12 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.elf import open_elf
-from nodekiln.elfnotes import read_probes
-from nodekiln.errors import CheckError
-from nodekiln.reporting import Reporter
-from nodekiln.routes.trace import TraceRequest, trace
-from nodekiln.settings import Settings
+from nodekiln.core.elf.file import open_elf
+from nodekiln.core.elf.notes import read_probes
+from nodekiln.core.errors import CheckError
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.pipelines.trace import TraceRequest, trace
 from nodekiln.tracing.proof import prove
 
 _ENVIRONMENT = dict(os.environ)
@@ -264,10 +264,10 @@ ON_DEMAND = (
 ATTACH = """
 import os, sys
 from pathlib import Path
-from nodekiln.edge import run_command
-from nodekiln.reporting import Reporter
-from nodekiln.routes.trace import TraceRequest, trace
-from nodekiln.settings import Settings
+from nodekiln.cli.cli_errors import run_command
+from nodekiln.core.reporting import Reporter
+from nodekiln.pipelines.trace import TraceRequest, trace
+from nodekiln.core.settings import Settings
 here = Path.cwd()
 settings = Settings.read(environ=os.environ, config=None, root=here, here=here, venv=None)
 words = sys.argv[1:]

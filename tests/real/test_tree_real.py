@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Edit, Plan, Span
+from nodekiln.core.edit import Edit, Plan, Span
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.tree import Changes, WorkingTree
-from nodekiln.workspace import Workspace
 
 WRITABLE = "lib/internal/streams/writable.js"
 

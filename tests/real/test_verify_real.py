@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nodekiln.patching.javascript import Script, parse, walk
-from nodekiln.reporting import Reporter
-from nodekiln.settings import Settings
-from nodekiln.verification.outcome import KINDS, Depth, Kind, Report, Status
-from nodekiln.verification.tagspec import TagSpec
-from nodekiln.verification.verify import VerifyRequest, verify
+from nodekiln.changes.javascript import Script, parse, walk
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.verify.outcome import KINDS, Depth, Kind, Report, Status
+from nodekiln.verify.run import VerifyRequest, verify
+from nodekiln.verify.tagspec import TagSpec
 
 _ENVIRONMENT = dict(os.environ)  # as it is before tests are sealed off
 _CHECKOUT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nodekiln.archives import RefusedError, check_length, is_archive, read_members
+from nodekiln.core.archives import RefusedError, check_length, is_archive, read_members
 
 END = bytes(1024)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.edit import Conflict, Edit, Misfit, Refusal
-from nodekiln.patching.backpressure import PATHS, plan_backpressure
+from nodekiln.changes.backpressure import PATHS, plan_backpressure
+from nodekiln.core.edit import Conflict, Edit, Misfit, Refusal
 
 NEWER, OLDER, ADAPTERS = PATHS
 

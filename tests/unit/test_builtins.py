@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.errors import PatchError
+from nodekiln.core.errors import PatchError
 from nodekiln.grafting.builtins import locate, module_id
 
 WRITABLE = "lib/internal/streams/writable.js"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Edit, Plan, Span
-from nodekiln.errors import PatchError, SourceError, UsageError
+from nodekiln.core.edit import Edit, Plan, Span
+from nodekiln.core.errors import PatchError, SourceError, UsageError
+from nodekiln.core.recipe import Tag
 from nodekiln.grafting.builtins import Builtin
 from nodekiln.grafting.difference import differing
 from nodekiln.grafting.graft import changes, copy, fit
-from nodekiln.grafting.mark import find_mark, make_mark
+from nodekiln.grafting.marker import find_mark, make_mark
 from nodekiln.grafting.platforms import Platform, recognise
-from nodekiln.recipe import Tag
 
 TEXT = b"{ return ret && !state.errored; } if (needDrain || !write())"
 RETURN = Span(2, 31, b"return true;", "answers true")

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import KilnError
-from nodekiln.experiment.forecast import Forecast, forecast
-from nodekiln.experiment.request import CompareRequest
-from nodekiln.experiment.subjects import Named, name_subjects
-from nodekiln.experiment.workloads import find_workload
+from nodekiln.core.errors import KilnError
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.experiment.inputs.binaries import Named, name_subjects
+from nodekiln.experiment.inputs.workloads import find_workload
+from nodekiln.experiment.measure.forecast import Forecast, forecast
+from nodekiln.experiment.model.request import CompareRequest
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import obtain
-from nodekiln.reporting import Reporter
-from nodekiln.settings import Settings
 
 MB = 10**6
 HERE = Platform.of_machine(sys.platform, platform.machine())

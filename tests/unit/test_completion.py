@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.completion import candidates
+from nodekiln.cli.completion import candidates
 
 STOCK, FREE = "v20.1.0", "v20.1.0-no-backpressure"
 TASKS = ("build", "compare", "inspect", "path", "trace")

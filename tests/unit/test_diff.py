@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.edit import Edit, Plan, Span, blob_id
-from nodekiln.patching.diff import color, render
+from nodekiln.changes.diff import color, render
+from nodekiln.core.edit import Edit, Plan, Span, blob_id
 
 NUMBERS = b"".join(b"%d\n" % number for number in range(1, 31))
 

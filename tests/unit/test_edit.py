@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.edit import Edit, Plan, Span, blob_id
+from nodekiln.core.edit import Edit, Plan, Span, blob_id
 
 
 def span(start: int, end: int, new: bytes) -> Span:

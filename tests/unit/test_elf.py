@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from nodekiln import elfnotes
-from nodekiln.elf import ElfError, open_elf, parse
-from nodekiln.elfnotes import (
+from nodekiln.core.elf import notes as elfnotes
+from nodekiln.core.elf.file import ElfError, open_elf, parse
+from nodekiln.core.elf.notes import (
     Identity,
     Probe,
     find_marks,
@@ -23,7 +23,7 @@ from nodekiln.elfnotes import (
     read_identity,
     read_probes,
 )
-from nodekiln.elfsections import add_sections
+from nodekiln.core.elf.sections import add_sections
 
 X64, ARM64 = 62, 183
 PROGBITS, SYMTAB, STRTAB, NOTE = 1, 2, 3, 7

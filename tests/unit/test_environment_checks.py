@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.errors import ToolchainError
-from nodekiln.machine import free_disk
+from nodekiln.core.errors import ToolchainError
+from nodekiln.core.platform import free_disk
+from nodekiln.toolchain.build_tools import Maker, choose_maker
 from nodekiln.toolchain.commands import Command, Unusable, resolve
 from nodekiln.toolchain.environment import check_compiler_variables, check_leaks, clean_environment
 from nodekiln.toolchain.findings import Finding, Severity, raise_for
-from nodekiln.toolchain.makers import Maker, choose_maker
-from nodekiln.toolchain.places import check_clock, check_memory, check_places
+from nodekiln.toolchain.machine_checks import check_clock, check_memory, check_places
 from nodekiln.toolchain.request import Request
 
 

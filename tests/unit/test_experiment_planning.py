@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
-from nodekiln.errors import SourceError, UsageError
-from nodekiln.experiment.forecast import forecast, piles_up
-from nodekiln.experiment.guard import BASE, RESERVE, check_disk, check_memory, disk_needed, expected_peak
-from nodekiln.experiment.request import CompareRequest, make_request, parse_list, parse_size
-from nodekiln.experiment.subjects import Named, make_labels
-from nodekiln.experiment.workloads import child_environment, find_workload, workload_names
+from nodekiln.core.errors import SourceError, UsageError
+from nodekiln.experiment.inputs.binaries import Named, make_labels
+from nodekiln.experiment.inputs.resource_checks import (
+    BASE,
+    RESERVE,
+    check_disk,
+    check_memory,
+    disk_needed,
+    expected_peak,
+)
+from nodekiln.experiment.inputs.workloads import child_environment, find_workload, workload_names
+from nodekiln.experiment.measure.forecast import forecast, piles_up
+from nodekiln.experiment.model.request import CompareRequest, make_request, parse_list, parse_size
 
 GB = 10**9
 LOTS = 10**15

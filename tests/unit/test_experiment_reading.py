@@ -10,13 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.experiment.environment import name_hypervisor, name_processor, name_system
-from nodekiln.experiment.gclines import is_collection, read_perf_hooks_lines, read_probe_lines, read_trace_gc
-from nodekiln.experiment.generated import chunks
-from nodekiln.experiment.inputs import compressed_ratio
-from nodekiln.experiment.results import Collection
-from nodekiln.experiment.verifying import find_loss
-from nodekiln.experiment.watching import judge
+from nodekiln.experiment.inputs.generated import chunks
+from nodekiln.experiment.inputs.inputs import compressed_ratio
+from nodekiln.experiment.measure.environment import name_hypervisor, name_processor, name_system
+from nodekiln.experiment.measure.gc_lines import (
+    is_collection,
+    read_perf_hooks_lines,
+    read_probe_lines,
+    read_trace_gc,
+)
+from nodekiln.experiment.measure.verifying import find_loss
+from nodekiln.experiment.measure.watching import judge
+from nodekiln.experiment.model.results import Collection
 
 DATA = os.urandom(300_000) + bytes(300_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()

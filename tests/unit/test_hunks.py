@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.edit import Misfit, Span
-from nodekiln.errors import PatchError
-from nodekiln.patching.hunks import Applied, Fit, apply
-from nodekiln.patching.patchfile import parse
+from nodekiln.changes.hunks import Applied, Fit, apply
+from nodekiln.changes.patchfile import parse
+from nodekiln.core.edit import Misfit, Span
+from nodekiln.core.errors import PatchError
 
 FUNCTION = b"""\
 function f() {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.errors import UsageError
+from nodekiln.core.errors import UsageError
 from nodekiln.toolchain.cachestats import Hits, between, from_log
 from nodekiln.toolchain.commands import Command
 from nodekiln.toolchain.farms import icecc_slots, sccache_slots

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.errors import UsageError
+from nodekiln.core.errors import UsageError
 from nodekiln.source.location import OFFICIAL, parse_location
 
 

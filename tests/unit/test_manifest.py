@@ -10,7 +10,7 @@ import pytest
 
 from nodekiln.binaries.manifest import AddedProbe, Grafted, Manifest, read_facts
 from nodekiln.binaries.selfcheck import Findings, Transfer
-from nodekiln.errors import KilnError
+from nodekiln.core.errors import KilnError
 
 GRAFTED = Grafted(
     platform="linux-x64",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.recipe import Tag
+from nodekiln.core.recipe import Tag
 from nodekiln.source.nodeversion import mismatch, read_version
 
 REAL = b"""\

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.edit import Misfit, Plan, Refusal
-from nodekiln.patching.hunks import Fit
-from nodekiln.patching.planner import Outcome, paths, plan, work_out
-from nodekiln.patching.provider import Provider
-from nodekiln.patching.series import LIST, Series, load
-from nodekiln.recipe import Recipe, Tag
+from nodekiln.changes.hunks import Fit
+from nodekiln.changes.planner import Outcome, paths, plan, work_out
+from nodekiln.changes.provider import Provider
+from nodekiln.changes.series import LIST, Series, load
+from nodekiln.core.edit import Misfit, Plan, Refusal
+from nodekiln.core.recipe import Recipe, Tag
 
 STOCK = Recipe(tag=Tag(22, 20, 0))
 UNBOUNDED = Recipe(tag=Tag(22, 20, 0), backpressure=False)

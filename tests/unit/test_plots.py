@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.experiment.naming import as_text, display_names, legend
-from nodekiln.experiment.plots import thinned
-from nodekiln.experiment.results import Experiment
-from nodekiln.experiment.resultsfile import load
-from nodekiln.experiment.theme import dark_rules, series
+from nodekiln.experiment.model.naming import as_text, display_names, legend
+from nodekiln.experiment.model.results import Experiment
+from nodekiln.experiment.model.results_file import load
+from nodekiln.experiment.report.plots import thinned
+from nodekiln.experiment.report.theme import dark_rules, series
 
 _EXAMPLE = load((Path(__file__).parents[1] / "examples/experiment.json").read_bytes())
 assert isinstance(_EXAMPLE, Experiment)

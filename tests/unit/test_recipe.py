@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.errors import UsageError
-from nodekiln.recipe import Recipe, Tag, check_name, parse_argument_lines, parse_arguments
+from nodekiln.core.errors import UsageError
+from nodekiln.core.recipe import Recipe, Tag, check_name, parse_argument_lines, parse_arguments
 
 V22 = Tag(22, 20, 0)
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from nodekiln.reporting import Reporter, show_table
+from nodekiln.core.reporting import Reporter, show_table
 
 
 def test_a_warning_is_told_once_and_a_note_each_time() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.edit import Read
-from nodekiln.recipe import Tag
+from nodekiln.core.edit import Read
+from nodekiln.core.recipe import Tag
 from nodekiln.toolchain.requirements import any_python, parse_version, read_requirements
 
 CONFIGURE = b"""#!/bin/sh

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from nodekiln.errors import UsageError
-from nodekiln.experiment.results import Experiment, Sweep
-from nodekiln.experiment.resultsfile import dump, load
-from nodekiln.experiment.schema import json_schema
+from nodekiln.core.errors import UsageError
+from nodekiln.experiment.model.results import Experiment, Sweep
+from nodekiln.experiment.model.results_file import dump, load
+from nodekiln.experiment.model.schema import json_schema
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = (ROOT / "tests/examples/experiment.json").read_text()
@@ -37,7 +37,7 @@ def test_results_of_before_there_were_joint_runs_are_read() -> None:
 
 def test_the_documented_schema_is_that_of_the_data_model() -> None:
     written = (ROOT / "docs/results.schema.json").read_text()
-    assert written == json_schema(), "python -m nodekiln.experiment.schema > docs/results.schema.json"
+    assert written == json_schema(), "python -m nodekiln.experiment.model.schema > docs/results.schema.json"
 
 
 def test_the_schema_tells_units_and_what_null_means() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.errors import PatchError
-from nodekiln.patching.provider import PATHS, Provider, find_provider
-from nodekiln.patching.series import LIST, Series, TagRange, load
-from nodekiln.recipe import Tag
+from nodekiln.changes.provider import PATHS, Provider, find_provider
+from nodekiln.changes.series import LIST, Series, TagRange, load
+from nodekiln.core.errors import PatchError
+from nodekiln.core.recipe import Tag
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -10,8 +10,9 @@ from statistics import median
 
 import pytest
 
-from nodekiln.experiment.pauses import gc_tables, main_way, pause_ratio, pause_share
-from nodekiln.experiment.results import (
+from nodekiln.experiment.analysis.pauses import gc_tables, main_way, pause_ratio, pause_share
+from nodekiln.experiment.analysis.statistics import Comparison, compare, estimate, exact_rank, paired_ratio
+from nodekiln.experiment.model.results import (
     WAYS,
     Collection,
     CollectionType,
@@ -21,8 +22,7 @@ from nodekiln.experiment.results import (
     Trial,
     Way,
 )
-from nodekiln.experiment.resultsfile import load
-from nodekiln.experiment.statistics import Comparison, compare, estimate, exact_rank, paired_ratio
+from nodekiln.experiment.model.results_file import load
 
 _EXAMPLE = load((Path(__file__).parents[1] / "examples/experiment.json").read_bytes())
 assert isinstance(_EXAMPLE, Experiment)

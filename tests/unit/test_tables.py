@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from nodekiln.experiment.results import Experiment, GcRun, JointRun, Sample, Sweep, Trial
-from nodekiln.experiment.resultsfile import load
-from nodekiln.experiment.statistics import Estimate
-from nodekiln.experiment.tables import measure_table, render, trial_table
-from nodekiln.experiment.verdict import find_failure, judge
-from nodekiln.experiment.wording import deviation, mark_words, percent, quantity, ratio, spread
+from nodekiln.experiment.analysis.statistics import Estimate
+from nodekiln.experiment.analysis.verdict import find_failure, judge
+from nodekiln.experiment.model.results import Experiment, GcRun, JointRun, Sample, Sweep, Trial
+from nodekiln.experiment.model.results_file import load
+from nodekiln.experiment.report.format import deviation, mark_words, percent, quantity, ratio, spread
+from nodekiln.experiment.report.tables import measure_table, render, trial_table
 
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 _EXPERIMENT = load((_EXAMPLES / "experiment.json").read_bytes())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.errors import UsageError
-from nodekiln.recipe import Tag
-from nodekiln.verification.tagspec import TagSpec
+from nodekiln.core.errors import UsageError
+from nodekiln.core.recipe import Tag
+from nodekiln.verify.tagspec import TagSpec
 
 TAGS = [
     Tag.parse(text)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from nodekiln.building.timings import Group, Timed, Timings
-from nodekiln.errors import BuildError
+from nodekiln.core.errors import BuildError
 
 A = Timed("CXX obj/src/libnode.a.o", 0.0, 4.0)
 B = Timed("CXX obj/src/libnode.b.o", 0.0, 5.0)

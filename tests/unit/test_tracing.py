@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.errors import UsageError
-from nodekiln.routes.probes import Argument, parse_arguments
-from nodekiln.routes.trace import TraceRequest
+from nodekiln.core.errors import UsageError
+from nodekiln.pipelines.probes import Argument, parse_arguments
+from nodekiln.pipelines.trace import TraceRequest
 from nodekiln.tracing.bpftrace import check_machine, check_path, follow_with_bpftrace
 from nodekiln.tracing.dtrace import find_dtrace, follow_with_dtrace
 from nodekiln.tracing.scripts import Language, find_script, require_probes, script_names

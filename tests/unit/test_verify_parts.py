@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from tree_sitter import Node
 
-from nodekiln.edit import Conflict, Edit, Span
-from nodekiln.patching.javascript import Script, parse, parse_after, walk
-from nodekiln.patching.patchfile import Hunk, Line
-from nodekiln.verification.cache import Cache
-from nodekiln.verification.explain import explain
-from nodekiln.verification.memo import Bounded, Parts
-from nodekiln.verification.outcome import Finding, Judgement, Side, Status
-from nodekiln.verification.soundness import doubts
-from nodekiln.verification.units import syntax_only
+from nodekiln.changes.javascript import Script, parse, parse_after, walk
+from nodekiln.changes.patchfile import Hunk, Line
+from nodekiln.core.edit import Conflict, Edit, Span
+from nodekiln.verify.cache import Cache
+from nodekiln.verify.edit_checks import doubts
+from nodekiln.verify.explain import explain
+from nodekiln.verify.memo import Bounded, Parts
+from nodekiln.verify.outcome import Finding, Judgement, Side, Status
+from nodekiln.verify.units import syntax_only
 
 SCRIPT = b"'use strict';\n\nfunction a(x) {\n  return `${x}\n  y`;\n}\n\nclass B {}\n"
 

@@ -11,21 +11,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nodekiln.errors import UsageError
-from nodekiln.recipe import Tag
-from nodekiln.verification.outcome import (
-    KINDS,
-    Depth,
-    Finding,
-    Judgement,
-    Report,
-    Row,
-    Side,
-    Status,
-    read_kinds,
-)
-from nodekiln.verification.reports import github, jsonreport, junit, table
-from nodekiln.verification.reports.publish import check_format, check_output, publish
+from nodekiln.core.errors import UsageError
+from nodekiln.core.recipe import Tag
+from nodekiln.verify.outcome import KINDS, Depth, Finding, Judgement, Report, Row, Side, Status, read_kinds
+from nodekiln.verify.report import github, jsonreport, junit, table
+from nodekiln.verify.report.publish import check_format, check_output, publish
 
 HOSTILE = "a,b:c%0A\n::error::x|<script>alert(1)</script>\x1b[2J\x00`*"
 CONFLICT = Finding(

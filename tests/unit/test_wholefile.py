@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.wholefile import write_whole
+from nodekiln.core.files import write_whole
 
 
 def test_what_was_there_is_replaced_and_nothing_is_left_beside(tmp_path: Path) -> None:

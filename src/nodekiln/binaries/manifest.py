@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from nodekiln.binaries.selfcheck import Findings
-from nodekiln.edit import Plan
-from nodekiln.errors import KilnError
+from nodekiln.core.edit import Plan
+from nodekiln.core.errors import KilnError
 
 SCHEMA = 1
 _MOST_TOLD = 64

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nodekiln.errors import CheckError, KilnError
-from nodekiln.process import capture
+from nodekiln.core.errors import CheckError, KilnError
+from nodekiln.core.process import capture
 
 _SCRIPT = Path(__file__).with_name("selfcheck.js")
 _PATIENCE = 60

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodekiln.binaries import stagings
+from nodekiln.binaries import staging as stagings
 from nodekiln.binaries.folders import delete, disk_usage
 from nodekiln.binaries.manifest import Manifest, read_facts
-from nodekiln.errors import CheckError, KilnError, UsageError
-from nodekiln.recipe import check_name, is_name
-from nodekiln.workspace import Workspace
+from nodekiln.core.errors import CheckError, KilnError, UsageError
+from nodekiln.core.recipe import check_name, is_name
+from nodekiln.core.workspace import Workspace
 
 FORMER = ".former-"
 """What the name of a binary begins with that is being replaced."""

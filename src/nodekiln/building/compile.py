@@ -13,9 +13,9 @@ from nodekiln.building.ninjalog import NinjaLog
 from nodekiln.building.stepgraph import Step, read_descriptions, read_graph
 from nodekiln.building.timings import Timed
 from nodekiln.building.weights import Weights
-from nodekiln.errors import BuildError, ToolchainError
-from nodekiln.process import capture, run_logged
-from nodekiln.reporting import Meter
+from nodekiln.core.errors import BuildError, ToolchainError
+from nodekiln.core.process import capture, run_logged
+from nodekiln.core.reporting import Meter
 
 _OUT = Path("out/Release")
 _DRY_RUN_PATIENCE = 300

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from nodekiln.building import gypi
-from nodekiln.edit import Plan
-from nodekiln.errors import BuildError
-from nodekiln.process import Finished, run_logged
-from nodekiln.wholefile import write_whole
+from nodekiln.core.edit import Plan
+from nodekiln.core.errors import BuildError
+from nodekiln.core.files import write_whole
+from nodekiln.core.process import Finished, run_logged
 
 _VARIABLES = frozenset(
     f"{name}{suffix}"

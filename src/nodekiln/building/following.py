@@ -12,7 +12,7 @@ from nodekiln.building.ninjalog import NinjaLog
 from nodekiln.building.stepgraph import Step
 from nodekiln.building.timings import Timed
 from nodekiln.building.weights import Weights
-from nodekiln.reporting import Meter
+from nodekiln.core.reporting import Meter
 
 _NINJA_STEP = re.compile(r"\[(\d+)/(\d+)\] (.*)")
 _MAKE_STEP = re.compile(r"  (?:CC|CXX|AR|LINK|ACTION|COPY|TOUCH|SOLINK|LIBTOOL-STATIC)\S* [^'\"]*")

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nodekiln.errors import BuildError
+from nodekiln.core.errors import BuildError
 
 PREFIX = "nodekiln_"
 """What the names of our marks begin with."""

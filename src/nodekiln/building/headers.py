@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nodekiln.errors import BuildError, KilnError
-from nodekiln.process import capture
+from nodekiln.core.errors import BuildError, KilnError
+from nodekiln.core.process import capture
 
 
 def install_headers(source: Path, destination: Path, *, python: str, env: Mapping[str, str]) -> None:

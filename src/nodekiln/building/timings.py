@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nodekiln.building.weights import key_of, target_of
-from nodekiln.errors import BuildError
+from nodekiln.core.errors import BuildError
 
 _FORM = 1
 """Of the kept file; another one is of another version of this program."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from nodekiln.wholefile import write_whole
+from nodekiln.core.files import write_whole
 
 _STEP = re.compile(r"([A-Z]+(?:-STATIC)?)(?:\(\w+\))? (.*)")
 _COMPILERS = ("CC", "CXX")

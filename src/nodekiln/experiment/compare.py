@@ -10,23 +10,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nodekiln import machine
-from nodekiln.errors import KilnError
-from nodekiln.experiment import guard, pagecache
-from nodekiln.experiment.environment import read_environment
-from nodekiln.experiment.forecast import forecast, piles_up
-from nodekiln.experiment.gcruns import may_trace, name_tracer
-from nodekiln.experiment.inputs import Material, bytes_to_write, input_sizes, prepare
-from nodekiln.experiment.request import CompareRequest
-from nodekiln.experiment.results import Experiment, Sweep
-from nodekiln.experiment.resultsfile import RESULTS, dump
-from nodekiln.experiment.running import Draft, run
-from nodekiln.experiment.subjects import Named, Subject, name_subjects, obtain_subjects
-from nodekiln.experiment.trials import Setup, Stamp, stamp_of
-from nodekiln.experiment.workloads import Workload, child_environment, find_workload
-from nodekiln.reporting import Reporter
-from nodekiln.settings import Settings
-from nodekiln.wholefile import write_whole
+from nodekiln.core import platform as machine
+from nodekiln.core.errors import KilnError
+from nodekiln.core.files import write_whole
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.experiment.inputs import resource_checks as guard
+from nodekiln.experiment.inputs.binaries import Named, Subject, name_subjects, obtain_subjects
+from nodekiln.experiment.inputs.inputs import Material, bytes_to_write, input_sizes, prepare
+from nodekiln.experiment.inputs.workloads import Workload, child_environment, find_workload
+from nodekiln.experiment.measure import page_cache as pagecache
+from nodekiln.experiment.measure.environment import read_environment
+from nodekiln.experiment.measure.forecast import forecast, piles_up
+from nodekiln.experiment.measure.gc_runs import may_trace, name_tracer
+from nodekiln.experiment.measure.running import Draft, run
+from nodekiln.experiment.measure.trials import Setup, Stamp, stamp_of
+from nodekiln.experiment.model.request import CompareRequest
+from nodekiln.experiment.model.results import Experiment, Sweep
+from nodekiln.experiment.model.results_file import RESULTS, dump
 
 _PURPOSE = "comparing binaries"
 _WORK = "work"

@@ -8,8 +8,8 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nodekiln.archives import RefusedError, check_length, read_members
-from nodekiln.errors import SourceError
+from nodekiln.core.archives import RefusedError, check_length, read_members
+from nodekiln.core.errors import SourceError
 
 _LARGEST_BINARY = 2**29
 """Bytes; 26.10.0 has 150 MB."""

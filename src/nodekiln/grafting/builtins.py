@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.elf import Buffer
-from nodekiln.errors import PatchError
+from nodekiln.core.elf.file import Buffer
+from nodekiln.core.errors import PatchError
 
 _TABLE = Path(__file__).with_name("builtins.toml")
 _LONGEST = 2**20

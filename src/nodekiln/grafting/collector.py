@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from nodekiln.elf import Elf, Symbol
+from nodekiln.core.elf.file import Elf, Symbol
 from nodekiln.grafting.machinecode import calls, code_of
 
 BEFORE = "_ZN2v88internal4Heap25GarbageCollectionPrologueENS0_23GarbageCollectionReasonENS_15GCCallbackFlagsE"

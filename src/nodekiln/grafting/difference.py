@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nodekiln.elf import Buffer
+from nodekiln.core.elf.file import Buffer
 
 _BLOCK = 2**16
 _GAP = 16

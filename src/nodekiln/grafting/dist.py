@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.errors import SourceError
+from nodekiln.core.errors import SourceError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
 from nodekiln.grafting import gpg
 from nodekiln.grafting.download import Server, UnreachableError
 from nodekiln.grafting.platforms import Platform
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
 
 OFFICIAL = "https://nodejs.org/dist"
 _SUMS = "SHASUMS256.txt"

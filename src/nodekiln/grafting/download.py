@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from nodekiln.errors import SourceError, UsageError
-from nodekiln.reporting import Meter
+from nodekiln.core.errors import SourceError, UsageError
+from nodekiln.core.reporting import Meter
 
 _TIMEOUT = 30
 """Seconds without a byte after which a server counts as gone."""

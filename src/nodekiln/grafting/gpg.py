@@ -8,8 +8,8 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nodekiln.errors import SourceError
-from nodekiln.process import capture
+from nodekiln.core.errors import SourceError
+from nodekiln.core.process import capture
 
 _TABLE = Path(__file__).with_name("signers.toml")
 _STATUS = "[GNUPG:] "

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nodekiln.edit import Edit, Plan, Span
-from nodekiln.errors import PatchError, SourceError
+from nodekiln.core.edit import Edit, Plan, Span
+from nodekiln.core.errors import PatchError, SourceError
 from nodekiln.grafting.builtins import Builtin
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from nodekiln.elf import Elf, Symbol
+from nodekiln.core.elf.file import Elf, Symbol
 
 HEAD = 4
 """Bytes of an instruction that `takes_uprobe` wants: all of an arm64 one."""

@@ -14,13 +14,13 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from nodekiln.errors import SourceError
+from nodekiln.core.errors import SourceError
+from nodekiln.core.process import capture
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
 from nodekiln.grafting.dist import Download
 from nodekiln.grafting.download import UnreachableError
 from nodekiln.grafting.platforms import Platform
-from nodekiln.process import capture
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
 
 _TABLE = Path(__file__).with_name("npm.toml")
 _INTEGRITY = re.compile(r"\bsha512-([A-Za-z0-9+/]{86}==)", re.ASCII)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from nodekiln.errors import SourceError, UsageError
+from nodekiln.core.errors import SourceError, UsageError
 
 HEAD = 4096
 """Bytes of a file's beginning that `recognise` wants: a PE header stands within the first 1024."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nodekiln.elf import Elf, Symbol
-from nodekiln.elfnotes import PROBES, Probe
-from nodekiln.errors import PatchError
+from nodekiln.core.elf.file import Elf, Symbol
+from nodekiln.core.elf.notes import PROBES, Probe
+from nodekiln.core.errors import PatchError
 from nodekiln.grafting import collector
 from nodekiln.grafting.machinecode import HEAD, calls, takes_uprobe
 

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from nodekiln.archives import is_archive
-from nodekiln.errors import SourceError
+from nodekiln.core.archives import is_archive
+from nodekiln.core.errors import SourceError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter, format_size
 from nodekiln.grafting import archive, dist, gpg, npm
 from nodekiln.grafting.dist import Download
 from nodekiln.grafting.download import Server, UnreachableError
 from nodekiln.grafting.platforms import HEAD, Platform, recognise
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter, format_size
 
 _RECORD = "release.json"
 _STAGING = ".staging-"

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from nodekiln.errors import CheckError, ToolchainError
-from nodekiln.process import capture
+from nodekiln.core.errors import CheckError, ToolchainError
+from nodekiln.core.process import capture
 
 
 def find_codesign(env: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from nodekiln.errors import SourceError
+from nodekiln.core.errors import SourceError
 
 _PATIENCE = 10.0
 """Seconds for `git version`, which takes a few milliseconds."""

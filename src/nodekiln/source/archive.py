@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from nodekiln.archives import RefusedError, check_length, read_members
-from nodekiln.reporting import format_size
+from nodekiln.core.archives import RefusedError, check_length, read_members
+from nodekiln.core.reporting import format_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.reporting import Meter
+from nodekiln.core.reporting import Meter
 from nodekiln.source.gitrun import GitError, GitRunner
 
 LINK = "120000"

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from nodekiln.errors import SourceError
-from nodekiln.machine import free_disk
-from nodekiln.recipe import Tag
-from nodekiln.reporting import format_size
+from nodekiln.core.errors import SourceError
+from nodekiln.core.platform import free_disk
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import format_size
 from nodekiln.source.gitrun import GitError
 from nodekiln.source.location import Location
 from nodekiln.source.names import release

@@ -18,7 +18,7 @@ from typing import cast
 
 import git
 
-from nodekiln.process import end_group
+from nodekiln.core.process import end_group
 
 _SETTINGS = {
     "core.autocrlf": "false",  # carriage returns break gyp's arguments (nodejs/node#41476)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from nodekiln.errors import UsageError
+from nodekiln.core.errors import UsageError
 
 OFFICIAL = "https://github.com/nodejs/node.git"
 

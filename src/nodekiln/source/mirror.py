@@ -19,7 +19,7 @@ from weakref import finalize
 import git
 from git.objects.fun import tree_entries_from_data
 
-from nodekiln.errors import SourceError
+from nodekiln.core.errors import SourceError
 from nodekiln.source.batch import Batch
 from nodekiln.source.failures import damaged
 from nodekiln.source.gitrun import GitError, GitRunner

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from nodekiln.errors import UsageError
-from nodekiln.recipe import Tag
+from nodekiln.core.errors import UsageError
+from nodekiln.core.recipe import Tag
 
 
 def release(name: str) -> Tag | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from nodekiln.errors import SourceError
-from nodekiln.recipe import Tag
+from nodekiln.core.errors import SourceError
+from nodekiln.core.recipe import Tag
 
 HEADER = "src/node_version.h"
 

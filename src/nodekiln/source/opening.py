@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from nodekiln.edit import Read
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
+from nodekiln.core.edit import Read
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.location import OFFICIAL, parse_location
 from nodekiln.source.mirror import Objects
 from nodekiln.source.repository import Repository
 from nodekiln.source.tarball import imported
-from nodekiln.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nodekiln.recipe import Tag
+from nodekiln.core.recipe import Tag
 from nodekiln.source.failures import damaged
 from nodekiln.source.gitrun import GitError, GitRunner
 from nodekiln.source.location import Location

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Meter, Reporter
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Meter, Reporter
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.failures import explain
 from nodekiln.source.gitrun import GitError, GitRunner
 from nodekiln.source.location import Location
 from nodekiln.source.mirror import Objects, is_registered, make_mirror, register, remove_leftovers
-from nodekiln.workspace import Workspace
 
 _PATIENCE = 20.0
 """Seconds for ls-remote: GitHub lists two refs in under one, and 1,400 tags in three."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nodekiln.errors import SourceError
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
+from nodekiln.core.errors import SourceError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.failures import explain, moved, no_commit, no_such_tag, quote
 from nodekiln.source.gitrun import GitError
 from nodekiln.source.location import Location
 from nodekiln.source.mirror import Objects
 from nodekiln.source.pins import Pins
 from nodekiln.source.remote import Remote, are_ids_refused
-from nodekiln.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

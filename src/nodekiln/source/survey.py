@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from nodekiln.edit import Edit, blob_id
-from nodekiln.errors import SourceError
+from nodekiln.core.edit import Edit, blob_id
+from nodekiln.core.errors import SourceError
 from nodekiln.source.checkout import LINK, Checkout, Entry
 from nodekiln.source.treerecord import Layer, Record
 from nodekiln.source.untracked import MADE, is_built_from

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from nodekiln.errors import SourceError
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
+from nodekiln.core.errors import SourceError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.batch import Batch, Header, entries
 from nodekiln.source.failures import damaged, explain, moved, no_commit, quote
 from nodekiln.source.gitrun import GitError
@@ -28,7 +29,6 @@ from nodekiln.source.remote import (
     is_refused_whole,
     is_unreachable,
 )
-from nodekiln.workspace import Workspace
 
 _PEELED = "^{}"
 _FILTERS = _TREELESS, _BLOBLESS, _WHOLE = "--filter=tree:0", "--filter=blob:none", "--no-filter"

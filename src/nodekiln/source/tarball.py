@@ -19,17 +19,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from nodekiln.archives import RefusedError
-from nodekiln.errors import SourceError
-from nodekiln.machine import free_disk
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Meter, Reporter, format_size
+from nodekiln.core.archives import RefusedError
+from nodekiln.core.errors import SourceError
+from nodekiln.core.platform import free_disk
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Meter, Reporter, format_size
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.archive import LIMITS, LINK, Limits, Listing, read_archive
 from nodekiln.source.failures import damaged
 from nodekiln.source.fastimport import fast_import
 from nodekiln.source.gitrun import GitError, GitRunner
 from nodekiln.source.nodeversion import HEADER, read_version
-from nodekiln.workspace import Workspace
 
 
 @dataclass(frozen=True)

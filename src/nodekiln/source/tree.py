@@ -14,16 +14,16 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from nodekiln.edit import Edit, Plan
-from nodekiln.errors import SourceError
-from nodekiln.machine import free_disk
-from nodekiln.reporting import Meter, format_size
+from nodekiln.core.edit import Edit, Plan
+from nodekiln.core.errors import SourceError
+from nodekiln.core.platform import free_disk
+from nodekiln.core.reporting import Meter, format_size
+from nodekiln.core.workspace import Workspace
 from nodekiln.source.checkout import FOLDER, Checkout, Entry
 from nodekiln.source.failures import damaged, is_damage
 from nodekiln.source.gitrun import GitError
 from nodekiln.source.survey import Survey, Surveyor, parents, shown
 from nodekiln.source.treerecord import Layer, Record
-from nodekiln.workspace import Workspace
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _INDEX = 8 << 20

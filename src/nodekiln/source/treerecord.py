@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from nodekiln.edit import Plan
-from nodekiln.errors import SourceError
-from nodekiln.wholefile import write_whole
+from nodekiln.core.edit import Plan
+from nodekiln.core.errors import SourceError
+from nodekiln.core.files import write_whole
 
 _SCHEMA = 1
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.errors import KilnError
-from nodekiln.process import capture
+from nodekiln.core.errors import KilnError
+from nodekiln.core.process import capture
 from nodekiln.toolchain.launchers import SCCACHE_STATS, Launcher
 
 

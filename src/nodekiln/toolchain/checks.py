@@ -9,10 +9,11 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 
-from nodekiln.edit import Read
-from nodekiln.errors import KilnError
-from nodekiln.process import capture
+from nodekiln.core.edit import Read
+from nodekiln.core.errors import KilnError
+from nodekiln.core.process import capture
 from nodekiln.toolchain import compilers, interpreters
+from nodekiln.toolchain.build_tools import choose_maker
 from nodekiln.toolchain.compilers import Compiler, Family, dotted
 from nodekiln.toolchain.environment import check_compiler_variables, check_leaks, children_environment
 from nodekiln.toolchain.farms import check_farm
@@ -20,8 +21,7 @@ from nodekiln.toolchain.findings import Finding, Round, Severity
 from nodekiln.toolchain.launchers import Launcher, choose_launcher
 from nodekiln.toolchain.lineendings import check_autocrlf
 from nodekiln.toolchain.linkers import choose_linker
-from nodekiln.toolchain.makers import choose_maker
-from nodekiln.toolchain.places import check_places
+from nodekiln.toolchain.machine_checks import check_places
 from nodekiln.toolchain.probeheaders import check_probe_headers
 from nodekiln.toolchain.request import Request, search_path
 from nodekiln.toolchain.requirements import Requirements, any_python, parse_version, read_requirements

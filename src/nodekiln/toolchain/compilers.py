@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from nodekiln.errors import KilnError
-from nodekiln.process import capture
+from nodekiln.core.errors import KilnError
+from nodekiln.core.process import capture
 from nodekiln.toolchain.commands import Command, Unusable, resolve
 from nodekiln.toolchain.environment import stray
 from nodekiln.toolchain.findings import Finding, Severity

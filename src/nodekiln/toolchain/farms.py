@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from nodekiln.errors import KilnError
-from nodekiln.process import capture
+from nodekiln.core.errors import KilnError
+from nodekiln.core.process import capture
 from nodekiln.toolchain.findings import Finding, Severity
 from nodekiln.toolchain.launchers import SCCACHE_STATS, Launcher
 

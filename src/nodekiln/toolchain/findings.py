@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nodekiln.errors import ToolchainError
+from nodekiln.core.errors import ToolchainError
 
 
 class Severity(StrEnum):

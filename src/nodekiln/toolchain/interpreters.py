@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.errors import KilnError
-from nodekiln.process import capture
+from nodekiln.core.errors import KilnError
+from nodekiln.core.process import capture
 from nodekiln.toolchain.findings import Finding, Severity
 from nodekiln.toolchain.request import search_path
 

@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nodekiln.errors import KilnError, UsageError
-from nodekiln.process import capture
+from nodekiln.core.errors import KilnError, UsageError
+from nodekiln.core.process import capture
 from nodekiln.toolchain.commands import Command
 from nodekiln.toolchain.findings import Finding, Severity
 from nodekiln.toolchain.request import search_path

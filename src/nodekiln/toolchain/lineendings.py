@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from nodekiln.errors import KilnError
-from nodekiln.process import capture
+from nodekiln.core.errors import KilnError
+from nodekiln.core.process import capture
 from nodekiln.toolchain.findings import Finding, Severity
-from nodekiln.toolchain.places import nearest_existing
+from nodekiln.toolchain.machine_checks import nearest_existing
 
 _CHANGED_ON_CHECKOUT = (
     "A tree that is checked out by hand gets carriage returns, in gyp's arguments too (nodejs/node#41476)."

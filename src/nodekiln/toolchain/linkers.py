@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.elf import open_elf
-from nodekiln.elfnotes import read_probes
-from nodekiln.errors import KilnError, UsageError
-from nodekiln.process import capture
+from nodekiln.core.elf.file import open_elf
+from nodekiln.core.elf.notes import read_probes
+from nodekiln.core.errors import KilnError, UsageError
+from nodekiln.core.process import capture
 from nodekiln.toolchain.compilers import Compiler
 from nodekiln.toolchain.findings import Finding, Severity
 from nodekiln.toolchain.request import Request, search_path, temporary_folder

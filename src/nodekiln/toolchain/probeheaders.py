@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 
-from nodekiln.errors import KilnError
-from nodekiln.process import capture
+from nodekiln.core.errors import KilnError
+from nodekiln.core.process import capture
 from nodekiln.toolchain.compilers import Compiler
 from nodekiln.toolchain.findings import Finding, Severity
 from nodekiln.toolchain.request import search_path

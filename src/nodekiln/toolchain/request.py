@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.recipe import Tag
+from nodekiln.core.recipe import Tag
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nodekiln.edit import Read
-from nodekiln.recipe import Tag
+from nodekiln.core.edit import Read
+from nodekiln.core.recipe import Tag
 
 Version = tuple[int, ...]
 PythonVersion = tuple[int, int]

@@ -6,15 +6,15 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nodekiln.edit import Read
-from nodekiln.process import capture
+from nodekiln.core.edit import Read
+from nodekiln.core.process import capture
+from nodekiln.toolchain.build_tools import Generator, Maker, choose_maker
 from nodekiln.toolchain.compilers import Compiler, launched, probe
 from nodekiln.toolchain.environment import children_environment
 from nodekiln.toolchain.findings import Finding, error_of
 from nodekiln.toolchain.interpreters import Interpreter, find_interpreter
 from nodekiln.toolchain.launchers import Launcher, choose_launcher
 from nodekiln.toolchain.linkers import Linker, choose_linker
-from nodekiln.toolchain.makers import Generator, Maker, choose_maker
 from nodekiln.toolchain.request import Request
 from nodekiln.toolchain.requirements import any_python, read_requirements
 

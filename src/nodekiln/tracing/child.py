@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from nodekiln.errors import UsageError
+from nodekiln.core.errors import UsageError
 from nodekiln.tracing import ptrace
 from nodekiln.tracing.tracer import UntraceableError
 
-_HELD = Path(__file__).with_name("held.py")
+_HELD = Path(__file__).with_name("exec_stub.py")
 
 
 class Held:

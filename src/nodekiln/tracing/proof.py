@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.elf import ElfError, open_elf
-from nodekiln.elfnotes import read_probes
-from nodekiln.errors import CheckError, UsageError
+from nodekiln.core.elf.file import ElfError, open_elf
+from nodekiln.core.elf.notes import read_probes
+from nodekiln.core.errors import CheckError, UsageError
 from nodekiln.tracing.bpftrace import check_machine, check_path, follow_with_bpftrace
 from nodekiln.tracing.child import hold
 from nodekiln.tracing.scripts import Language, Script, find_script, require_probes

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from nodekiln.errors import UsageError
+from nodekiln.core.errors import UsageError
 
 _FOLDER = Path(__file__).with_name("scripts")
 _NAMED = re.compile(r"^(?:usdt:\$1:node:|node\$1:::)([\w-]+)", re.MULTILINE)

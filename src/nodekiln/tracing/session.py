@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-from nodekiln.process import end_group
+from nodekiln.core.process import end_group
 from nodekiln.tracing.tracer import Tracer, UntraceableError, diagnose
 
 _ENDING = 10.0

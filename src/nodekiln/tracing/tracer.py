@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from nodekiln.errors import ToolchainError
+from nodekiln.core.errors import ToolchainError
 
 
 class UntraceableError(ToolchainError):

@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
 from nodekiln.experiment.compare import Compared, compare
-from nodekiln.experiment.request import CompareRequest
-from nodekiln.experiment.results import Experiment
-from nodekiln.reporting import Reporter
-from nodekiln.settings import Settings
+from nodekiln.experiment.model.request import CompareRequest
+from nodekiln.experiment.model.results import Experiment
 
 SIZE = 300_000
 

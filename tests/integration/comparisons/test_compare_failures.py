@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln import machine
-from nodekiln.errors import CheckError, KilnError, SourceError, UsageError
-from nodekiln.experiment.results import Experiment
-from nodekiln.experiment.resultsfile import read_results
+from nodekiln.core import platform as machine
+from nodekiln.core.errors import CheckError, KilnError, SourceError, UsageError
+from nodekiln.experiment.model.results import Experiment
+from nodekiln.experiment.model.results_file import read_results
 from tests.integration.comparisons.bench import Bench
 
 LOSES = "copy()\nif me == 'b': open(output, 'r+b').truncate(100)"

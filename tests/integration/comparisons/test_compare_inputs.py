@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import UsageError
-from nodekiln.experiment.inputs import Material, bytes_to_write, input_sizes, prepare
-from nodekiln.experiment.pagecache import cached_share, drop, warm
-from nodekiln.experiment.request import CompareRequest
-from nodekiln.reporting import Meter, Reporter
+from nodekiln.core.errors import UsageError
+from nodekiln.core.reporting import Meter, Reporter
+from nodekiln.experiment.inputs.inputs import Material, bytes_to_write, input_sizes, prepare
+from nodekiln.experiment.measure.page_cache import cached_share, drop, warm
+from nodekiln.experiment.model.request import CompareRequest
 
 FFMPEG = f"""#!{sys.executable} -IS
 import os, sys

@@ -24,12 +24,12 @@ PATIENCE = 60
 RUN = """
 import os, sys
 from pathlib import Path
-from nodekiln.edge import run_command
-from nodekiln.errors import INTERRUPTED
+from nodekiln.cli.cli_errors import run_command
+from nodekiln.core.errors import INTERRUPTED
 from nodekiln.experiment.compare import compare
-from nodekiln.experiment.request import CompareRequest
-from nodekiln.reporting import Reporter
-from nodekiln.settings import Settings
+from nodekiln.experiment.model.request import CompareRequest
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
 here = Path.cwd()
 settings = Settings.read(environ=os.environ, config=None, root=here, here=here, venv=None)
 request = CompareRequest(binaries=('a', 'b'), sizes=(1000,), gc_rounds=0, workload='mine.mjs')

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nodekiln.errors import UsageError
+from nodekiln.core.errors import UsageError
 from tests.integration.comparisons.bench import Bench
 
 

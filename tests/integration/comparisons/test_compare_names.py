@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import PatchError
+from nodekiln.core.errors import PatchError
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
 from nodekiln.experiment.compare import compare
-from nodekiln.experiment.request import CompareRequest
-from nodekiln.experiment.results import Experiment
-from nodekiln.experiment.resultsfile import read_results
-from nodekiln.experiment.subjects import name_subjects, obtain_subjects
-from nodekiln.reporting import Reporter
-from nodekiln.settings import Settings
+from nodekiln.experiment.inputs.binaries import name_subjects, obtain_subjects
+from nodekiln.experiment.model.request import CompareRequest
+from nodekiln.experiment.model.results import Experiment
+from nodekiln.experiment.model.results_file import read_results
 from tests.integration.grafts.desk import ADAPTERS, NEEDS_GCC, WRITABLE, compile_node
 
 PROJECT = Path(__file__).resolve().parents[3]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.experiment.watching import watch
-from nodekiln.experiment.workloads import STREAMS, child_environment
+from nodekiln.experiment.inputs.workloads import STREAMS, child_environment
+from nodekiln.experiment.measure.watching import watch
 
 ENVIRONMENT = child_environment(os.environ)
 

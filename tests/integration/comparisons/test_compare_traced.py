@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from nodekiln.experiment import traced
-from nodekiln.experiment.inputs import Material
-from nodekiln.experiment.results import Input
-from nodekiln.experiment.traced import Traced, run_traced
-from nodekiln.experiment.trials import Setup
-from nodekiln.experiment.workloads import Workload
-from nodekiln.settings import Settings
+from nodekiln.core.settings import Settings
+from nodekiln.experiment.inputs.inputs import Material
+from nodekiln.experiment.inputs.workloads import Workload
+from nodekiln.experiment.measure import traced
+from nodekiln.experiment.measure.traced import Traced, run_traced
+from nodekiln.experiment.measure.trials import Setup
+from nodekiln.experiment.model.results import Input
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stops the program by ptrace")
 ENVIRONMENT = dict(os.environ)

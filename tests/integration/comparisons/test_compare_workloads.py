@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.experiment.generated import chunks
-from nodekiln.experiment.verifying import find_loss
-from nodekiln.experiment.watching import watch
-from nodekiln.experiment.workloads import (
+from nodekiln.experiment.inputs.generated import chunks
+from nodekiln.experiment.inputs.workloads import (
     COLLECTIONS,
     STREAMS,
     child_environment,
     find_workload,
     workload_names,
 )
+from nodekiln.experiment.measure.verifying import find_loss
+from nodekiln.experiment.measure.watching import watch
 
 SIZE = 1_000_000
 PATIENCE = 60

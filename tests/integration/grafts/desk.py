@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from nodekiln.errors import KilnError
+from nodekiln.core.errors import KilnError
+from nodekiln.core.recipe import Tag
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
 from nodekiln.grafting.platforms import Platform
-from nodekiln.recipe import Tag
-from nodekiln.reporting import Reporter
-from nodekiln.routes.graft import GraftRequest, graft
-from nodekiln.settings import Settings
+from nodekiln.pipelines.graft import GraftRequest, graft
 
 NEEDS_GCC = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("gcc") is None, reason="needs Linux and gcc"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from nodekiln.elf import open_elf
-from nodekiln.elfnotes import read_identity, read_probes
+from nodekiln.core.elf.file import open_elf
+from nodekiln.core.elf.notes import read_identity, read_probes
 from tests.integration.grafts.desk import (
     ADAPTERS,
     GRAFTED_ADAPTERS,

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from nodekiln.binaries.store import Store
-from nodekiln.errors import CheckError, PatchError, ToolchainError, UsageError
+from nodekiln.core.errors import CheckError, PatchError, ToolchainError, UsageError
+from nodekiln.core.workspace import Workspace
 from nodekiln.grafting.platforms import Platform
-from nodekiln.routes.inspect import Kind, inspect
-from nodekiln.workspace import Workspace
+from nodekiln.pipelines.inspect import Kind, inspect
 from tests.integration.grafts.desk import (
     ADAPTERS,
     GRAFTED_WRITABLE,

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from nodekiln.errors import CheckError, PatchError, SourceError, ToolchainError, UsageError
-from nodekiln.recipe import Tag
+from nodekiln.core.errors import CheckError, PatchError, SourceError, ToolchainError, UsageError
+from nodekiln.core.recipe import Tag
 from tests.integration.grafts.desk import (
     ADAPTERS,
     ANSWER,

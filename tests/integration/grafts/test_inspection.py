@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.errors import SourceError, UsageError
-from nodekiln.routes.inspect import Facts, Kind, inspect
+from nodekiln.core.errors import SourceError, UsageError
+from nodekiln.pipelines.inspect import Facts, Kind, inspect
 from tests.integration.grafts.desk import NEEDS_GCC, Desk
 
 pytestmark = NEEDS_GCC

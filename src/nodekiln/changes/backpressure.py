@@ -1,0 +1,243 @@
+"""Finds the two places that backpressure hangs on and answers with the edits that switch it off.
+
+Pure: bytes in, edits or conflicts out, for any bytes. It goes by the structure of the code, never by version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from tree_sitter import Node
+
+from nodekiln.changes.javascript import Script, parse, parse_after, parts, walk
+from nodekiln.changes.parts import Remember, directly
+from nodekiln.core.edit import Conflict, Edit, Misfit, Read, Refusal, Span
+
+_WRITABLES = ("lib/internal/streams/writable.js", "lib/_stream_writable.js")
+"""Before 14.21 the function stands in the second; since then in the first, and the second is a shim."""
+_ADAPTERS = "lib/internal/webstreams/adapters.js"
+PATHS = (*_WRITABLES, _ADAPTERS)
+"""All that `plan_backpressure` may read."""
+
+_RETURNING = b"writeOrBuffer"
+_ADAPTING = b"newWritableStreamFromStreamWritable"
+_NEED_DRAIN = b"writableNeedDrain"
+_RETURN_PLACE = f"function {_RETURNING.decode()}"
+_CONDITION_PLACE = f"function {_ADAPTING.decode()}, write()"
+
+# The literal, because from 16 on write() compares what it gets with `=== true`.
+_RETURN_TRUE = b"return true;"
+_RETURN_REASON = "write() answers true however much is buffered, so that no producer waits for 'drain'."
+_CONDITION_REASON = (
+    "writableNeedDrain still gets set, and a chunk that finds it set is never written: without this change "
+    "Writable.toWeb and CompressionStream silently lose half of the data."
+)
+
+_LINES_TOLD = 5
+_FUNCTIONS = frozenset(
+    {
+        "arrow_function",
+        "function_declaration",
+        "function_expression",
+        "generator_function",
+        "generator_function_declaration",
+        "method_definition",
+    }
+)
+
+
+_Places = tuple[Span, ...] | Conflict
+"""What to change in a script; nothing if it is as intended."""
+
+
+def plan_backpressure(read: Read, remember: Remember = directly) -> tuple[Edit, ...] | Refusal:
+    """The edits that make Writable.write() answer true and lose no data, or everything that does not fit."""
+    answers = (
+        *remember("return", _WRITABLES, partial(_plan_return, read)),
+        *remember("condition", (_ADAPTERS,), partial(_plan_condition, read)),
+    )
+    conflicts = tuple(answer for answer in answers if isinstance(answer, Conflict))
+    if conflicts:
+        return Refusal(conflicts)
+    return tuple(answer for answer in answers if isinstance(answer, Edit))
+
+
+def _plan_return(read: Read) -> tuple[Edit | Conflict, ...]:
+    contents = {path: content for path in _WRITABLES if (content := read(path)) is not None}
+    if not contents:
+        text = f"there is no such file, and no {_WRITABLES[1]} either, where old releases have the function"
+        return (Conflict(_WRITABLES[0], _RETURN_PLACE, Misfit.FILE_MISSING, text),)
+    scripts = [parse(path, content) for path, content in contents.items()]
+    if unparsable := tuple(script for script in scripts if isinstance(script, Conflict)):
+        return unparsable
+    declaring = [script for script in scripts if isinstance(script, Script) and script.functions(_RETURNING)]
+    if not declaring:
+        where = " and ".join(contents)
+        text = f"no function of that name is declared (looked into {where})"
+        return (Conflict(next(iter(contents)), _RETURN_PLACE, Misfit.NO_MATCH, text),)
+    if len(declaring) > 1:
+        text = f"{_WRITABLES[1]} declares it too, so which one counts is not known"
+        return (Conflict(_WRITABLES[0], _RETURN_PLACE, Misfit.SEVERAL_MATCHES, text),)
+    [script] = declaring
+    spans = _return_places(script)
+    if spans == ():
+        text = "it returns true already: backpressure is switched off in these sources"
+        return (Conflict(script.path, _RETURN_PLACE, Misfit.ALREADY_THERE, text),)
+    return _edit(script, spans, _return_places)
+
+
+def _plan_condition(read: Read) -> tuple[Edit | Conflict, ...]:
+    content = read(_ADAPTERS)
+    if content is None:
+        return ()  # before 16.5 there are no web streams
+    script = parse(_ADAPTERS, content)
+    if isinstance(script, Conflict):
+        return (script,)
+    return _edit(script, _condition_places(script), _condition_places)
+
+
+def _edit(script: Script, places: _Places, find: Callable[[Script], _Places]) -> tuple[Edit | Conflict, ...]:
+    """The edit of these places, if the file after it parses and `find` sees it as intended."""
+    if isinstance(places, Conflict):
+        return (places,)
+    if not places:
+        return ()
+    edit = Edit(script.path, script.content, places)
+    after = parse_after(script, edit)
+    if isinstance(after, Conflict) or find(after) != ():
+        line = script.content.count(b"\n", 0, places[0].start) + 1
+        text = "the file after the rewrite would not read as intended"
+        return (Conflict(script.path, f"line {line}", Misfit.UNEXPECTED_SHAPE, text),)
+    return (edit,)
+
+
+def _return_places(script: Script) -> _Places:
+    """The one return of writeOrBuffer, which must be the last statement of a plain function."""
+
+    def conflict(misfit: Misfit, text: str) -> Conflict:
+        return Conflict(script.path, _RETURN_PLACE, misfit, text)
+
+    functions = script.functions(_RETURNING)
+    if len(functions) != 1:
+        return conflict(Misfit.SEVERAL_MATCHES, f"it is declared {len(functions)} times, {_lines(functions)}")
+    _, *inside = walk(functions[0])
+    body = parts(functions[0])[-1]
+    returns = [node for node in inside if node.type == "return_statement"]
+    nested = [node for node in inside if node.type in _FUNCTIONS]
+    if parts(functions[0])[0].type != "function":
+        return conflict(Misfit.UNEXPECTED_SHAPE, "it is async, so what it returns is a promise")
+    if nested:
+        return conflict(Misfit.UNEXPECTED_SHAPE, f"it holds another function, {_lines(nested)}")
+    if not returns:
+        return conflict(Misfit.UNEXPECTED_SHAPE, "it has no return")
+    if len(returns) > 1:
+        text = f"it has {len(returns)} returns, {_lines(returns)}, where one is expected"
+        return conflict(Misfit.UNEXPECTED_SHAPE, text)
+    [last] = returns
+    if parts(body)[-2] != last:  # the part after it is the closing brace
+        text = f"its return, {_lines(returns)}, is not its last statement"
+        return conflict(Misfit.UNEXPECTED_SHAPE, text)
+    match parts(last):
+        case [_, value, *_] if value.type == "true":
+            return ()
+        case [_, value, *_] if value.is_named:
+            return (Span(last.start_byte, last.end_byte, _RETURN_TRUE, _RETURN_REASON),)
+    return conflict(Misfit.UNEXPECTED_SHAPE, f"its return, {_lines(returns)}, returns no value")
+
+
+def _condition_places(script: Script) -> _Places:
+    """`X.writableNeedDrain ||` in front of `!X.write(...)`, in the write() of the adapter for web streams."""
+
+    def conflict(misfit: Misfit, text: str) -> Conflict:
+        return Conflict(script.path, _CONDITION_PLACE, misfit, text)
+
+    functions = script.functions(_ADAPTING)
+    if len(functions) != 1:
+        misfit = Misfit.SEVERAL_MATCHES if functions else Misfit.NO_MATCH
+        return conflict(misfit, f"the function is declared {len(functions)} times{_lines(functions, ', ')}")
+    methods = [method for node in walk(functions[0]) for method in _sink_writes(script, node)]
+    if len(methods) != 1:
+        misfit = Misfit.SEVERAL_MATCHES if methods else Misfit.NO_MATCH
+        text = f"{len(methods)} objects with a write() method are handed to a new WritableStream, not one"
+        return conflict(misfit, text + _lines(methods, ": "))
+    asking = [node for node in walk(methods[0]) if node.type == "if_statement"]
+    guarded = [node for node in asking if _is_guarded_write(script, _condition(node))]
+    plain = [node for node in asking if _refused_stream(script, _condition(node)) is not None]
+    known = guarded or plain
+    if len(known) != 1:
+        misfit = Misfit.SEVERAL_MATCHES if known else Misfit.NO_MATCH
+        text = f"{len(known)} ifs ask `X.writableNeedDrain || !X.write(...)` or `!X.write(...)`, not one"
+        return conflict(misfit, text + _lines(known, ": "))
+    [branch] = known
+    elsewhere = [
+        node
+        for node in walk(methods[0])
+        if node.child_count == 0
+        and script.text(node) == _NEED_DRAIN
+        and not branch.start_byte <= node.start_byte < branch.end_byte
+    ]
+    if elsewhere:  # a chunk that finds it set may stay unwritten
+        text = f"writableNeedDrain is asked where it is not expected, {_lines(elsewhere)}"
+        return conflict(Misfit.UNEXPECTED_SHAPE, text)
+    if not guarded:
+        return ()
+    [asked, _, written] = parts(_condition(branch))
+    return (Span(asked.start_byte, written.start_byte, b"", _CONDITION_REASON),)
+
+
+def _sink_writes(script: Script, node: Node) -> list[Node]:
+    """The methods `write` of X, where the node is `new WritableStream(X, ...)` and X an object."""
+    match parts(node) if node.type == "new_expression" else []:
+        case [_, made, arguments] if script.text(made) == b"WritableStream" and arguments.type == "arguments":
+            sink = parts(arguments)[1]  # after the parenthesis
+            methods = [part for part in parts(sink) if part.type == "method_definition"]
+            return [
+                method
+                for method in methods
+                if any(
+                    part.type == "property_identifier" and script.text(part) == b"write"
+                    for part in parts(method)
+                )
+            ]
+    return []
+
+
+def _is_guarded_write(script: Script, node: Node) -> bool:
+    """Whether the node is `X.writableNeedDrain || !X.write(...)`."""
+    match parts(node):
+        case [left, operator, right] if operator.type == "||":
+            stream = _owner(script, left, _NEED_DRAIN)
+            return stream is not None and stream == _refused_stream(script, right)
+    return False
+
+
+def _refused_stream(script: Script, node: Node) -> bytes | None:
+    """X if the node is `!X.write(...)`, None for any other expression."""
+    match parts(node):
+        case [operator, call] if operator.type == "!":
+            match parts(call):
+                case [called, arguments] if arguments.type == "arguments":
+                    return _owner(script, called, b"write")
+    return None
+
+
+def _owner(script: Script, node: Node, name: bytes) -> bytes | None:
+    """X if the node is `X.name`, None for any other expression."""
+    match parts(node):
+        case [owner, dot, member] if owner.type == "identifier" and dot.type == ".":
+            return script.text(owner) if script.text(member) == name else None
+    return None
+
+
+def _condition(statement: Node) -> Node:
+    """What an if statement asks, without the parentheses."""
+    return parts(parts(statement)[1])[1]
+
+
+def _lines(nodes: list[Node], before: str = "") -> str:
+    numbers = [str(node.start_point.row + 1) for node in nodes[:_LINES_TOLD]]
+    if not numbers:
+        return ""
+    more = ", ..." if len(nodes) > _LINES_TOLD else ""
+    return f"{before}line{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}{more}"

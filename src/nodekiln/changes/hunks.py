@@ -1,0 +1,242 @@
+"""Applies patches in memory: exact context, no fuzz; bytes in, edits and an outcome for each hunk out.
+
+A hunk goes where git apply would put it, or nowhere. It is anchored at the ends of the file by git's rules:
+one that begins at line 1 fits only there, one without context below its last change only at the end. Away
+from its line it must fit in one place only, where git takes the nearest of several.
+
+The patches of a series may touch the same file. Each is applied to what the ones before left, as git does it,
+so that a patch is what git shows; lines remember where they came from, and the spans against the tree's own
+file fall out at the end. To demand that patches keep apart would shape them by our bookkeeping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from itertools import accumulate
+
+from nodekiln.changes.lines import split
+from nodekiln.changes.matching import find, why_not
+from nodekiln.changes.parts import Remember, directly
+from nodekiln.changes.patchfile import FileDiff, Hunk, Patch
+from nodekiln.core.edit import Conflict, Edit, Misfit, Read, Span
+
+
+class Fit(StrEnum):
+    """How a hunk fits."""
+
+    CLEAN = "clean"
+    OFFSET = "offset"
+    ALREADY_THERE = "already there"
+    CONFLICT = "conflict"
+    FILE_MISSING = "file missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one hunk, or of a file that a patch adds.
+
+    `line` is where it went, from 1, in the file as the patches before left it; without a fit, where it agrees
+    best (None: nowhere). `offset` is how many lines further down that is than the patch says. `hunk` is None
+    where a whole file is added or missing.
+    """
+
+    patch: str
+    path: str
+    place: str
+    line: int | None
+    offset: int = 0
+    conflict: Conflict | None = None
+    hunk: Hunk | None = None
+
+    @property
+    def fit(self) -> Fit:
+        """In one word."""
+        if self.conflict is None:
+            return Fit.OFFSET if self.offset else Fit.CLEAN
+        match self.conflict.misfit:
+            case Misfit.ALREADY_THERE:
+                return Fit.ALREADY_THERE
+            case Misfit.FILE_MISSING:
+                return Fit.FILE_MISSING
+        return Fit.CONFLICT
+
+    def __str__(self) -> str:
+        if self.conflict is not None:
+            return str(self.conflict)
+        moved = f" {self.offset:+d} lines" if self.offset else ""
+        return f"{self.path}: {self.patch}, {self.place}: {self.fit}{moved}"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of all hunks; `edits` is empty if one of them does not fit."""
+
+    edits: tuple[Edit, ...]
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        """Everything that does not fit."""
+        return tuple(outcome.conflict for outcome in self.outcomes if outcome.conflict is not None)
+
+
+@dataclass(slots=True)
+class _File:
+    """A file on its way through the patches. `origins` tells for each line which of the base it is, or why it
+    was added; `removed` tells for lines of the base why they went. `reason` is why the file was added."""
+
+    base: bytes | None
+    lines: list[bytes]
+    origins: list[int | str]
+    reason: str | None = None
+    removed: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, base: bytes) -> _File:
+        lines = split(base)
+        return cls(base, lines, list(range(len(lines))))
+
+    @classmethod
+    def added(cls, lines: list[bytes], reason: str) -> _File:
+        return cls(None, lines, [reason] * len(lines), reason)
+
+    def change(self, start: int, hunk: Hunk, reason: str) -> None:
+        """Puts the hunk in at line `start`, from 0, where its lines are known to stand."""
+        lines: list[bytes] = []
+        origins: list[int | str] = []
+        position = start
+        for line in hunk.lines:
+            origin: int | str = self.origins[position] if line.before else reason
+            if line.after:
+                lines.append(line.content)
+                origins.append(origin)
+            elif isinstance(origin, int):
+                self.removed[origin] = reason
+            position += line.before
+        self.lines[start:position] = lines
+        self.origins[start:position] = origins
+
+    def spans(self) -> Iterator[Span]:
+        """What changed since the base: one span for each run of lines that are gone or new."""
+        bounds = [0, *accumulate(map(len, split(self.base or b"")))]
+        reached, new = 0, b""
+        reasons = [] if self.reason is None else [self.reason]
+        for line, origin in zip([*self.lines, b""], [*self.origins, len(bounds) - 1], strict=True):
+            if isinstance(origin, str):
+                new += line
+                reasons.append(origin)
+                continue
+            if reasons or reached < origin:
+                reasons += [self.removed[gone] for gone in range(reached, origin)]
+                yield Span(bounds[reached], bounds[origin], new, "; ".join(dict.fromkeys(reasons)))
+            reached, new, reasons = origin + 1, b"", []
+
+
+def apply(patches: Iterable[Patch], read: Read, remember: Remember = directly) -> Applied:
+    """Applies patches one upon the other; tries every hunk of every patch, whatever failed before."""
+    ordered = [(patch, diff) for patch in patches for diff in patch.files]
+    by_path: dict[str, list[tuple[Patch, FileDiff]]] = {}
+    for patch, diff in ordered:
+        by_path.setdefault(diff.path, []).append((patch, diff))
+    done = {
+        path: remember(
+            " ".join(("patches", *(patch.name for patch, _ in diffs))), (path,), partial(_patch, diffs, read)
+        )
+        for path, diffs in by_path.items()
+    }
+    # As the patches stand, not as the files do: that is how people read them.
+    told = {path: iter(patched.outcomes) for path, patched in done.items()}
+    outcomes = tuple(outcome for _, diff in ordered for outcome in next(told[diff.path]))
+    if any(outcome.conflict for outcome in outcomes):
+        return Applied((), outcomes)
+    edits = (patched.edit for _, patched in sorted(done.items()))
+    return Applied(tuple(edit for edit in edits if edit is not None), outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Patched:
+    """One file: the edit if there is something to change, and what became of each diff's hunks."""
+
+    edit: Edit | None
+    outcomes: tuple[tuple[Outcome, ...], ...]
+
+
+def _patch(diffs: Iterable[tuple[Patch, FileDiff]], read: Read) -> _Patched:
+    """Applies all that patches have for one file."""
+    file: _File | None = None
+    outcomes: list[tuple[Outcome, ...]] = []
+    for patch, diff in diffs:
+        if file is None and (content := read(diff.path)) is not None:
+            file = _File.of(content)
+        if diff.added:
+            outcomes.append((_add(patch, diff, file),))
+            if file is None:
+                file = _File.added(_content(diff), patch.subject)
+        elif file is None:
+            conflict = Conflict(diff.path, patch.name, Misfit.FILE_MISSING, "there is no such file")
+            outcomes.append((Outcome(patch.name, diff.path, "all hunks", None, conflict=conflict),))
+        else:
+            outcomes.append(tuple(_change(patch, diff, file)))
+    if file is None or any(outcome.conflict for told in outcomes for outcome in told):
+        return _Patched(None, tuple(outcomes))
+    spans = tuple(file.spans())
+    edit = Edit(diff.path, file.base, spans) if spans else None
+    if edit is not None and edit.after == edit.base:  # a patch may take back what one before it did
+        edit = None
+    return _Patched(edit, tuple(outcomes))
+
+
+def _add(patch: Patch, diff: FileDiff, file: _File | None) -> Outcome:
+    if file is None:
+        return Outcome(patch.name, diff.path, "new file", 1)
+    if file.lines == _content(diff):
+        misfit, text = Misfit.ALREADY_THERE, "the file is there already, with the same content"
+    else:
+        misfit, text = Misfit.FILE_EXISTS, "the patch adds this file, and there is one with other content"
+    conflict = Conflict(diff.path, f"{patch.name}, new file", misfit, text)
+    return Outcome(patch.name, diff.path, "new file", None, conflict=conflict)
+
+
+def _content(diff: FileDiff) -> list[bytes]:
+    return [line for hunk in diff.hunks for line in hunk.after]
+
+
+def _change(patch: Patch, diff: FileDiff, file: _File) -> list[Outcome]:
+    """Finds the places of all hunks in the file as it is, then puts in those that fit."""
+    outcomes: list[Outcome] = []
+    places: list[tuple[int, Hunk]] = []
+    growth = 0
+    for number, hunk in enumerate(diff.hunks, 1):
+        expected = hunk.start - growth
+        growth += hunk.growth
+        # git counts with the hunks above done: where one of those went below, it means another line.
+        in_order = all(start < expected for start, _ in places)
+        found = find(file.lines, hunk, hunk.before, expected if in_order else None)
+        name = f"hunk {number} of {len(diff.hunks)}"
+        line: int | None
+        if not isinstance(found, int):
+            misfit, text, line = why_not(file.lines, hunk, expected, found)
+        elif (other := _overlapped(found, hunk, places)) is not None:
+            text = f"it fits at line {found + 1}, and a hunk above it holds on to lines from {other + 1} on"
+            misfit, line = Misfit.OVERLAP, found + 1
+        else:
+            places.append((found, hunk))
+            outcomes.append(Outcome(patch.name, diff.path, name, found + 1, found - expected, hunk=hunk))
+            continue
+        conflict = Conflict(diff.path, f"{patch.name}, {name} (line {expected + 1})", misfit, text)
+        outcomes.append(Outcome(patch.name, diff.path, name, line, conflict=conflict, hunk=hunk))
+    # From the bottom up, so that the places above stay true.
+    for start, hunk in sorted(places, key=lambda place: place[0], reverse=True):
+        file.change(start, hunk, patch.subject)
+    return outcomes
+
+
+def _overlapped(found: int, hunk: Hunk, places: list[tuple[int, Hunk]]) -> int | None:
+    """The start of a hunk above that holds one of the same lines, be it as context."""
+    for start, other in places:
+        if found < start + len(other.before) and start < found + len(hunk.before):
+            return start
+    return None

@@ -1,0 +1,162 @@
+"""Running other programs: argument lists only, an environment made for them, output to a log and a callback.
+
+Nothing here knows git, compilers or Node.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from nodekiln.core.errors import ToolchainError
+
+_TAIL_LINES = 40
+_GRACE = 10.0
+"""Seconds that children get for each signal before they are killed: ninja removes half-made outputs, git its
+temporary files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What a short command answered."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Both streams as text, stdout first; undecodable bytes are shown as \\xNN."""
+        return (self.stdout + self.stderr).decode(errors="backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a long command ended."""
+
+    returncode: int
+    seconds: float
+    tail: tuple[str, ...]
+
+
+def capture(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    stdin: bytes = b"",
+    timeout: float | None = 60,
+) -> Captured:
+    """Runs a short command and returns its output.
+
+    Raises FileNotFoundError or PermissionError where the program can't be started, and ToolchainError after
+    `timeout` seconds.
+    """
+    try:
+        done = subprocess.run(
+            argv, env=dict(env), cwd=cwd, input=stdin, capture_output=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolchainError(f"{argv[0]} did not answer within {timeout:.0f} seconds.") from None
+    return Captured(done.returncode, done.stdout, done.stderr)
+
+
+def run_logged(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    log: Path,
+    on_line: Callable[[str], None] | None = None,
+) -> Finished:
+    """Runs a long command in a process group of its own, both streams into `log` (made anew) and `on_line`.
+
+    On KeyboardInterrupt the whole group is asked to end (SIGINT, then SIGTERM), is killed after some seconds,
+    and the interrupt goes on to the caller. Raises FileNotFoundError or PermissionError where the program
+    can't be started, and OSError that names the log where that can't be written: the program is ended then.
+    """
+    begun = time.monotonic()
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    with log.open("wb", buffering=0) as file:  # whoever reads the log sees each line at once
+        _write(file, ("$ " + " ".join(argv) + "\n").encode())
+        child = subprocess.Popen(
+            argv,
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            assert child.stdout is not None  # noqa: S101 (PIPE was asked for; this tells mypy)
+            for raw in child.stdout:
+                _write(file, raw)
+                line = raw.decode(errors="backslashreplace").rstrip("\r\n")
+                tail.append(line)
+                if on_line is not None:
+                    on_line(line)
+            returncode = child.wait()
+        except BaseException:
+            end_group(child, (signal.SIGINT, signal.SIGTERM))
+            raise
+        finally:
+            if child.stdout is not None:
+                child.stdout.close()
+    return Finished(returncode, time.monotonic() - begun, tuple(tail))
+
+
+def _write(file: FileIO, line: bytes) -> None:
+    """A write's own error names no file."""
+    try:
+        file.write(line)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file.name) from None
+
+
+def follow(argv: Sequence[str], *, cwd: Path) -> int:
+    """Runs a command on our own streams and in our environment, and returns its exit code."""
+    return subprocess.run(argv, cwd=cwd, check=False).returncode
+
+
+def end_group(child: subprocess.Popen[bytes], politely: Sequence[signal.Signals]) -> None:
+    """Ends a child that leads a process group, and the group: asks with each signal in turn, then kills.
+
+    Another interrupt meanwhile (Ctrl-C again) kills at once.
+    """
+    try:
+        for number in politely:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_GRACE)
+                break
+    finally:
+        # The leader may be gone while its children are not.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def child_environment(environ: Mapping[str, str], *, venv: Path | None) -> dict[str, str]:
+    """The caller's environment without what is ours: the virtual environment, PYTHON* and GIT_*.
+
+    A configure that runs in our environment would use our Python, without the system's gyp.
+    """
+    env = {
+        name: value
+        for name, value in environ.items()
+        if name != "VIRTUAL_ENV" and not name.startswith(("PYTHON", "GIT_", "NODEKILN_"))
+    }
+    if venv is not None and "PATH" in env:
+        own = {str(venv / "bin"), str(venv.resolve() / "bin")}
+        env["PATH"] = os.pathsep.join(part for part in env["PATH"].split(os.pathsep) if part not in own)
+    return env

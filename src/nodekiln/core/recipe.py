@@ -1,0 +1,169 @@
+"""What to make: tags, recipes and the one place where names are made."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from nodekiln.core.errors import UsageError
+
+_TAG = re.compile(r"v?(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})", re.ASCII)
+_LABEL = re.compile(r"[a-z0-9_]{1,24}", re.ASCII)
+_NAME = re.compile(r"v\d+\.\d+\.\d+(-[a-z0-9_]+)*", re.ASCII)
+_RESERVED_LABELS = frozenset({"no", "backpressure", "usdt", "graft", "linux", "darwin", "win"})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tag:
+    """A release of Node: v22.20.0 is Tag(22, 20, 0)."""
+
+    major: int
+    minor: int
+    patch: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Takes "v22.20.0" and "22.20.0"; raises UsageError for anything else."""
+        match = _TAG.fullmatch(text)
+        if match is None:
+            raise UsageError(
+                f"{text!r} is not a tag of a Node release.", remedy="Tags look like v22.20.0 (or 22.20.0)."
+            )
+        return cls(*map(int, match.groups()))
+
+    def __str__(self) -> str:
+        return f"v{self.major}.{self.minor}.{self.patch}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One binary to make.
+
+    `default_args` are the configure arguments of this checkout (invoke.yaml, NODEKILN_CONFIGURE_FILE) and do
+    not show in the name; `extra_args` were given for this build and do, as `label` or as a short hash.
+    """
+
+    tag: Tag
+    backpressure: bool = True
+    probes: bool = False
+    default_args: tuple[str, ...] = ()
+    extra_args: tuple[str, ...] = ()
+    label: str | None = None
+    graft: bool = False
+    """Made from the official binary, not from source."""
+    platform: str | None = None
+    """What a graft is for ("linux-arm64"); None for this machine."""
+
+    def __post_init__(self) -> None:
+        if self.label is not None and (not _LABEL.fullmatch(self.label) or self.label in _RESERVED_LABELS):
+            raise UsageError(
+                f"--name {self.label!r} can't be part of a binary's name.",
+                remedy="Use up to 24 of a-z, 0-9 and _, and no word that names use already (usdt, graft).",
+            )
+
+    @property
+    def configure_args(self) -> tuple[str, ...]:
+        """All arguments for configure, the checkout's first, so that those of this build win."""
+        return self.default_args + self.extra_args
+
+    @property
+    def name(self) -> str:
+        """v22.20.0, v22.20.0-no-backpressure, v22.20.0-no-backpressure-usdt, v22.20.0-cfg1a2b3c,
+        v22.20.0-no-backpressure-usdt-graft, v22.20.0-usdt-graft-linux-arm64, ..."""
+        parts = [str(self.tag)]
+        if not self.backpressure:
+            parts.append("no-backpressure")
+        if self.probes:
+            parts.append("usdt")
+        if self.label is not None:
+            parts.append(self.label)
+        elif self.extra_args:
+            parts.append(f"cfg{arguments_key(self.extra_args)[:6]}")
+        if self.graft:
+            parts.append("graft")
+        if self.platform is not None:
+            parts.append(self.platform)
+        return "-".join(parts)
+
+    @property
+    def tree_name(self) -> str:
+        """The working tree that this recipe shares with the others of its tag and configure arguments."""
+        if not self.configure_args:
+            return str(self.tag)
+        return f"{self.tag}-{arguments_key(self.configure_args)[:8]}"
+
+
+def arguments_key(args: tuple[str, ...]) -> str:
+    """SHA-256 (64 hex digits) of configure arguments, in their order, which configure heeds."""
+    return hashlib.sha256("\0".join(args).encode()).hexdigest()
+
+
+def is_name(name: str) -> bool:
+    """Whether a recipe could have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_name(name: str) -> str:
+    """Returns `name` if a recipe could have it; raises UsageError otherwise (a path, an option, ...)."""
+    if not is_name(name):
+        raise UsageError(
+            f"{name!r} is not the name of a binary.",
+            remedy="Names look like v22.20.0-no-backpressure; ./inv list shows those that are there.",
+        )
+    return name
+
+
+def parse_arguments(text: str) -> tuple[str, ...]:
+    """Splits the text of --configure-args as a shell would, without running anything.
+
+    Raises UsageError for an open quote, or for a word that is no option (configure hands those on to gyp).
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--configure-args {text!r} can't be split into words: {error}.") from None
+    return check_arguments(words, "--configure-args")
+
+
+def parse_argument_lines(text: str, origin: str) -> tuple[str, ...]:
+    """Reads a configure file: one argument a line, empty lines and lines that start with # left out."""
+    lines = (line.strip() for line in text.splitlines())
+    return check_arguments([line for line in lines if line and not line.startswith("#")], origin)
+
+
+def check_arguments(words: object, origin: str) -> tuple[str, ...]:
+    """Returns `words` as arguments for configure.
+
+    Raises UsageError, naming `origin`, for what are none and for those of refused_arguments.toml.
+    """
+    if not isinstance(words, list | tuple):
+        raise UsageError(f"{origin}: {words!r} should be a list of options.")
+    for word in words:
+        if not isinstance(word, str) or not word.startswith("-") or not word.isprintable():
+            raise UsageError(
+                f"{origin}: {word!r} is not an option of configure.",
+                remedy="Write options with their value in one word, as in --prefix=/opt/node.",
+            )
+        _check_outcome(word, origin)
+    return tuple(words)
+
+
+def _check_outcome(word: str, origin: str) -> None:
+    option = word.partition("=")[0]
+    for name, (why, remedy) in _refused().items():
+        # configure takes every beginning of an option that no other begins with (argparse): --cross.
+        if option == name or (len(option) > len("--") and name.startswith(option)):
+            raise UsageError(f"{origin}: {word} can't be built with: {why}.", remedy=remedy)
+
+
+@cache
+def _refused() -> dict[str, tuple[str, str]]:
+    """By name: why it is refused, and what to do."""
+    facts = tomllib.loads(Path(__file__).with_name("refused_arguments.toml").read_text())
+    return {name: (row["why"], row["remedy"]) for row in facts["refused"] for name in row["names"]}

@@ -1,0 +1,238 @@
+"""What an experiment shows, in plain words: the same in the terminal and on top of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nodekiln.core.errors import CheckError
+from nodekiln.experiment.analysis.pauses import GcTable, main_way, pause_ratio
+from nodekiln.experiment.analysis.statistics import ENOUGH, Comparison, Estimate, compare
+from nodekiln.experiment.model.naming import display_names
+from nodekiln.experiment.model.results import Ending, Experiment, Sweep, Trial
+from nodekiln.experiment.report.format import mark_words, plain, quantity, ratio_parts
+
+TOO_FEW = "too few to tell"
+_ENDINGS: dict[Ending, str] = {
+    "out of memory": "ran out of memory",
+    "failed": "failed",
+    "interrupted": "was interrupted",
+}
+
+_WHY_WAYS_DIFFER = (
+    "Each way has runs of its own, and no two runs collect at the same moments.",
+    "perf_hooks keeps what it tells in the program's own heap, which then fills up and is collected at other "
+    "moments.",
+    "Probes fire where V8 calls back before and after a collection; --trace-gc prints V8's own time without "
+    "the callbacks, and neither incremental marking nor weak callbacks by themselves.",
+    "perf_hooks is timed inside callbacks, which V8 leaves out for a collection within another, and "
+    "collections after its last delivery may be missing.",
+    "perf_hooks tells the main thread's collections; probes and --trace-gc those of workers as well.",
+)
+
+
+_JOINT = "Whether they tell the same shows in the joint run, which all three watch."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phrase:
+    """What one measure shows: "4.6 times", "no difference shown" or "nothing to compare"."""
+
+    measure: str
+    words: str
+    around: str
+    """The interval, "4.5 to 4.7", or how far a few pairs go; empty where there is none."""
+    differs: bool
+    """Whether a difference is shown; a few pairs show none, however far from 1 they are."""
+
+    def __str__(self) -> str:
+        """peak memory 4.6 times (4.5 to 4.7); wall time: no difference shown (0.98 to 1.02)."""
+        around = f" ({self.around})" if self.around else ""
+        return f"{self.measure}{'' if self.differs else ':'} {self.words}{around}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One binary against the baseline."""
+
+    name: str
+    baseline: str
+    phrases: tuple[Phrase, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What was found, what went wrong on the way, and what to be careful about."""
+
+    findings: tuple[Finding, ...]
+    problems: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+
+def judge(experiment: Experiment) -> Verdict:
+    """What one experiment shows."""
+    compared = compare(experiment)
+    names = display_names(experiment.binaries)
+    findings = (
+        Finding(
+            name=names[binary.label],
+            baseline=names[experiment.baseline.label],
+            phrases=_phrases(experiment, binary.label, compared),
+        )
+        for binary in experiment.binaries[1:]
+    )
+    return Verdict(
+        findings=tuple(finding for finding in findings if finding.phrases),
+        problems=problems(experiment),
+        cautions=few_trials([experiment]),
+    )
+
+
+def problems(experiment: Experiment) -> tuple[str, ...]:
+    """Trials that did not finish, or lost data, by binary."""
+    return tuple(line for one in experiment.binaries for line in _problems_of(experiment, one.label))
+
+
+def few_trials(experiments: Sequence[Experiment]) -> tuple[str, ...]:
+    """A line where brackets hold no interval, only a range."""
+    compared = [one for experiment in experiments for one in compare(experiment)]
+    medians = [one.median.count for one in compared if one.median is not None]
+    pairs = [one.ratio.count for one in compared if one.ratio is not None]
+    if not medians:
+        return ("No trial was finished.",)
+    if (fewest := min(medians)) < ENOUGH:
+        told = f"{_trials(fewest)} of a binary"
+    elif (fewest := min(pairs, default=ENOUGH)) < ENOUGH:  # the others failed, or are zeros
+        told = f"{fewest} pair{'' if fewest == 1 else 's'} of trials"
+    else:
+        return ()
+    return (
+        f"{told} {'is' if fewest == 1 else 'are'} too few for a 95% interval: "
+        f"what stands in brackets is the range. {ENOUGH} or more give one.",
+    )
+
+
+def brackets(compared: Sequence[Comparison]) -> str:
+    """What stands in brackets behind medians and ratios: intervals, ranges of a few values, or both."""
+    found = {one.enough for each in compared for one in (each.median, each.ratio) if one is not None}
+    if found == {True}:
+        return "95% interval"
+    return "interval or range" if True in found else "range"
+
+
+def find_failure(results: Experiment | Sweep) -> CheckError | None:
+    """What to end with where nothing of a binary could be compared: no trial of it counts.
+
+    One that ran out of memory under a limit is a result; what an interrupt left out nobody knows.
+    """
+    if results.partial:
+        return None
+    experiments = results.experiments if isinstance(results, Sweep) else (results,)
+    told, endings = [], set()
+    for experiment in experiments:
+        where = f"{_point(experiment)}: " if isinstance(results, Sweep) else ""
+        without = [one.label for one in experiment.binaries if not _has_result(experiment, one.label)]
+        told += [f"{where}{line}" for label in without for line in _problems_of(experiment, label)]
+        endings |= {trial.ending for label in without for trial in experiment.trials_of(label)}
+    if not told:
+        return None
+    return CheckError(
+        f"There is nothing to compare: {'; '.join(told)}.",
+        remedy="Take a smaller --size; or --memory-limit, with which that is a result."
+        if "out of memory" in endings
+        else "The workload run alone tells more: BINARY FILE INPUT OUTPUT",
+    )
+
+
+def mishap(trial: Trial) -> str | None:
+    """Why a trial's figures don't count, in two words; None where they do."""
+    if trial.counts:
+        return None
+    return "lost data" if trial.ending == "finished" else trial.ending
+
+
+def why_ways_differ(tables: Sequence[GcTable]) -> tuple[str, ...]:
+    """Where the ways of measuring GC may differ; nothing where there is one way only."""
+    if not any(len(table.ways) > 1 for table in tables):
+        return ()
+    return (*_WHY_WAYS_DIFFER, *([_JOINT] if any(table.joint for table in tables) else []))
+
+
+def gc_notes(experiments: Sequence[Experiment]) -> tuple[str, ...]:
+    """Why a way of measuring GC has no figures, or what went wrong with it, once for each reason."""
+    told: dict[str, None] = {}
+    for experiment in experiments:
+        names = display_names(experiment.binaries)
+        for run in experiment.gc_runs:
+            if run.collections is None:
+                told[f"{run.way}: {plain(run.note) or 'not measured'}"] = None
+            elif run.note or run.ending != "finished":
+                told[f"{run.way} of {names[run.binary]}: {plain(run.note) or run.ending}"] = None
+        for joint in experiment.joint_runs:
+            if joint.note or joint.ending != "finished":
+                told[f"joint run of {names[joint.binary]}: {plain(joint.note) or joint.ending}"] = None
+    return tuple(told)
+
+
+def _phrases(experiment: Experiment, label: str, compared: Sequence[Comparison]) -> tuple[Phrase, ...]:
+    ratios = {one.measure: one.ratio for one in compared if one.label == label}
+    if (way := main_way([experiment])) is not None:
+        ratios["time in GC pauses"] = pause_ratio(experiment, label, way)
+    measures = sorted(ratios, key=lambda measure: measure != "peak memory")
+    return tuple(_phrase(measure, ratios[measure]) for measure in measures)
+
+
+def _phrase(measure: str, ratio: Estimate | None) -> Phrase:
+    if ratio is None:
+        return Phrase(measure=measure, words="nothing to compare", around="", differs=False)
+    value, around = ratio_parts(ratio)
+    if not ratio.enough:
+        around = "one pair" if ratio.count == 1 else f"{around} in {ratio.count} pairs"
+    if ratio.holds_one and ratio.count > 1:
+        return Phrase(measure=measure, words="no difference shown", around=around, differs=False)
+    if not ratio.enough:  # what was seen is told all the same: 8 times the memory is hardly chance
+        around = f"{around}, {TOO_FEW}"
+    return Phrase(measure=measure, words=f"{value} times", around=around, differs=ratio.enough)
+
+
+def _problems_of(experiment: Experiment, label: str) -> list[str]:
+    name, trials = display_names(experiment.binaries)[label], experiment.trials_of(label)
+    told = []
+    for ending, words in _ENDINGS.items():
+        if hit := [trial for trial in trials if trial.ending == ending]:
+            limit = experiment.memory_limit_bytes if ending == "out of memory" else None
+            under = "" if limit is None else f", with a limit of {quantity(limit, 'bytes')}"
+            told.append(f"{name} {words} in {_share(hit, trials)}{under}{_reason(hit)}")
+    if lost := [trial for trial in trials if trial.ending == "finished" and not trial.counts]:
+        told.append(
+            f"{name} lost or changed data in {_share(lost, trials)}: what came out is not what went in"
+            f"{_reason(lost)}"
+        )
+    return told
+
+
+def _has_result(experiment: Experiment, label: str) -> bool:
+    is_limited = experiment.memory_limit_bytes is not None
+    return any(
+        trial.counts or (is_limited and trial.ending == "out of memory")
+        for trial in experiment.trials_of(label)
+    )
+
+
+def _point(experiment: Experiment) -> str:
+    """Where in a sweep it stands."""
+    size = quantity(experiment.input.size_bytes, "bytes")
+    return f"{size}, {mark_words(experiment.high_water_mark, experiment.stream_unit)}"
+
+
+def _share(hit: Sequence[Trial], trials: Sequence[Trial]) -> str:
+    return f"{len(hit)} of {_trials(len(trials))}"
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial" if count == 1 else f"{count} trials"
+
+
+def _reason(hit: Sequence[Trial]) -> str:
+    told = sorted({plain(trial.detail) for trial in hit if trial.detail})
+    return f" ({told[0]})" if told else ""

@@ -1,0 +1,244 @@
+"""Which binaries are compared: named ones, or two grafts of one release; and what each is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodekiln.binaries.store import sha256_of
+from nodekiln.core.errors import CheckError, KilnError, PatchError, UsageError
+from nodekiln.core.process import capture
+from nodekiln.core.recipe import Recipe, is_name
+from nodekiln.core.reporting import Reporter
+from nodekiln.core.settings import Settings
+from nodekiln.experiment.inputs.workloads import child_environment
+from nodekiln.experiment.model.naming import as_text
+from nodekiln.experiment.model.request import CompareRequest
+from nodekiln.experiment.model.results import Binary
+from nodekiln.grafting.download import Server
+from nodekiln.grafting.platforms import Platform
+from nodekiln.grafting.release import check_given, obtain
+from nodekiln.pipelines.graft import GraftRequest, graft
+from nodekiln.pipelines.inspect import inspect
+from nodekiln.pipelines.probes import find_binary
+
+_LONGEST_LABEL = 80
+_VERSION = re.compile(r"v\d+\.\d+\.\d+\S*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A binary before it is made or run."""
+
+    label: str
+    """What it will be called."""
+    word: str
+    """What finds it: a name or a path; "" for a graft that is made when it is needed."""
+    backpressure: bool | None
+    """None: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A binary to run."""
+
+    path: Path
+    facts: Binary
+
+
+def name_subjects(request: CompareRequest, settings: Settings) -> tuple[Named, ...]:
+    """What will be compared; makes and runs nothing.
+
+    Raises UsageError for a binary that isn't there and for a mirror that is none, SourceError for a release
+    that can't be read or is no program.
+    """
+    if not request.binaries:
+        _check_origin(request, settings)
+        return tuple(
+            _named(recipe)
+            for recipe in (_stock(request, _takes_probes()), _changed(request, _takes_probes()))
+        )
+    labels = make_labels([_name(word, settings) for word in request.binaries])
+    return tuple(
+        Named(label, word, _backpressure(find_binary(word, settings)))
+        for label, word in zip(labels, request.binaries, strict=True)
+    )
+
+
+def make_labels(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, each different: what is there a second time gets a number."""
+    labels: list[str] = []
+    for name in names:
+        label, times = name[:_LONGEST_LABEL], 1
+        while label in labels:
+            times += 1
+            ending = f" ({times})"
+            label = name[: _LONGEST_LABEL - len(ending)] + ending
+        labels.append(label)
+    return tuple(labels)
+
+
+def obtain_subjects(
+    named: Sequence[Named], request: CompareRequest, settings: Settings, reporter: Reporter
+) -> tuple[Subject, ...]:
+    """The binaries, made where they are grafts; each is asked for its version.
+
+    Raises what grafting raises, UsageError for a file that can't be run, CheckError for one that is no Node.
+    """
+    found = (
+        [(one, find_binary(one.word, settings)) for one in named]
+        if request.binaries
+        else _graft(request, settings, reporter)
+    )
+    return tuple(_subject(one, path.resolve(), settings) for one, path in found)
+
+
+def _subject(named: Named, path: Path, settings: Settings) -> Subject:
+    if not os.access(path, os.X_OK):
+        raise UsageError(f"{path} can't be run.", remedy="chmod +x makes it executable.")
+    try:
+        answer = capture([str(path), "--version"], env=child_environment(settings.environment), timeout=30)
+    except OSError as error:
+        raise UsageError(f"{path} can't be run here: {error.strerror}.") from None
+    version = answer.stdout.decode(errors="replace").strip()
+    if answer.returncode != 0 or not _VERSION.match(version):
+        told = version.splitlines()[0][:80] if version else f"nothing, and ends with {answer.returncode}"
+        raise CheckError(f"{path} is no Node that runs here: --version answers {told}.")
+    try:
+        seen = inspect(path)
+        sha256, backpressure, probes = seen.sha256, seen.backpressure, seen.probes or ()
+    except KilnError:  # a wrapper script, say: it can be measured all the same
+        sha256, backpressure, probes = sha256_of(path), None, ()
+    name = as_text(named.word.rpartition("/")[2]) if named.word else named.label
+    return Subject(
+        path,
+        Binary(
+            label=named.label,
+            name=name,
+            sha256=sha256,
+            version=version,
+            backpressure=backpressure,
+            probes=probes,
+        ),
+    )
+
+
+def _name(word: str, settings: Settings) -> str:
+    """A published binary's name; a file's name, or its folder's for one that is called node as most are."""
+    path = find_binary(word, settings)
+    if is_name(word):
+        return word
+    return as_text(path.name if path.name != "node" else f"{path.resolve().parent.name}/node")
+
+
+def _backpressure(path: Path) -> bool | None:
+    try:
+        return inspect(path).backpressure
+    except KilnError:
+        return None
+
+
+def _check_origin(request: CompareRequest, settings: Settings) -> None:
+    """Refuses what grafting would, before anything is made; a download can't be looked at yet."""
+    file = request.release
+    if file is None:
+        if request.mirror is not None:
+            Server(request.mirror, env=settings.environment)
+        return
+    check_given(file)
+
+
+def _graft(
+    request: CompareRequest, settings: Settings, reporter: Reporter
+) -> tuple[tuple[Named, Path], tuple[Named, Path]]:
+    """Raises PatchError for a release that can't be grafted: what to do is another thing here than there."""
+    try:
+        return _with_probes_or_without(request, settings, reporter)
+    except PatchError as error:
+        stock, changed = (
+            Recipe(tag=request.tag, backpressure=answer, probes=True).name for answer in (True, False)
+        )
+        start = "" if request.release is None else "Take --release as it was downloaded. "
+        raise PatchError(
+            error.message,
+            remedy=f"{start}Builds can be compared: ./inv build --tag {request.tag}, the same with"
+            f" --no-backpressure, then ./inv compare --binaries {stock},{changed}",
+        ) from None
+
+
+def _with_probes_or_without(
+    request: CompareRequest, settings: Settings, reporter: Reporter
+) -> tuple[tuple[Named, Path], tuple[Named, Path]]:
+    """With probes where the release can have them: without, collections are measured in two ways of three."""
+    if not _takes_probes():
+        return _pair(request, False, settings, reporter)
+    try:
+        return _pair(request, True, settings, reporter)
+    except (PatchError, CheckError) as error:
+        pair = _pair(request, False, settings, reporter)  # raises where it was not the probes
+        reporter.say(f"compared without probes: {error.message}")
+        return pair
+
+
+def _pair(
+    request: CompareRequest, probes: bool, settings: Settings, reporter: Reporter
+) -> tuple[tuple[Named, Path], tuple[Named, Path]]:
+    """The changed one is made first: where it can't be, nothing is made."""
+    stock, changed = _stock(request, probes), _changed(request, probes)
+    changed_path = _make(changed, request, settings, reporter)
+    stock_path = (
+        _make(stock, request, settings, reporter) if stock.graft else _release(request, settings, reporter)
+    )
+    return (_named(stock), stock_path), (_named(changed), changed_path)
+
+
+def _make(recipe: Recipe, request: CompareRequest, settings: Settings, reporter: Reporter) -> Path:
+    wanted = GraftRequest(
+        tag=request.tag,
+        backpressure=recipe.backpressure,
+        probes=recipe.probes,
+        file=request.release,
+        mirror=request.mirror,
+        brief=True,
+    )
+    return graft(wanted, settings, reporter)
+
+
+def _release(request: CompareRequest, settings: Settings, reporter: Reporter) -> Path:
+    here = Platform.of_machine(sys.platform, platform.machine())
+    if here is None:
+        raise UsageError(
+            f"There is no release to graft for this machine ({sys.platform}, {platform.machine()}).",
+            remedy="--binaries A,B compares binaries that are there; ./inv build makes some.",
+        )
+    return obtain(
+        request.tag,
+        here,
+        folder=settings.workspace.releases,
+        file=request.release,
+        mirror=request.mirror,
+        env=settings.environment,
+        reporter=reporter,
+    ).path
+
+
+def _named(recipe: Recipe) -> Named:
+    return Named(recipe.name, "", recipe.backpressure)
+
+
+def _stock(request: CompareRequest, probes: bool) -> Recipe:
+    """Without probes it is the release itself."""
+    return Recipe(tag=request.tag, backpressure=True, probes=probes, graft=probes)
+
+
+def _changed(request: CompareRequest, probes: bool) -> Recipe:
+    return Recipe(tag=request.tag, backpressure=False, probes=probes, graft=True)
+
+
+def _takes_probes() -> bool:
+    return sys.platform not in ("darwin", "win32")

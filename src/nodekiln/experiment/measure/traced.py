@@ -1,0 +1,147 @@
+"""One run with its collections told by the probes: a program held back, attached to, confined, waited for."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodekiln.core.settings import Settings
+from nodekiln.experiment.measure.gc_lines import is_collection, read_probe_lines
+from nodekiln.experiment.measure.trials import Setup
+from nodekiln.experiment.measure.watch import SLACK, descent, kill, resident
+from nodekiln.experiment.measure.watching import INTERVAL_WITH_LIMIT, judge, tail
+from nodekiln.experiment.model.results import Collection, Ending
+from nodekiln.pipelines.trace import tracer_for
+from nodekiln.tracing.child import Held, hold
+from nodekiln.tracing.session import attach
+
+OnCount = Callable[[int], None]
+_AS_ROOT = "sudo -E ./inv compare"
+_COUNT = "@collections: "
+_LOSS = re.compile(r"\blost\b|\bdrops\b", re.IGNORECASE)
+"""bpftrace says so among its lines or beside them, dtrace beside them."""
+_LOOK = INTERVAL_WITH_LIMIT / 1000
+"""Seconds between two looks at a traced process."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traced:
+    """How a run went; `collections` is None where the tracer saw none and can't tell why.
+
+    `wall_ms` begins where the program is let go, after its exec: one or two milliseconds later than that of
+    watch.py, whose clock starts it too.
+    """
+
+    collections: tuple[Collection, ...] | None
+    wall_ms: float
+    ending: Ending
+    notes: tuple[str, ...]
+
+
+def run_traced(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    setup: Setup,
+    settings: Settings,
+    on_count: OnCount,
+) -> Traced:
+    """Runs to the end, with what the program prints in `setup.log`; `on_count`: so many collections so far.
+
+    Raises KilnError where there is no tracer, no right to trace, or no probe in the binary.
+    """
+    lines: list[str] = []
+    told = 0
+
+    def take(line: str) -> None:
+        nonlocal told
+        lines.append(line)
+        if is_collection(line):
+            told += 1
+            on_count(told)
+
+    binary = Path(argv[0])
+    make = tracer_for("collections", binary, str(binary), settings)
+    with (
+        setup.log.open("wb") as log,
+        hold(argv, env=env, cwd=setup.folder, stdin=subprocess.DEVNULL, output=log) as held,
+    ):
+        if sys.platform == "linux":
+            held.stop_at_exec()
+        _confine(held, setup.limit)
+        with attach(make(held.process.pid), take, privileged=_AS_ROOT) as tracer:
+            began_ns = _clock()
+            held.let_go()
+            ended_ns, capped = _wait(held, setup.limit)
+    ending, detail = judge(held.process.returncode, tail(setup.log), setup.limit if capped else None)
+    notes = [detail] if detail else []
+    notes += [line for line in (*lines, *tracer.said.splitlines()) if _LOSS.search(line)]
+    fired = max((int(line.removeprefix(_COUNT)) for line in lines if line.startswith(_COUNT)), default=told)
+    if fired > told:
+        notes.append(f"the tracer lost {fired - told} of {fired} collections")
+    # On Linux the file has told of its probes; dtrace is silent where there are none.
+    is_told = bool(told) or sys.platform == "linux"
+    if not is_told:
+        notes.append("dtrace saw no collection: the binary may have no probes")
+    return Traced(
+        collections=read_probe_lines(lines, began_ns) if is_told else None,
+        wall_ms=(ended_ns - began_ns) / 1e6,
+        ending=ending,
+        notes=tuple(notes),
+    )
+
+
+def _confine(held: Held, limit: int | None) -> None:
+    """What watch.py does for a program that it starts: the kernel's own limit, and the first to go."""
+    pid = held.process.pid
+    if limit is not None and sys.platform == "linux":
+        _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
+        wanted = limit + SLACK
+        soft = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.prlimit(pid, resource.RLIMIT_DATA, (soft, most))
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
+
+
+def _wait(held: Held, limit: int | None) -> tuple[int, bool]:
+    """Until it ends; when that was by `_clock`, and whether it was ended at the limit."""
+    end = _End(held)
+    capped = False
+    while not end.came.wait(_LOOK):
+        if limit is None:
+            continue
+        family = descent(held.process.pid)
+        rss = resident(family)
+        if rss is not None and rss > limit:
+            capped = True
+            kill(family)
+    return end.at_ns, capped
+
+
+class _End:
+    """Waits in a thread, so that the time of the end is exact, not that of our next look."""
+
+    def __init__(self, held: Held) -> None:
+        self._process = held.process
+        self.came = threading.Event()
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _wait(self) -> None:
+        self._process.wait()
+        self.at_ns = _clock()
+        self.came.set()
+
+
+def _clock() -> int:
+    """Nanoseconds of the tracer's clock: bpftrace's counts while the machine sleeps, dtrace's does not."""
+    if sys.platform == "linux":
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return time.monotonic_ns()

@@ -1,0 +1,181 @@
+"""One trial: a binary runs the workload, its memory is watched, its output has to be the input again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nodekiln.core import platform as machine
+from nodekiln.core.errors import SourceError
+from nodekiln.core.reporting import format_size
+from nodekiln.experiment.inputs.binaries import Subject
+from nodekiln.experiment.inputs.inputs import Material
+from nodekiln.experiment.inputs.workloads import STREAMS, Workload
+from nodekiln.experiment.measure import page_cache as pagecache
+from nodekiln.experiment.measure.schedule import Turn
+from nodekiln.experiment.measure.verifying import find_loss, hash_file
+from nodekiln.experiment.measure.watching import OnSample, watch
+from nodekiln.experiment.model.results import PageCache, Trial
+
+_FULL = 2**20
+"""Bytes: a stream's next write would find no room."""
+_NO_ROOM = re.compile(r"ENOSPC|EDQUOT|no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What changes when a file is written to or another one takes its place."""
+
+    inode: int
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What all runs of one experiment have in common."""
+
+    workload: Workload
+    material: Material
+    mark: int | None
+    """highWaterMark, in the workload's unit."""
+    page_cache: PageCache
+    limit: int | None
+    """Bytes of memory for one run."""
+    env: Mapping[str, str]
+    """Without what would change a Node."""
+    folder: Path
+    """Ours alone, for outputs and logs; on the disk of the input."""
+    stamps: Mapping[Path, Stamp | None]
+    """Of each binary, as it was when its hash was taken."""
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def log(self) -> Path:
+        """What the last run printed."""
+        return self.folder / "log.txt"
+
+    def argv(self, subject: Subject, *options: str) -> list[str]:
+        """The command line of one run."""
+        return self.workload.argv(
+            subject.path, self.material.path, self.output, options=options, mark=self.mark
+        )
+
+    def make_ready(self, subject: Subject) -> None:
+        """The same state before each run: the same binary, no output, the input in memory or not.
+
+        Raises SourceError where the binary is no longer what it was, or the input is gone.
+        """
+        if not _is_same(subject, self.stamps[subject.path]):
+            raise SourceError(
+                f"{subject.facts.label} was replaced or removed meanwhile: {subject.path} is no longer the"
+                " file that the comparison began with.",
+                remedy="Let nothing else make, graft or clean it while it is compared, and compare again.",
+            )
+        self.remove_output()
+        try:
+            if self.page_cache == "cold":
+                pagecache.drop(self.material.path)
+            else:
+                pagecache.warm(self.material.path)
+        except FileNotFoundError:
+            raise _other_input(self.material.path) from None
+
+    def remove_output(self) -> None:
+        """Whatever the workload made of it."""
+        if self.output.is_dir() and not self.output.is_symlink():
+            shutil.rmtree(self.output)
+        else:
+            self.output.unlink(missing_ok=True)
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """By what a file is known without reading it; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _is_same(subject: Subject, was: Stamp | None) -> bool:
+    found = stamp_of(subject.path)
+    if found is None or was is None or found == was:
+        return found is not None and found == was
+    # Some network disks number their files anew.
+    return replace(found, inode=was.inode) == was and hash_file(subject.path) == subject.facts.sha256
+
+
+def check_disk(setup: Setup, label: str, why: str) -> None:
+    """Of a run that went wrong, while its output still takes its place: raises SourceError where the disk is
+    full, which is no failure of the binary's.
+
+    `why` is what the run ended in: it tells where the disk is full for this user only (a quota), or was.
+    """
+    free = machine.free_disk(setup.folder)
+    if free > _FULL and not _NO_ROOM.search(why):
+        return
+    how = f" ({format_size(free)} left)" if free <= _FULL else ", or a quota on it"
+    raise SourceError(
+        f"The disk that holds {setup.folder} is full{how}, and {label} could not go on: {why}.",
+        remedy="Make room, take a smaller --size, or set NODEKILN_BUILD to a folder on another disk.",
+    )
+
+
+def _check_input(setup: Setup) -> None:
+    """Raises SourceError where it is no longer what was hashed: no output can be that."""
+    path = setup.material.path
+    if not path.exists() or hash_file(path) != setup.material.facts.sha256:
+        raise _other_input(path)
+
+
+def _other_input(path: Path) -> SourceError:
+    return SourceError(
+        f"The input changed while it was read: {path} is no longer the file that the comparison began with.",
+        remedy="Compare with a copy that nothing writes to, the workload included.",
+    )
+
+
+def run_trial(setup: Setup, subject: Subject, turn: Turn, on_sample: OnSample) -> Trial:
+    """Runs and verifies; the output is removed.
+
+    Raises UsageError where the binary can't be started, SourceError where it, the input or the disk made it
+    go wrong.
+    """
+    setup.make_ready(subject)
+    try:
+        course = watch(
+            setup.argv(subject, "--require", str(STREAMS)),
+            env=setup.env,
+            cwd=setup.folder,
+            log=setup.log,
+            limit=setup.limit,
+            on_sample=on_sample,
+        )
+        loss = None
+        if course.ending == "finished":
+            loss = find_loss(setup.output, setup.material.facts.sha256 or "")
+        if course.ending == "failed" or loss:
+            check_disk(setup, turn.label, loss or course.detail)
+        if loss:
+            _check_input(setup)
+    finally:
+        setup.remove_output()
+    return Trial(
+        number=turn.number,
+        binary=turn.label,
+        order=turn.order,
+        wall_ms=course.wall_ms,
+        cpu_ms=course.cpu_ms,
+        peak_rss_bytes=course.peak_rss_bytes,
+        samples=course.samples,
+        ending=course.ending,
+        verified=None if loss is None else not loss,
+        detail=loss or course.detail,
+    )

@@ -1,0 +1,45 @@
+"""What tables, plots and sentences call the binaries: short enough for a narrow column, and always text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from nodekiln.experiment.model.results import Binary
+from nodekiln.experiment.report.format import plain
+
+_LONGEST = 16
+
+
+def display_names(binaries: Sequence[Binary]) -> dict[str, str]:
+    """By label. The labels, where all are short; else what differs, or numbers."""
+    labels = {binary.label: plain(binary.label) for binary in binaries}
+    if max(map(cell_len, labels.values())) <= _LONGEST and len(set(labels.values())) == len(labels):
+        return labels
+    if is_classic(binaries):
+        return dict(zip(labels, ("stock", "no backpressure"), strict=True))
+    return {label: f"#{place}" for place, label in enumerate(labels, 1)}
+
+
+def as_text(name: str) -> str:
+    """The name of a file, as JSON and HTML can hold it: bytes that are no UTF-8 become U+FFFD.
+
+    Python keeps such bytes as lone surrogates; in the C locale, those of every letter beyond ASCII.
+    """
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def is_classic(binaries: Sequence[Binary]) -> bool:
+    """Whether it is the experiment of the post: one binary with backpressure, and one without."""
+    return [binary.backpressure for binary in binaries] == [True, False]
+
+
+def legend(binaries: Sequence[Binary]) -> dict[str, str]:
+    """By display name: label and name of the binary, where they say more."""
+    told = {}
+    for label, name in display_names(binaries).items():
+        (binary,) = (one for one in binaries if one.label == label)
+        words = dict.fromkeys((plain(binary.label), plain(binary.name)))
+        told[name] = ", ".join(word for word in words if word != name)
+    return told

@@ -1,0 +1,155 @@
+"""The plots of one experiment, in the order of the report; those of garbage collection are in gcplots.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from nodekiln.experiment.analysis.statistics import MetricUnit, compare, most_buffered
+from nodekiln.experiment.model.naming import display_names
+from nodekiln.experiment.model.results import Experiment, Sample
+from nodekiln.experiment.report.drawing import Plot, finish, from_zero, label_heights, panels
+from nodekiln.experiment.report.format import quantity, scale, spread
+from nodekiln.experiment.report.gc_plots import gc_totals, pauses_over_time
+from nodekiln.experiment.report.svg import drawing
+from nodekiln.experiment.report.theme import series
+
+_BUCKETS = 120
+"""Of a line over time: each keeps its least and its greatest sample, so that no peak is lost."""
+
+
+def draw(experiment: Experiment) -> Iterator[Plot]:
+    """Every plot that there are figures for."""
+    for make in (_wall_times, _memory, _streams, pauses_over_time, gc_totals):
+        with drawing():
+            if (plot := make(experiment)) is not None:
+                yield plot
+
+
+def _wall_times(experiment: Experiment) -> Plot | None:
+    names = display_names(experiment.binaries)
+    walls = [one for one in compare(experiment) if one.measure == "wall time" and one.median is not None]
+    if not walls:
+        return None
+    figure, (axes,) = panels(1, 3.0)
+    divisor, unit = scale(max(one.median.value for one in walls if one.median), "ms")
+    ends = []
+    apart = min(0.12, 0.8 / len(experiment.binaries))
+    for place, binary in enumerate(experiment.binaries):
+        color, marker = series(place)
+        trials = [trial for trial in experiment.trials_of(binary.label) if trial.counts]
+        shift = (place - (len(experiment.binaries) - 1) / 2) * apart
+        axes.plot(
+            [trial.number + shift for trial in trials],
+            [trial.wall_ms / divisor for trial in trials],
+            color=color,
+            marker=marker,
+            linestyle="none",
+        )
+        for one in walls:
+            if one.label == binary.label and one.median is not None:
+                axes.axhline(one.median.value / divisor, color=color, linewidth=1.2, alpha=0.8)
+                told = f"{names[binary.label]}\n{quantity(one.median.value, 'ms')}"
+                ends.append((one.median.value / divisor, told, color))
+    numbers = sorted({trial.number for trial in experiment.trials})
+    axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
+    if len(numbers) <= 20:
+        axes.set_xticks(numbers)
+    from_zero(axes)
+    axes.set_xlabel("trial")
+    axes.set_ylabel(f"wall time ({unit})")
+    label_heights(axes, ends, lines=2)
+    medians = [f"{names[one.label]} {spread(one.median, 'ms')}" for one in walls if one.median]
+    return finish(
+        figure,
+        "wall-time",
+        "Wall time of each trial",
+        f"A point for each trial, a line at the median. Medians: {'; '.join(medians)}.",
+    )
+
+
+def _memory(experiment: Experiment) -> Plot | None:
+    names = display_names(experiment.binaries)
+    peaks = [one for one in compare(experiment) if one.measure == "peak memory" and one.median]
+    told = [f"{names[one.label]} {spread(one.median, 'bytes')}" for one in peaks if one.median]
+    return _course(
+        experiment,
+        of=lambda sample: sample.rss_bytes,
+        unit="bytes",
+        axis="resident memory",
+        name="memory",
+        title="Resident memory over time",
+        text="A line for each trial." + (f" Peaks, medians: {'; '.join(told)}." if told else ""),
+    )
+
+
+def _streams(experiment: Experiment) -> Plot | None:
+    names = display_names(experiment.binaries)
+    most = [
+        f"{names[trial.binary]} {quantity(value, experiment.stream_unit)}"
+        for binary in experiment.binaries
+        if (trial := next(iter(experiment.trials_of(binary.label)), None)) is not None
+        and (value := most_buffered(trial)) is not None
+    ]
+    return _course(
+        experiment,
+        of=lambda sample: sample.writable_length,
+        unit=experiment.stream_unit,
+        axis="writableLength",
+        name="writable-length",
+        title="What waits in the streams (writableLength) over time",
+        text=f"A line for each trial. The most in the first trial: {'; '.join(most)}.",
+    )
+
+
+def _course(
+    experiment: Experiment,
+    *,
+    of: Callable[[Sample], int | None],
+    unit: MetricUnit,
+    axis: str,
+    name: str,
+    title: str,
+    text: str,
+) -> Plot | None:
+    names = display_names(experiment.binaries)
+    lines = []
+    for place, binary in enumerate(experiment.binaries):
+        for trial in experiment.trials_of(binary.label):
+            found = [(s.at_ms, value) for s in trial.samples if (value := of(s)) is not None]
+            if found:
+                lines.append((place, names[binary.label], thinned(found)))
+    if not lines:
+        return None
+    figure, (axes,) = panels(1, 3.2)
+    divisor, unit_name = scale(max(value for _, _, line in lines for _, value in line), unit)
+    seconds, time_name = scale(max(line[-1][0] for _, _, line in lines), "ms")
+    highest: dict[int, tuple[float, str, str]] = {}
+    for place, label, line in lines:
+        color, _ = series(place)
+        values = [value / divisor for _, value in line]
+        axes.plot(
+            [at / seconds for at, _ in line], values, color=color, linewidth=1.1, alpha=0.75, clip_on=False
+        )
+        height = max(max(values), highest[place][0] if place in highest else 0)
+        highest[place] = (height, label, color)
+    from_zero(axes)
+    axes.set_xlim(left=0)
+    axes.margins(x=0)
+    axes.set_xlabel(f"time since the start ({time_name})")
+    axes.set_ylabel(f"{axis} ({unit_name})")
+    label_heights(axes, list(highest.values()))
+    return finish(figure, name, title, text)
+
+
+def thinned(points: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """At most two points for each of `_BUCKETS` stretches: the lowest and the highest, and both ends."""
+    if len(points) <= 2 * _BUCKETS:
+        return list(points)
+    kept = {0, len(points) - 1}
+    for bucket in range(_BUCKETS):
+        stretch = range(bucket * len(points) // _BUCKETS, (bucket + 1) * len(points) // _BUCKETS)
+        kept |= {
+            min(stretch, key=lambda place: points[place][1]),
+            max(stretch, key=lambda place: points[place][1]),
+        }
+    return [points[place] for place in sorted(kept)]

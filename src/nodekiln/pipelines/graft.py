@@ -1,0 +1,211 @@
+"""The route from official release to binary: every step in order, each taking what the step before made."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nodekiln.binaries import selfcheck
+from nodekiln.binaries.freshness import WantedGraft, graft_differences
+from nodekiln.binaries.selfcheck import Expected, Findings
+from nodekiln.binaries.store import file_name
+from nodekiln.changes import diff
+from nodekiln.core.errors import CheckError, SourceError, UsageError
+from nodekiln.core.platform import free_disk
+from nodekiln.core.recipe import Recipe
+from nodekiln.core.reporting import Reporter, format_size
+from nodekiln.core.settings import Settings
+from nodekiln.grafting import signing
+from nodekiln.grafting.platforms import Platform
+from nodekiln.grafting.release import Release, obtain
+from nodekiln.pipelines.graft_plan import Surgery, operate, plan_surgery, signed_ranges
+from nodekiln.pipelines.graftfacts import Made, manifest, tell
+from nodekiln.pipelines.graftjob import GraftJob, GraftRequest
+from nodekiln.tracing.proof import prove
+
+__all__ = ["GraftRequest", "graft"]
+
+_RELEASE_AND_GRAFT = 400 * 10**6
+"""Bytes; 26.10.0 has 150 MB, once as it was released and once changed, 60 MB of headers, and 57 MB packed."""
+_AGAIN = "Run the same command with --force"
+
+_NO_PROBES = {
+    "darwin": "a program for macOS has no notes of probes: DTrace's need code that is compiled in",
+    "win": "Windows has no such probes",
+}
+
+
+def graft(request: GraftRequest, settings: Settings, reporter: Reporter) -> Path:
+    """Makes the binary of a recipe from the official one and returns its path.
+
+    Raises the KilnError of the step that failed; the release is kept for the next run.
+    """
+    job = _prepare(request, settings, reporter)
+    releases = settings.workspace.releases
+    purpose = f"grafting {job.recipe.name}"
+    lock = settings.workspace.lock(f"release-{request.tag}-{job.platform}", purpose, reporter.say)
+    with _full_disk_told(settings.workspace.root), lock:
+        with job.timed("release"):
+            release = obtain(
+                request.tag,
+                job.platform,
+                folder=releases,
+                file=request.file,
+                mirror=request.mirror,
+                env=settings.environment,
+                reporter=reporter,
+            )
+        with job.timed("plan"):
+            surgery = plan_surgery(release.path, job.recipe, job.platform)
+        if not request.force and (path := _already_there(job, release, surgery)) is not None:
+            return path
+        return _make(job, release, surgery)
+
+
+@contextmanager
+def _full_disk_told(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SourceError(
+            f"The disk is full: {format_size(free_disk(root))} are free in {root}, and a release with its"
+            f" graft takes about {format_size(_RELEASE_AND_GRAFT)}.",
+            remedy="Make room (./inv clean removes what is no longer needed), or set NODEKILN_BUILD to a"
+            " folder on another disk.",
+        ) from None
+
+
+def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> GraftJob:
+    """Everything that can be refused without the release."""
+    here = Platform.of_machine(sys.platform, platform.machine())
+    target = request.platform or here
+    if target is None:
+        raise UsageError(
+            f"There is no release to graft for this machine ({sys.platform}, {platform.machine()}).",
+            remedy="--platform linux-x64 makes a graft for another one.",
+        )
+    if request.backpressure and not request.probes:
+        raise UsageError(
+            f"That would be {request.tag} as it was released.",
+            remedy="Add --no-backpressure, or leave --no-probes out.",
+        )
+    if request.probes and target.os in _NO_PROBES:
+        raise UsageError(
+            f"A graft for {target} gets no probes: {_NO_PROBES[target.os]}.",
+            remedy="Add --no-probes; ./inv build makes a binary with all of them where they work.",
+        )
+    codesign = signing.find_codesign(settings.environment) if target.os == "darwin" else None
+    settings.workspace.prepare()
+    recipe = Recipe(
+        tag=request.tag,
+        backpressure=request.backpressure,
+        probes=request.probes,
+        graft=True,
+        platform=None if target == here else str(target),
+    )
+    return GraftJob(
+        brief=request.brief,
+        settings=settings,
+        reporter=reporter,
+        recipe=recipe,
+        platform=target,
+        is_native=target == here,
+        codesign=codesign,
+    )
+
+
+def _already_there(job: GraftJob, release: Release, surgery: Surgery) -> Path | None:
+    name = job.recipe.name
+    published = job.store.find(name)
+    if published is None:
+        return None
+    wanted = WantedGraft(
+        release=release.sha256,
+        plan=surgery.plan.digest,
+        probes=tuple((probe.name, probe.address, probe.arguments) for probe in surgery.probes),
+    )
+    found = graft_differences(published, wanted)
+    if not found:
+        job.reporter.say(f"{name} is already there")
+        return published.binary
+    job.reporter.say(f"{name} is there, and is made again: {'; '.join(found)}")
+    return None
+
+
+def _make(job: GraftJob, release: Release, surgery: Surgery) -> Path:
+    with job.store.staging() as folder:
+        binary = folder / file_name(str(job.platform))
+        with job.timed("write"):
+            additions = operate(release.path, binary, job.recipe, job.platform, surgery)
+            if job.codesign is not None:
+                signing.sign(job.codesign, binary, env=job.settings.environment)
+                additions = signed_ranges(release.path, binary, surgery)
+        with job.timed("self-check"):
+            findings = _check(job, binary, surgery) if job.is_native else None
+        with job.timed("probes"):
+            seen = _prove(job, binary) if surgery.probes else None
+        made = Made(
+            binary=binary,
+            release=release,
+            surgery=surgery,
+            additions=additions,
+            findings=findings,
+            probes_seen=seen,
+        )
+        path = job.store.publish(
+            binary,
+            manifest(job, made),
+            patch=diff.render(surgery.plan),
+            fill=lambda place: _add_headers(release.headers, place),
+            bring=os.replace,
+        )
+    tell(job, made)
+    return path
+
+
+def _check(job: GraftJob, binary: Path, surgery: Surgery) -> Findings:
+    return selfcheck.check(
+        binary,
+        Expected(
+            version=str(job.recipe.tag),
+            recipe=None,  # process.config is the release's
+            plan=None,
+            backpressure=job.recipe.backpressure,
+            texts=surgery.texts,
+        ),
+        env=job.settings.environment,
+        again=_AGAIN,
+    )
+
+
+def _prove(job: GraftJob, binary: Path) -> str:
+    if not job.is_native:
+        return f"unproven: the binary is for {job.platform}."
+    try:
+        return prove(binary, job.settings.environment).how
+    except CheckError as error:
+        raise CheckError(
+            error.message, remedy="--no-probes grafts it without them; this is a bug of nodekiln."
+        ) from None
+
+
+def _add_headers(headers: Path | None, place: Path) -> None:
+    """Links the 2,700 headers (60 MB) where the file system can: copying them takes half a second."""
+    if headers is None:
+        return
+
+    def link(old: str, new: str) -> None:
+        try:
+            os.link(old, new)
+        except OSError:
+            shutil.copy2(old, new)
+
+    shutil.copytree(headers, place / "include", copy_function=link)

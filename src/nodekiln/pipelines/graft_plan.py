@@ -1,0 +1,127 @@
+"""What is done to an official binary, decided as a whole before the first byte is written."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nodekiln.changes import planner
+from nodekiln.core.edit import Misfit, Plan, Read, Refusal
+from nodekiln.core.elf.file import Buffer, parse
+from nodekiln.core.elf.notes import Identity, Probe, identity_section, probe_sections, read_identity
+from nodekiln.core.elf.sections import Additions, Appended, Rewritten, add_sections
+from nodekiln.core.errors import PatchError, SourceError
+from nodekiln.core.recipe import Recipe
+from nodekiln.grafting.builtins import locate, module_id
+from nodekiln.grafting.difference import differing
+from nodekiln.grafting.graft import Change, changes, fit, write
+from nodekiln.grafting.marker import find_mark, make_mark
+from nodekiln.grafting.platforms import Platform
+from nodekiln.grafting.probes import GcProbes, gc_probes
+
+_SIGNATURE = "code signature"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surgery:
+    """The plan, its byte ranges in the binary, and the probes that are added to it."""
+
+    plan: Plan
+    ranges: tuple[Change, ...]
+    texts: Mapping[str, str]
+    """SHA-256 of each changed module's text in the binary, by Node's id of the module."""
+    gc: GcProbes | None
+    """None: no probes were asked for."""
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """The probes that are added."""
+        return () if self.gc is None else self.gc.probes
+
+
+def plan_surgery(binary: Path, recipe: Recipe, target: Platform) -> Surgery:
+    """Looks through the official binary and decides every byte that changes; writes nothing.
+
+    Raises PatchError where anything is not as expected, SourceError for a file that is no such release.
+    """
+    with mapped(binary) as data:
+        elf = parse(data, str(binary)) if target.os == "linux" else None
+        identity = None if elf is None else read_identity(elf)
+        former = find_mark(data) if identity is None else identity.recipe
+        if former is not None:
+            raise PatchError(
+                f"{binary} was grafted already: it is {former}.",
+                remedy="Start from the release itself.",
+            )
+        if data.find(f"{recipe.tag}\0".encode()) < 0:
+            raise SourceError(
+                f"{binary} is not Node {recipe.tag}.", remedy="--tag names the release's version."
+            )
+        gc = gc_probes(elf) if recipe.probes and elf is not None else None
+        if recipe.backpressure:
+            return Surgery(plan=Plan(), ranges=(), texts={}, gc=gc)
+        mark = make_mark(recipe.tag) if elf is None else b""
+        return _plan_rewrite(data, str(binary), recipe, gc, mark)
+
+
+def _plan_rewrite(data: Buffer, name: str, recipe: Recipe, gc: GcProbes | None, mark: bytes) -> Surgery:
+    builtins = locate(data, name)
+    before = {path: builtin.text for path, builtin in builtins.items()}
+    plan = _plan(recipe, before.get)
+    if isinstance(plan, Refusal):
+        raise PatchError(
+            f"{name}: the change does not fit:\n  " + "\n  ".join(map(str, plan.conflicts)),
+            remedy="Start from the release itself, as it was downloaded.",
+        )
+    fitted = fit(plan, mark)
+    after = before | {edit.path: edit.after for edit in fitted.edits}
+    again = _plan(recipe, after.get)
+    if not isinstance(again, Refusal) or any(
+        conflict.misfit is not Misfit.ALREADY_THERE for conflict in again.conflicts
+    ):
+        raise PatchError(f"{name}: the text after the change would not read as intended.")
+    texts = {module_id(edit.path): hashlib.sha256(edit.after).hexdigest() for edit in fitted.edits}
+    return Surgery(plan=plan, ranges=changes(builtins, fitted), texts=texts, gc=gc)
+
+
+def _plan(recipe: Recipe, read: Read) -> Plan | Refusal:
+    """By the planner of builds, but without the probes of a build."""
+    return planner.plan(replace(recipe, probes=False), read)
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """A file's bytes; raises SourceError where it is empty."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise SourceError(f"{path} is empty.")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data
+
+
+def operate(release: Path, target: Path, recipe: Recipe, platform: Platform, surgery: Surgery) -> Additions:
+    """Writes the changed copy of a release; tells what differs in it beside the ranges of the surgery."""
+    write(release, target, surgery.ranges)
+    if platform.os != "linux":
+        return Additions((), ())
+    identity = Identity(recipe=recipe.name, plan=surgery.plan.digest, route="graft")
+    probes = probe_sections(surgery.probes) if surgery.probes else ()
+    return add_sections(target, (identity_section(identity), *probes))
+
+
+def signed_ranges(release: Path, made: Path, surgery: Surgery) -> Additions:
+    """What signing changed in a copy: it knows what it does, and doesn't tell."""
+    own = {at for change in surgery.ranges for at in range(change.start, change.start + len(change.new))}
+    with mapped(release) as before, mapped(made) as after:
+        rewritten = tuple(
+            Rewritten(_SIGNATURE, start, before[start:end], after[start:end])
+            for start, end in differing(before, after)
+            if not own.issuperset(range(start, end))
+        )
+        more = len(after) - len(before)
+        return Additions(rewritten, (Appended(_SIGNATURE, len(before), more),) if more > 0 else ())

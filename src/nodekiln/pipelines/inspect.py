@@ -1,0 +1,124 @@
+"""What a file is: grafted, built here, a release as it was, or something else. Runs nothing of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from nodekiln.binaries.store import sha256_of
+from nodekiln.changes import planner
+from nodekiln.core.edit import Misfit, Plan, Refusal
+from nodekiln.core.elf.file import Buffer, parse
+from nodekiln.core.elf.notes import Identity, find_marks, read_identity, read_probes
+from nodekiln.core.errors import KilnError, SourceError, UsageError
+from nodekiln.core.recipe import Recipe, Tag
+from nodekiln.grafting.builtins import locate
+from nodekiln.grafting.marker import find_mark
+from nodekiln.grafting.platforms import HEAD, recognise
+from nodekiln.pipelines.graft_plan import mapped
+
+
+class Kind(StrEnum):
+    """Where a file comes from."""
+
+    GRAFTED = "grafted by nodekiln"
+    BUILT = "built by nodekiln"
+    OTHER = "not made by nodekiln"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What can be told of a file without running it."""
+
+    path: str
+    kind: Kind
+    platform: str
+    recipe: str | None
+    plan: str | None
+    """The plan's digest."""
+    backpressure: bool | None
+    """Whether write() can answer false, by the JavaScript in the file; None where that can't be told."""
+    trouble: str | None
+    """Why not."""
+    probes: tuple[str, ...] | None
+    """USDT probes, provider:name; None for a format that has none."""
+    sha256: str
+    size: int
+    """Bytes."""
+
+    def lines(self) -> tuple[str, ...]:
+        """For people."""
+        answer = {
+            None: f"unknown: {self.trouble}",
+            True: "answers true or false",
+            False: "always answers true",
+        }
+        told = {
+            "file": self.path,
+            "is": f"{self.kind}, for {self.platform}",
+            "recipe": self.recipe,
+            "plan": self.plan,
+            "write()": answer[self.backpressure],
+            "probes": None if self.probes is None else ", ".join(self.probes) or "none",
+            "sha256": self.sha256,
+            "size": f"{self.size} bytes",
+        }
+        return tuple(f"{name:8}{value}" for name, value in told.items() if value is not None)
+
+    def as_data(self) -> dict[str, Any]:
+        """For machines: the fields."""
+        return asdict(self)
+
+
+def inspect(path: Path) -> Facts:
+    """Looks into a file; raises SourceError for one that is no program for a platform with releases."""
+    if not path.is_file():
+        raise UsageError(f"{path} is no file that is there.")
+    with mapped(path) as data:
+        platform = recognise(data[:HEAD], str(path))
+        elf = parse(data, str(path)) if platform.os == "linux" else None
+        probes = (
+            None if elf is None else tuple(f"{probe.provider}:{probe.name}" for probe in read_probes(elf))
+        )
+        grafted = _graft(data) if elf is None else read_identity(elf)
+        identity = grafted or find_marks(data) or Identity(recipe="", plan="", route="")
+        kind = Kind.GRAFTED if grafted else Kind.BUILT if identity.recipe else Kind.OTHER
+        try:
+            backpressure, trouble = _has_backpressure(data, str(path)), None
+        except KilnError as error:
+            backpressure, trouble = None, error.message
+        size = len(data)
+    return Facts(
+        path=str(path),
+        kind=kind,
+        platform=str(platform),
+        recipe=identity.recipe or None,
+        plan=identity.plan or None,
+        backpressure=backpressure,
+        trouble=trouble,
+        probes=probes,
+        sha256=sha256_of(path),
+        size=size,
+    )
+
+
+def _graft(data: Buffer) -> Identity | None:
+    """What a graft without notes says of itself; not the plan."""
+    recipe = find_mark(data)
+    return None if recipe is None else Identity(recipe=recipe, plan="", route="graft")
+
+
+def _has_backpressure(data: Buffer, name: str) -> bool:
+    """By planning to switch it off; raises KilnError where the JavaScript is not as it is known."""
+    builtins = locate(data, name)
+    off = Recipe(tag=Tag(0, 0, 0), backpressure=False)  # the rewrite goes by the code, never by the version
+    outcome = planner.plan(off, lambda path: builtins[path].text if path in builtins else None)
+    if isinstance(outcome, Plan):
+        return True
+    if isinstance(outcome, Refusal) and all(
+        conflict.misfit is Misfit.ALREADY_THERE for conflict in outcome.conflicts
+    ):
+        return False
+    raise SourceError("; ".join(map(str, outcome.conflicts)))

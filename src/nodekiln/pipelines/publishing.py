@@ -1,0 +1,119 @@
+"""The last step of a build: what was linked is copied, checked, described and put where users find it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import shutil
+from functools import partial
+from pathlib import Path
+
+import nodekiln
+from nodekiln.binaries import selfcheck
+from nodekiln.binaries.manifest import Manifest, planned_files
+from nodekiln.binaries.selfcheck import Expected, Findings
+from nodekiln.binaries.store import sha256_of
+from nodekiln.building.compile import Compiled
+from nodekiln.building.configure import Configure
+from nodekiln.building.headers import install_headers
+from nodekiln.changes import diff
+from nodekiln.core.errors import CheckError
+from nodekiln.pipelines.buildjob import BuildJob
+from nodekiln.tracing.proof import prove
+
+
+def publish(job: BuildJob, configure: Configure, compiled: Compiled) -> Path:
+    """Returns where the binary is; raises CheckError where it does not do what its recipe says."""
+    toolchain = job.toolchain
+    with job.store.staging() as folder:
+        binary = _copy(job.compiler.output, folder)
+        with job.timed("self-check"):
+            found = _check(job, binary)
+        seen = _prove(job, binary) if job.recipe.probes else None
+        path = job.store.publish(
+            binary,
+            _manifest(job, configure, compiled, binary, found, seen),
+            patch=diff.render(job.planned.plan),
+            fill=partial(install_headers, job.tree.source, python=toolchain.python, env=toolchain.build_env),
+            bring=os.replace,
+        )
+    job.reporter.say(
+        f"self-check: {found.version}, write() answers {str(found.write_answers).lower()} on a full stream"
+    )
+    if seen is not None:
+        job.reporter.say(f"probes: {seen}")
+    return path
+
+
+def _copy(output: Path, folder: Path) -> Path:
+    """What is checked is what is published: the copy, not what the next build may link anew."""
+    try:
+        return Path(shutil.copy2(output, folder / "node"))
+    except FileNotFoundError as error:
+        raise CheckError(f"{output} can't be run: {error.strerror}.") from None
+
+
+def _check(job: BuildJob, binary: Path) -> Findings:
+    expected = Expected(
+        version=str(job.recipe.tag),
+        recipe=job.marks["nodekiln_recipe"],
+        plan=job.marks["nodekiln_plan"],
+        backpressure=job.recipe.backpressure,
+    )
+    return selfcheck.check(binary, expected, env=job.toolchain.build_env)
+
+
+def _prove(job: BuildJob, binary: Path) -> str:
+    env = {
+        name: value
+        for name, value in job.toolchain.build_env.items()
+        if name not in ("NODE_OPTIONS", "NODE_PATH")
+    }
+    with job.timed("probes"):
+        return prove(binary, env).how
+
+
+def _manifest(
+    job: BuildJob,
+    configure: Configure,
+    compiled: Compiled,
+    binary: Path,
+    found: Findings,
+    seen: str | None,
+) -> Manifest:
+    recipe, toolchain, system = job.recipe, job.toolchain, platform.uname()
+    return Manifest(
+        name=recipe.name,
+        route="build",
+        tag=str(recipe.tag),
+        backpressure=recipe.backpressure,
+        probes=recipe.probes,
+        repository=job.planned.source.origin,
+        commit=job.planned.source.commit,
+        plan=job.planned.plan.digest,
+        planned=planned_files(job.planned.plan),
+        configure_args=job.configure_args,
+        config=configure.variables(),
+        toolchain={
+            "cc": toolchain.cc,
+            "cxx": toolchain.cxx,
+            "launcher": str(toolchain.launcher),
+            "linker": toolchain.linker.name,
+            "linker_version": toolchain.linker.version,
+            "identity": toolchain.identity,
+            "libc": toolchain.libc,
+            "python": toolchain.python,
+            "generator": toolchain.generator,
+            "environment": job.environment,
+        },
+        machine={"system": system.system, "release": system.release, "processor": system.machine},
+        seconds=dict(job.seconds),
+        steps=compiled.steps,
+        sha256=sha256_of(binary),
+        size=binary.stat().st_size,
+        probes_seen=seen,
+        self_check=found,
+        made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        made_by=f"nodekiln {nodekiln.__version__}",
+    )

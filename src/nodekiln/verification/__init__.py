@@ -1,1 +1,0 @@
-"""Whether the rewrite and the patches still fit: tags by recipes to rows."""

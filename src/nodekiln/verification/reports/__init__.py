@@ -1,1 +1,0 @@
-"""A verification as people and machines read it."""
