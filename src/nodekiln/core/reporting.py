@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import Protocol
 
 from rich.console import Console
@@ -29,6 +30,15 @@ _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\
 _DETAIL_LENGTH = 60
 _PLAIN_INTERVAL = 15.0
 """Seconds between two plain lines: a CI log of a half-hour build gets about a hundred."""
+
+
+DEFAULT_PROGRAM = "./inv"
+_PROGRAM = re.compile(r"(?<![\w/.])\./inv(?![\w/.-])")
+
+
+def as_called(text: str, program: str) -> str:
+    """Return `text` with `program` in place of `./inv`, so that commands in it can be typed as they are."""
+    return text if program == DEFAULT_PROGRAM else _PROGRAM.sub(lambda _: program, text)
 
 
 class Meter(Protocol):
@@ -56,32 +66,63 @@ class _Results(Console):
         raise BrokenPipeError
 
 
-class Reporter:
-    """Says things to whoever is watching."""
+class Verbosity(IntEnum):
+    """How much a run prints to stderr."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    QUIET = 0
+    """Warnings and errors only."""
+    NORMAL = 1
+    VERBOSE = 2
+
+
+class Reporter:
+    """Prints notes, warnings, errors and progress to stderr.
+
+    Messages name the program `./inv`; they are printed with `program` in its place.
+    """
+
+    def __init__(
+        self,
+        console: Console | None = None,
+        *,
+        verbosity: Verbosity = Verbosity.NORMAL,
+        program: str = DEFAULT_PROGRAM,
+    ) -> None:
         self._console = console or _Notes(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._verbosity = verbosity
+        self._program = program
         self._warned: set[str] = set()
 
     def say(self, text: str) -> None:
-        """A note about what happens now."""
-        self._console.print(Text(printable(text, but="\n\t")))
+        """Print a note about what happens now."""
+        if self._verbosity >= Verbosity.NORMAL:
+            self._print(Text(), text)
+
+    def detail(self, text: str) -> None:
+        """Print a note that only --verbose shows."""
+        if self._verbosity >= Verbosity.VERBOSE:
+            self._print(Text(), text)
 
     def warn(self, text: str) -> None:
-        """Something that may bite later; told once, however many builds of one run it holds for."""
+        """Print a warning, once per run however many builds it applies to."""
         if text in self._warned:
             return
         self._warned.add(text)
-        self._console.print(Text("warning: ", style="yellow") + Text(printable(text, but="\n\t")))
+        self._print(Text("warning: ", style="yellow"), text)
 
     def fail(self, text: str) -> None:
-        """What ended the run."""
-        self._console.print(Text("error: ", style="bold red") + Text(printable(text, but="\n\t")))
+        """Print the error that ended the run."""
+        self._print(Text("error: ", style="bold red"), text)
+
+    def _print(self, prefix: Text, text: str) -> None:
+        self._console.print(prefix + Text(printable(as_called(text, self._program), but="\n\t")))
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Meter]:
         """A meter for one step, gone from a terminal when the step is."""
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if self._verbosity is Verbosity.QUIET:
+            yield _NoMeter()
+        elif self._console.is_terminal and not self._console.is_dumb_terminal:
             with Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
@@ -102,6 +143,11 @@ def printable(text: str, *, but: str = "") -> str:
     return _OBEYED.sub(
         lambda found: found[0] if found[0] in but else found[0].encode("unicode_escape").decode(), text
     )
+
+
+class _NoMeter:
+    def update(self, done: int, total: int | None, detail: str = "", *, left: float | None = None) -> None:
+        pass
 
 
 class _LiveMeter:
