@@ -1,10 +1,10 @@
-"""Lines of --trace-gc as five Nodes print them."""
+"""Lines of --trace-gc as the Nodes from 18 to 26 print them."""
 
 from __future__ import annotations
 
 import pytest
 
-from nodekiln.tracing.trace_gc import Pause, parse_trace_gc
+from nodekiln.tracing.trace_gc import GcTrace, Pause, parse_trace_gc
 
 
 @pytest.mark.parametrize(
@@ -47,20 +47,44 @@ from nodekiln.tracing.trace_gc import Pause, parse_trace_gc
             Pause(85, 3.5, 4),
             id="18 with a remark",
         ),
+        pytest.param(
+            "[7:0x17bd9000]     1663 ms: Incremental Mark-Compact (reduce) 118.0 (120.7) -> 47.6 (55.0) MB, "
+            "pooled: 0.0 MB, 35.76 / 0.01 ms (+ 2.0 ms in 3 steps since start of marking)",
+            Pause(1663, 35.76, 4),
+            id="26 incremental mark-compact",
+        ),
+        pytest.param(
+            "[7:0x17bd9000]      120 ms: Incremental Minor Mark-Sweep 5.0 (5.8) -> 4.5 (5.8) MB, "
+            "pooled: 0.0 MB, 0.92 / 0.00 ms (average mu = 1.000, current mu = 1.000) task; ",
+            Pause(120, 0.92, 2),
+            id="26 incremental minor",
+        ),
     ],
 )
-def test_a_line_gives_its_end_its_duration_and_its_type(line: str, pause: Pause) -> None:
-    assert parse_trace_gc(line + "\n") == (pause,)
+def test_line_of_a_known_release_is_parsed(line: str, pause: Pause) -> None:
+    assert parse_trace_gc(line + "\n") == GcTrace((pause,), ())
 
 
 SCAVENGE = "[42:0x1]  7 ms: Scavenge 1.0 (2.0) -> 0.5 (2.0) MB, pooled: 0 MB, 0.25 / 0.00 ms  (average"
 
 
-def test_what_a_program_prints_between_and_before_lines_is_passed_over() -> None:
-    text = f"ready at 12 ms: Scavenge\n{SCAVENGE}\n[42:0x1] 9 ms: said by the program\ndone: {SCAVENGE}\n"
-    assert parse_trace_gc(text) == (Pause(7, 0.25, 1),) * 2
+def test_other_output_between_lines_is_skipped() -> None:
+    text = f"ready at 12 ms: Scavenge\n{SCAVENGE}\n[42] 9 ms: Scavenge\ndone: {SCAVENGE}\n"
+    assert parse_trace_gc(text) == GcTrace((Pause(7, 0.25, 1),) * 2, ())
 
 
-@pytest.mark.parametrize("text", ["", SCAVENGE[:60], SCAVENGE.replace("Scavenge", "Sweep")])
-def test_a_line_that_is_none_or_was_cut_off_gives_nothing(text: str) -> None:
-    assert parse_trace_gc(text) == ()
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(SCAVENGE.replace("Scavenge", "Ephemeral Sweep"), id="unknown kind"),
+        pytest.param(SCAVENGE.replace("MB,", "MiB,"), id="unknown unit"),
+        pytest.param(SCAVENGE[:50], id="cut off"),
+    ],
+)
+def test_line_in_an_unknown_format_is_returned(line: str) -> None:
+    trace = parse_trace_gc(f"{SCAVENGE}\nhello {line}\n{SCAVENGE}")
+    assert trace == GcTrace((Pause(7, 0.25, 1),) * 2, (line,))
+
+
+def test_text_without_collections_is_empty() -> None:
+    assert parse_trace_gc("") == GcTrace((), ())

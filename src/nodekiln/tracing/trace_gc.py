@@ -1,13 +1,14 @@
-"""The lines of V8's --trace-gc, from Node 12 to 26: collections in the text that a program printed."""
+"""Parse the lines of V8's --trace-gc, from Node 12 to 26, out of the text that a program printed."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-_LINE = re.compile(
-    r"\[\d+:(?:0x)?[0-9a-fA-F]+\]\s+(?P<end>\d+) ms: "
-    r"(?P<kind>Scavenge|Minor Mark-\w+|Mark-\w+)(?: \([\w ]+\))* "
+_PREFIX = re.compile(r"\[\d+:(?:0x)?[0-9a-fA-F]+\]\s+(?P<end>\d+) ms: ")
+"""Process, isolate and time. With --trace-gc alone, V8 prints it only in front of a collection."""
+_COLLECTION = re.compile(
+    r"(?:Incremental )?(?P<kind>Scavenge|Minor Mark-\w+|Mark-\w+)(?: \([\w ]+\))* "
     r"[\d.]+ \([\d.]+\) -> [\d.]+ \([\d.]+\) MB, (?:pooled: [\d.]+ MB, )?(?P<took>\d+(?:\.\d+)?) / [\d.]+ ms"
 )
 _SCAVENGE, _MINOR, _MAJOR = 1, 2, 4
@@ -22,15 +23,36 @@ class Pause:
     type: int
 
 
-def parse_trace_gc(text: str) -> tuple[Pause, ...]:
-    """The collections in `text`, in its order; whatever else the program printed is passed over.
+@dataclass(frozen=True, slots=True)
+class GcTrace:
+    """The collections of a text, in its order, and the lines that look like one but are in an unknown format.
 
-    The end is in whole milliseconds, the duration in hundredths (tenths up to Node 20). Of a mark-compact
-    that was begun in steps, the duration is that of the last pause, as in perf_hooks.
+    A report of these collections is incomplete unless `not_understood` is empty.
     """
-    return tuple(
-        Pause(float(line["end"]), float(line["took"]), _type(line["kind"])) for line in _LINE.finditer(text)
-    )
+
+    pauses: tuple[Pause, ...]
+    not_understood: tuple[str, ...]
+
+
+def parse_trace_gc(text: str) -> GcTrace:
+    """Return the collections in `text`; other output of the program is skipped.
+
+    The end is in whole milliseconds, the duration in hundredths (tenths up to Node 20). For a mark-compact
+    that began in steps ("Incremental" from V8 14.6 on), the duration is that of the last pause, as in
+    perf_hooks.
+    """
+    pauses, unknown = [], []
+    prefix = _PREFIX.search(text)
+    while prefix is not None:
+        if found := _COLLECTION.match(text, prefix.end()):
+            pauses.append(Pause(float(prefix["end"]), float(found["took"]), _type(found["kind"])))
+            position = found.end()
+        else:
+            end = text.find("\n", prefix.start())
+            unknown.append(text[prefix.start() : end if end >= 0 else len(text)].rstrip())
+            position = prefix.end()
+        prefix = _PREFIX.search(text, position)
+    return GcTrace(tuple(pauses), tuple(unknown))
 
 
 def _type(kind: str) -> int:

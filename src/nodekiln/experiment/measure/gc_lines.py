@@ -39,7 +39,7 @@ def read_perf_hooks_lines(lines: Iterable[str]) -> tuple[Collection, ...]:
 
 def read_trace_gc(text: str) -> tuple[Collection, ...]:
     """What --trace-gc printed, among other things perhaps."""
-    return _in_order((one.type, one.end_ms, one.duration_ms) for one in parse_trace_gc(text))
+    return _in_order((one.type, one.end_ms, one.duration_ms) for one in parse_trace_gc(text).pauses)
 
 
 def _in_order(found: Iterable[tuple[int, float, float]]) -> tuple[Collection, ...]:
