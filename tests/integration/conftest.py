@@ -298,10 +298,8 @@ def finish(child: subprocess.Popen[str]) -> Done:
     return Done(child.returncode, stdout, stderr)
 
 
-@pytest.fixture(scope="session")
-def tiny_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bare repository with a tag for every one of TREES, and two tags that name no commit."""
-    folder = tmp_path_factory.mktemp("tiny") / "node.git"
+def make_repository(folder: Path) -> Path:
+    """Make a bare repository with a tag for every one of TREES, and two tags that name no commit."""
     git = ["git", "--git-dir", str(folder)]
     subprocess.run(["git", "init", "--quiet", "--bare", "--template=", str(folder)], check=True)
     stream = b"".join(map(_commit, TREES))
@@ -311,10 +309,8 @@ def tiny_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PATH: the machine's own programs, but for g++."""
-    folder = tmp_path_factory.mktemp("programs")
+def make_programs(folder: Path) -> Path:
+    """Fill a folder for PATH: the machine's own programs, except g++."""
     for program in PROGRAMS:
         found = shutil.which(program)
         if found is not None:
@@ -324,6 +320,18 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text(GXX)
         (folder / name).chmod(0o755)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository of miniature Nodes."""
+    return make_repository(tmp_path_factory.mktemp("tiny") / "node.git")
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The only folder on PATH."""
+    return make_programs(tmp_path_factory.mktemp("programs"))
 
 
 @pytest.fixture
