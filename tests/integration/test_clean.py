@@ -19,7 +19,7 @@ from nodekiln.binaries.store import Store
 from nodekiln.core.errors import ToolchainError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.pipelines import cleaning
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _kill_in_staging(build: Path) -> None:
     text = f"""
 import os, pathlib, signal
 from nodekiln.binaries.store import Store
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 with Store(Workspace(pathlib.Path({str(build)!r}))).staging() as folder:
     (folder / "node").write_bytes(bytes(100_000))
     os.kill(os.getpid(), signal.SIGKILL)

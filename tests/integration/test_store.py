@@ -18,9 +18,10 @@ import pytest
 
 from nodekiln.binaries.freshness import Wanted, differences
 from nodekiln.binaries.manifest import Manifest
-from nodekiln.binaries.store import Store, sha256_of
+from nodekiln.binaries.store import Store
 from nodekiln.core.errors import CheckError, UsageError
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.files import hash_file
+from nodekiln.core.settings import Workspace
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 NAME = "v20.1.0"
@@ -56,7 +57,7 @@ def _manifest(binary: Path, name: str = NAME) -> Manifest:
         machine={},
         seconds={},
         steps=0,
-        sha256=sha256_of(binary),
+        sha256=hash_file(binary),
         size=binary.stat().st_size,
         probes_seen=None,
         self_check=None,
@@ -84,7 +85,7 @@ def _run(store: Store, binary: Path, program: str) -> subprocess.Popen[str]:
     text = f"""
 from pathlib import Path
 from nodekiln.binaries.store import Store
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from tests.integration.test_store import _publish
 store, binary = Store(Workspace(Path({str(store.workspace.root)!r}))), Path({str(binary)!r})
 {textwrap.dedent(program)}

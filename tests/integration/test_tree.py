@@ -17,7 +17,7 @@ import pytest
 import nodekiln
 from nodekiln.core.edit import Edit, Plan, Span
 from nodekiln.core.errors import SourceError
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.source.tree import Changes, WorkingTree
 
 WRITABLE = "lib/internal/streams/writable.js"
@@ -533,7 +533,7 @@ import os, signal, sys
 from pathlib import Path
 from nodekiln.core.edit import Edit, Plan, Span
 from nodekiln.source.tree import WorkingTree
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 
 class Deadly:
     def update(self, done, total, detail="", *, left=None):
@@ -702,7 +702,7 @@ from pathlib import Path
 from nodekiln.core.edit import Plan
 from nodekiln.core.errors import SourceError
 from nodekiln.source.tree import WorkingTree
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 
 workspace = Workspace(Path(sys.argv[1]))
 workspace.trees.mkdir()
@@ -743,7 +743,7 @@ from pathlib import Path
 from nodekiln.core.edit import Plan
 from nodekiln.core.errors import SourceError
 from nodekiln.source.tree import WorkingTree
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 
 workspace = Workspace(Path(sys.argv[1]))
 for options in (["--bind"], ["-o", "remount,ro,bind"]):

@@ -16,8 +16,7 @@ from rich.console import Console
 from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
-from nodekiln.core.settings import Settings
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Settings, Workspace
 from nodekiln.source.location import parse_location
 from nodekiln.source.repository import Repository
 from nodekiln.source.tagset import TagSet

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.source.tarball import import_tarball
 
 pytestmark = pytest.mark.tree

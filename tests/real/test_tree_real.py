@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodekiln.core.edit import Edit, Plan, Span
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.source.tree import Changes, WorkingTree
 
 WRITABLE = "lib/internal/streams/writable.js"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nodekiln.core.errors import SourceError, UsageError
+from nodekiln.core.settings import parse_list
 from nodekiln.experiment.inputs.binaries import Named, make_labels
 from nodekiln.experiment.inputs.resource_checks import (
     BASE,
@@ -20,7 +21,7 @@ from nodekiln.experiment.inputs.resource_checks import (
 )
 from nodekiln.experiment.inputs.workloads import child_environment, find_workload, workload_names
 from nodekiln.experiment.measure.forecast import forecast, piles_up
-from nodekiln.experiment.model.request import CompareRequest, make_request, parse_list, parse_size
+from nodekiln.experiment.model.request import CompareRequest, make_request, parse_size
 
 GB = 10**9
 LOTS = 10**15

@@ -135,8 +135,8 @@ def test_an_output_that_is_a_pipe_or_a_folder_is_told_and_not_waited_for(tmp_pat
          None, "failed", "exit code 1: TypeError: no"),
         (13, "Warning: Detected unsettled top-level await at file:1\nawait pipeline(\n^\n\n",
          None, "failed", "unsettled"),
-        (1, "Error: \x1b[2J\n", None, "failed", "Error: \ufffd[2J"),
-        (-11, "", None, "failed", "signal 11: it said nothing"),
+        (1, "Error: \x1b[2J\n", None, "failed", "Error: \\x1b[2J"),
+        (-11, "", None, "failed", "signal 11: no output"),
     ],
 )  # fmt: skip
 def test_an_end_is_told_from_code_and_words(

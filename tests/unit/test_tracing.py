@@ -125,7 +125,7 @@ def test_a_tracer_is_told_of_a_process_by_its_number_only() -> None:
         ("ERROR: : No such process", "gone"),
         ("ERROR: couldn't get argument 0 for /proc/7/exe:node:gc__start", "no such probe"),
         ("WARNING: first\nERROR: something new\nWARNING: last", "could not attach: ERROR: something new"),
-        ("", "it said nothing"),
+        ("", "no output"),
     ],
 )
 def test_what_tracers_say_is_told_in_other_words(said: str, why: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.binaries.store import Published, sha256_of
+from nodekiln.binaries.store import Published
+from nodekiln.core.files import hash_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,5 +92,5 @@ def _changes(binary: Path, sha256: str) -> Iterator[str]:
     """What became of the file itself. Mode bits tell: on a disk that is mounted noexec nothing may run."""
     if not binary.stat().st_mode & 0o111:
         yield "it can't be executed"
-    if sha256_of(binary) != sha256:
+    if hash_file(binary) != sha256:
         yield "the file was changed since it was made"

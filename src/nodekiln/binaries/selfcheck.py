@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodekiln.core.errors import CheckError, KilnError
-from nodekiln.core.process import capture
+from nodekiln.core.process import capture, error_line, without_node_options
 
 _SCRIPT = Path(__file__).with_name("selfcheck.js")
 _PATIENCE = 60
@@ -55,7 +55,7 @@ def examine(binary: Path, *, env: Mapping[str, str], texts: Collection[str] = ()
 
     `texts`: ids of modules ("internal/streams/writable") whose text is asked for.
     """
-    clean = {name: value for name, value in env.items() if name not in ("NODE_OPTIONS", "NODE_PATH")}
+    clean = without_node_options(env)
     with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
         script = Path(folder) / "selfcheck.js"  # away from any package.json that would change how it is read
         script.write_bytes(_SCRIPT.read_bytes())
@@ -67,7 +67,7 @@ def examine(binary: Path, *, env: Mapping[str, str], texts: Collection[str] = ()
         except KilnError as error:
             raise CheckError(f"The self-check did not end: {error.message}") from None
     if answer.returncode != 0:
-        last = (answer.text.strip().splitlines() or ["it said nothing"])[-1]
+        last = error_line(answer.text)
         raise CheckError(f"The binary failed its self-check with exit code {answer.returncode}: {last}")
     try:
         found = json.loads(answer.stdout)

@@ -6,7 +6,6 @@ name can come from two trees, and be removed meanwhile.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -20,8 +19,9 @@ from nodekiln.binaries import staging as stagings
 from nodekiln.binaries.folders import delete, disk_usage
 from nodekiln.binaries.manifest import Manifest, read_facts
 from nodekiln.core.errors import CheckError, KilnError, UsageError
+from nodekiln.core.files import hash_file
 from nodekiln.core.recipe import check_name, is_name
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 
 FORMER = ".former-"
 """What the name of a binary begins with that is being replaced."""
@@ -52,12 +52,6 @@ class Published:
 def file_name(platform: str) -> str:
     """What the file of a binary for "linux-x64" or "win-x64" is called."""
     return _FILES[platform.startswith("win-")]
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +137,7 @@ class Store:
             bring(binary, published)
             (folder / "patch.diff").write_bytes(patch)
             (folder / "manifest.json").write_text(manifest.to_json())
-            if sha256_of(published) != manifest.sha256:
+            if hash_file(published) != manifest.sha256:
                 raise CheckError(f"{binary} changed while it was published; build again.")
             _flush(published)
             target, former = self.folder / manifest.name, self.folder / f"{FORMER}{manifest.name}"

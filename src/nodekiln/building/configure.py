@@ -18,7 +18,7 @@ from typing import Any
 from nodekiln.building import gypi
 from nodekiln.core.edit import Plan
 from nodekiln.core.errors import BuildError
-from nodekiln.core.files import write_whole
+from nodekiln.core.files import atomic_write, hash_file
 from nodekiln.core.process import Finished, run_logged
 
 _VARIABLES = frozenset(
@@ -148,7 +148,7 @@ class Configure:
     def _digest(self, path: str) -> str:
         """SHA-256 of a file of the tree, empty where it can't be read."""
         try:
-            return hashlib.sha256((self.source / path).read_bytes()).hexdigest()
+            return hash_file(self.source / path)
         except OSError:
             return ""
 
@@ -161,7 +161,7 @@ class Configure:
             self._state.unlink(missing_ok=True)
         else:  # broken off, it is not done; but what was compiled by then waits for this linker
             before = {"linker": self.linker, "searched": self.searched}
-            write_whole(self._state, json.dumps(before).encode())
+            atomic_write(self._state, json.dumps(before).encode())
         written = self.source / "config.gypi"
         with suppress(FileNotFoundError):
             written.unlink()  # an older one must not pass for what this run writes
@@ -173,7 +173,7 @@ class Configure:
             raise BuildError(f"configure failed with exit code {finished.returncode}.")
         if not written.is_file():
             raise BuildError("configure ended without an error, and wrote no config.gypi.")
-        write_whole(self._pristine, written.read_bytes())
+        atomic_write(self._pristine, written.read_bytes())
         places = {place for pattern in _WRITTEN for place in self.source.glob(pattern)}
         paths = sorted(place.relative_to(self.source).as_posix() for place in places)
         state = {
@@ -182,7 +182,7 @@ class Configure:
             "searched": searched(env),
             "written": {path: self._digest(path) for path in paths},
         }
-        write_whole(self._state, json.dumps(state, indent=1).encode())
+        atomic_write(self._state, json.dumps(state, indent=1).encode())
         return finished
 
     def mark(self, marks: Mapping[str, str], *, generator: str) -> None:
@@ -191,7 +191,7 @@ class Configure:
         target = self.source / "config.gypi"
         if target.read_text() == marked:
             return
-        write_whole(target, marked.encode())
+        atomic_write(target, marked.encode())
         if generator == "make":
             # gyp's Makefile makes itself again, with another environment, when config.gypi is newer than it.
             os.utime(self.source / "out" / "Makefile")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nodekiln.core.errors import BuildError, KilnError
-from nodekiln.core.process import capture
+from nodekiln.core.process import capture, error_line
 
 
 def install_headers(source: Path, destination: Path, *, python: str, env: Mapping[str, str]) -> None:
@@ -36,7 +36,7 @@ def _run_installer(source: Path, destination: Path, python: str, env: Mapping[st
         argv = ["install", str(destination), "/"]
         env = {**env, "HEADERS_ONLY": "1"}
     answer = capture([python, "tools/install.py", *argv], env=env, cwd=source)
-    last = (answer.text.strip().splitlines() or ["it said nothing"])[-1]
+    last = error_line(answer.text)
     if answer.returncode != 0:
         raise KilnError(last)
     return last

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from nodekiln.core.files import write_whole
+from nodekiln.core.files import atomic_write
 
 _STEP = re.compile(r"([A-Z]+(?:-STATIC)?)(?:\(\w+\))? (.*)")
 _COMPILERS = ("CC", "CXX")
@@ -164,4 +164,4 @@ def write_weights(path: Path, weights: Weights) -> None:
         for key, own in sorted(weights.own.items())
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"steps": rows}, indent=0).encode())
+    atomic_write(path, json.dumps({"steps": rows}, indent=0).encode())

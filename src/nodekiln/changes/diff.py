@@ -14,6 +14,7 @@ from rich.text import Text
 
 from nodekiln.changes.lines import split
 from nodekiln.core.edit import Edit, Plan
+from nodekiln.core.reporting import escape_unprintable
 
 _CONTEXT = 3
 _NULL_ID = "0" * 40
@@ -49,7 +50,7 @@ def color(diff: bytes) -> Text:
     for line in diff.decode(errors="backslashreplace").split("\n"):
         heading = line.startswith("diff --git ") or (heading and not line.startswith("@@ "))
         style = "bold" if heading else _HUNK_STYLES.get(line[:1], "")
-        lines.append(Text(_printable(line), style))
+        lines.append(Text(escape_unprintable(line, keep="\t"), style))
     return Text("\n").join(lines)
 
 
@@ -143,10 +144,3 @@ def _quoted(path: str) -> str:
     if all(0x20 <= byte < 0x7F and byte not in b'"\\' for byte in raw):
         return path
     return '"' + "".join(chr(b) if 0x20 <= b < 0x7F and b not in b'"\\' else f"\\{b:03o}" for b in raw) + '"'
-
-
-def _printable(line: str) -> str:
-    return "".join(
-        char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode()
-        for char in line
-    )

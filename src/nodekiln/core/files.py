@@ -1,22 +1,70 @@
-"""Files that are whole at any moment: written beside their place, then renamed into it."""
+"""Files: atomic writes, hashes and full disks."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+from nodekiln.core.errors import SourceError
+from nodekiln.core.platform import free_disk
+from nodekiln.core.reporting import format_size
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Puts `content` in place of what `path` holds: readers see the one or the other.
+_CHUNK = 2**20
+_DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_TEXT = re.compile(
+    r"^(?!remote:).*(?:\bENOSPC\b|\bEDQUOT\b|no space left on device|disk quota exceeded)",
+    re.IGNORECASE | re.MULTILINE,
+)
+MAKE_ROOM = (
+    "Free some disk space (./inv clean removes what is no longer needed), or set NODEKILN_BUILD to a folder"
+    " on another disk."
+)
 
-    A symbolic link stays one. Of processes that write at the same time one wins. Raises OSError, and leaves
-    what was there.
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Replace the content of `path` in one rename: readers see the old content or the new.
+
+    A symbolic link stays one. Of processes that write at the same time one wins. Raises OSError, and then
+    leaves the old content.
     """
-    place = Path(os.path.realpath(path))  # resolve() raises RuntimeError for a link to itself
-    beside = place.with_name(f"{place.name}.{os.getpid()}.new")
+    target = Path(os.path.realpath(path))  # resolve() raises RuntimeError for a link to itself
+    staging = target.with_name(f"{target.name}.{os.getpid()}.new")
     try:
-        beside.write_bytes(content)
-        beside.replace(place)
+        staging.write_bytes(content)
+        staging.replace(target)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        staging.unlink(missing_ok=True)
         raise
+
+
+def hash_file(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:
+    """Return the SHA-256 of a file as 64 hex digits; `on_bytes` gets the number of bytes read so far.
+
+    Raises OSError.
+    """
+    digest, read = hashlib.sha256(), 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            read += len(chunk)
+            if on_bytes is not None:
+                on_bytes(read)
+    return digest.hexdigest()
+
+
+def is_disk_full(failure: OSError | str) -> bool:
+    """Return True if the error, or what a program printed, reports a full disk or an exceeded quota."""
+    if isinstance(failure, str):
+        return _DISK_FULL_TEXT.search(failure) is not None
+    return failure.errno in _DISK_FULL_CODES
+
+
+def disk_full_error(folder: Path, need: str, *, remedy: str = MAKE_ROOM) -> SourceError:
+    """Return the error for a full disk; `need` is a clause such as "the tree takes about 2 GB"."""
+    return SourceError(
+        f"The disk is full: {format_size(free_disk(folder))} free in {folder}, and {need}.", remedy=remedy
+    )

@@ -6,6 +6,7 @@ Nothing here knows git, compilers or Node.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,8 +18,10 @@ from io import FileIO
 from pathlib import Path
 
 from nodekiln.core.errors import ToolchainError
+from nodekiln.core.reporting import escape_unprintable
 
 _TAIL_LINES = 40
+_MAX_ERROR_LINE = 300
 _GRACE = 10.0
 """Seconds that children get for each signal before they are killed: ninja removes half-made outputs, git its
 temporary files."""
@@ -160,3 +163,21 @@ def child_environment(environ: Mapping[str, str], *, venv: Path | None) -> dict[
         own = {str(venv / "bin"), str(venv.resolve() / "bin")}
         env["PATH"] = os.pathsep.join(part for part in env["PATH"].split(os.pathsep) if part not in own)
     return env
+
+
+def without_node_options(env: Mapping[str, str]) -> dict[str, str]:
+    """Return `env` without NODE_OPTIONS and NODE_PATH, which change what a Node program loads and does."""
+    return {name: value for name, value in env.items() if name not in ("NODE_OPTIONS", "NODE_PATH")}
+
+
+def error_line(output: str | bytes, pattern: re.Pattern[str] | None = None) -> str:
+    """Return the line of a program's output that says most about its failure, escaped and shortened.
+
+    That is the first line that `pattern` matches, otherwise the last line; "no output" if there is none.
+    """
+    text = output.decode(errors="backslashreplace") if isinstance(output, bytes) else output
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return "no output"
+    chosen = next((line for line in lines if pattern is not None and pattern.search(line)), lines[-1])
+    return escape_unprintable(chosen)[:_MAX_ERROR_LINE]

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from nodekiln.core.errors import UsageError
 
-_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, ends of lines, what turns the direction of writing, and bytes that were no text."""
 _DETAIL_LENGTH = 60
 _PLAIN_INTERVAL = 15.0
@@ -115,7 +115,7 @@ class Reporter:
         self._print(Text("error: ", style="bold red"), text)
 
     def _print(self, prefix: Text, text: str) -> None:
-        self._console.print(prefix + Text(printable(as_called(text, self._program), but="\n\t")))
+        self._console.print(prefix + Text(escape_unprintable(as_called(text, self._program), keep="\n\t")))
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Meter]:
@@ -138,10 +138,15 @@ class Reporter:
             yield _PlainMeter(self, title)
 
 
-def printable(text: str, *, but: str = "") -> str:
-    """With everything spelled out that a terminal would obey, ends of lines too, but for those in `but`."""
-    return _OBEYED.sub(
-        lambda found: found[0] if found[0] in but else found[0].encode("unicode_escape").decode(), text
+def escape_unprintable(text: str | bytes, *, keep: str = "") -> str:
+    """Return `text` with control and direction characters, line ends too, escaped except those in `keep`.
+
+    Terminals and CI runners obey such characters. Bytes that are not UTF-8 are shown in hexadecimal.
+    """
+    if isinstance(text, bytes):
+        text = text.decode(errors="backslashreplace")
+    return _UNPRINTABLE.sub(
+        lambda match: match[0] if match[0] in keep else match[0].encode("unicode_escape").decode(), text
     )
 
 
@@ -204,7 +209,7 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """
     console = _Results(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    body = [[Text(printable(cell, but="\n\t")) for cell in row] for row in rows]
+    body = [[Text(escape_unprintable(cell, keep="\n\t")) for cell in row] for row in rows]
     for heading in headings:
         table.add_column(heading, overflow="fold")
     table.columns[0].min_width = max((row[0].cell_len for row in body), default=0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nodekiln.core import platform as machine
 from nodekiln.core.errors import KilnError
-from nodekiln.core.files import write_whole
+from nodekiln.core.files import atomic_write
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.experiment.inputs import resource_checks as guard
@@ -207,7 +207,7 @@ def _save(session: _Session, folder: Path) -> Experiment | Sweep | None:
     """Writes results.json, which is whole at any moment; None where nothing was measured."""
     results = session.results()
     if results is not None:
-        write_whole(folder / RESULTS, dump(results).encode())
+        atomic_write(folder / RESULTS, dump(results).encode())
     return results
 
 

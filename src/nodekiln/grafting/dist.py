@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nodekiln.core.errors import SourceError
+from nodekiln.core.files import hash_file
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.grafting import gpg
@@ -57,8 +57,7 @@ def fetch(
     part = folder / f"{wanted[:16]}.part"
     with reporter.progress(f"download {name}") as meter:
         server.fetch(f"{tag}/{name}", part, meter)
-    with part.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = hash_file(part)
     if found != wanted:
         part.unlink()
         raise SourceError(

@@ -5,7 +5,6 @@ Kept under releases/, one folder each: the binary, its headers, and release.json
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import stat
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from nodekiln.core.archives import is_archive
 from nodekiln.core.errors import SourceError
+from nodekiln.core.files import hash_file
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter, format_size
 from nodekiln.grafting import archive, dist, gpg, npm
@@ -139,8 +139,7 @@ def check_given(file: Path) -> bytes:
 def _given(tag: Tag, platform: Platform, file: Path, folder: Path, reporter: Reporter) -> Release:
     """A binary of the user's stays where it is; a tarball is unpacked once and known by its hash."""
     head = check_given(file)
-    with file.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    sha256 = hash_file(file)
     checks = ("not checked: a file of the user's",)
     if not is_archive(head):
         _expect(platform, head, str(file))
@@ -159,8 +158,7 @@ def _kept(tag: Tag, platform: Platform, place: Path, reporter: Reporter) -> Rele
     try:
         told = json.loads((place / _RECORD).read_text())
         record = _Record(str(told["origin"]), tuple(map(str, told["checks"])), str(told["sha256"]))
-        with (place / "node").open("rb") as stream:
-            whole = hashlib.file_digest(stream, "sha256").hexdigest() == record.sha256
+        whole = hash_file(place / "node") == record.sha256
     except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
@@ -179,8 +177,7 @@ def _keep(tag: Tag, platform: Platform, got: Download, place: Path) -> Release:
         binary = _unpack(got.file, staging)
         with binary.open("rb") as stream:
             _expect(platform, stream.read(HEAD), f"the binary of {got.origin}")
-            stream.seek(0)
-            record = _Record(got.origin, got.checks, hashlib.file_digest(stream, "sha256").hexdigest())
+        record = _Record(got.origin, got.checks, hash_file(binary))
         (staging / _RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n")
         shutil.rmtree(former, ignore_errors=True)  # a kill between the next two lines left it
         if place.exists():

@@ -11,7 +11,7 @@ from nodekiln.binaries.folders import delete, disk_usage
 from nodekiln.binaries.store import FORMER, Store
 from nodekiln.core.recipe import Tag, is_name
 from nodekiln.core.reporting import Reporter
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.source.tree import WorkingTree
 
 _LEFT_BEHIND = (".staging-", ".downloads")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nodekiln.core import platform as machine
 from nodekiln.core.errors import SourceError
 from nodekiln.core.reporting import Reporter, format_size
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 
 FIRST_BUILD = 3 * 10**9
 """Bytes that fetching, checking out and building a whole official tree may take, before its real size is

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nodekiln.core.errors import BuildError
+from nodekiln.core.files import is_disk_full
 from nodekiln.toolchain.diagnosis import diagnose
 
 _KILLED = "out-of-memory"
 """The entry of failures.toml."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _SHOWN_LINES = 12
 _DIAGNOSED = 2 * 2**20
 """Bytes of a log's end that are searched for known symptoms."""
@@ -24,7 +23,7 @@ def explained(log: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if not is_disk_full(error):
             raise
         raise BuildError(
             f"The disk is full: {error.filename or log.parent} can't be written.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import shutil
@@ -16,8 +15,8 @@ from nodekiln.binaries.freshness import WantedGraft, graft_differences
 from nodekiln.binaries.selfcheck import Expected, Findings
 from nodekiln.binaries.store import file_name
 from nodekiln.changes import diff
-from nodekiln.core.errors import CheckError, SourceError, UsageError
-from nodekiln.core.platform import free_disk
+from nodekiln.core.errors import CheckError, UsageError
+from nodekiln.core.files import disk_full_error, is_disk_full
 from nodekiln.core.recipe import Recipe
 from nodekiln.core.reporting import Reporter, format_size
 from nodekiln.core.settings import Settings
@@ -73,13 +72,10 @@ def _full_disk_told(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
-        raise SourceError(
-            f"The disk is full: {format_size(free_disk(root))} are free in {root}, and a release with its"
-            f" graft takes about {format_size(_RELEASE_AND_GRAFT)}.",
-            remedy="Make room (./inv clean removes what is no longer needed), or set NODEKILN_BUILD to a"
-            " folder on another disk.",
+        raise disk_full_error(
+            root, f"a release with its graft takes about {format_size(_RELEASE_AND_GRAFT)}"
         ) from None
 
 

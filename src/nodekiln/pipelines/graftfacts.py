@@ -18,8 +18,8 @@ from nodekiln.binaries.manifest import (
     rewritten_range,
 )
 from nodekiln.binaries.selfcheck import Findings
-from nodekiln.binaries.store import sha256_of
 from nodekiln.core.elf.sections import Additions
+from nodekiln.core.files import hash_file
 from nodekiln.core.reporting import format_duration
 from nodekiln.grafting.release import Release
 from nodekiln.pipelines.graft_plan import Surgery
@@ -73,7 +73,7 @@ def manifest(job: GraftJob, made: Made) -> Manifest:
         machine={"system": system.system, "release": system.release, "processor": system.machine},
         seconds=dict(job.seconds),
         steps=0,
-        sha256=sha256_of(made.binary),
+        sha256=hash_file(made.binary),
         size=made.binary.stat().st_size,
         probes_seen=made.probes_seen,
         self_check=made.findings,

@@ -7,12 +7,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nodekiln.binaries.store import sha256_of
 from nodekiln.changes import planner
 from nodekiln.core.edit import Misfit, Plan, Refusal
 from nodekiln.core.elf.file import Buffer, parse
 from nodekiln.core.elf.notes import Identity, find_marks, read_identity, read_probes
 from nodekiln.core.errors import KilnError, SourceError, UsageError
+from nodekiln.core.files import hash_file
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.builtins import locate
 from nodekiln.grafting.marker import find_mark
@@ -99,7 +99,7 @@ def inspect(path: Path) -> Facts:
         backpressure=backpressure,
         trouble=trouble,
         probes=probes,
-        sha256=sha256_of(path),
+        sha256=hash_file(path),
         size=size,
     )
 

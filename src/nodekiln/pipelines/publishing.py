@@ -13,12 +13,13 @@ import nodekiln
 from nodekiln.binaries import selfcheck
 from nodekiln.binaries.manifest import Manifest, planned_files
 from nodekiln.binaries.selfcheck import Expected, Findings
-from nodekiln.binaries.store import sha256_of
 from nodekiln.building.compile import Compiled
 from nodekiln.building.configure import Configure
 from nodekiln.building.headers import install_headers
 from nodekiln.changes import diff
 from nodekiln.core.errors import CheckError
+from nodekiln.core.files import hash_file
+from nodekiln.core.process import without_node_options
 from nodekiln.pipelines.buildjob import BuildJob
 from nodekiln.tracing.proof import prove
 
@@ -65,11 +66,7 @@ def _check(job: BuildJob, binary: Path) -> Findings:
 
 
 def _prove(job: BuildJob, binary: Path) -> str:
-    env = {
-        name: value
-        for name, value in job.toolchain.build_env.items()
-        if name not in ("NODE_OPTIONS", "NODE_PATH")
-    }
+    env = without_node_options(job.toolchain.build_env)
     with job.timed("probes"):
         return prove(binary, env).how
 
@@ -110,7 +107,7 @@ def _manifest(
         machine={"system": system.system, "release": system.release, "processor": system.machine},
         seconds=dict(job.seconds),
         steps=compiled.steps,
-        sha256=sha256_of(binary),
+        sha256=hash_file(binary),
         size=binary.stat().st_size,
         probes_seen=seen,
         self_check=found,

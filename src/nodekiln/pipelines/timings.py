@@ -11,10 +11,10 @@ from typing import Any
 from nodekiln.building.timings import Timed, Timings
 from nodekiln.building.weights import Weights, key_of, read_weights, write_weights
 from nodekiln.core.errors import BuildError, UsageError
-from nodekiln.core.files import write_whole
+from nodekiln.core.files import atomic_write
 from nodekiln.core.recipe import check_name
 from nodekiln.core.reporting import Reporter, format_duration
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.pipelines.timings_chart import draw
 
 LISTED = 15
@@ -52,7 +52,7 @@ class TimingStore:
     def keep(self, timings: Timings) -> None:
         """Keeps what a whole build took, in place of the one of the same name before."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path(timings.name), timings.to_json().encode())
+        atomic_write(self.path(timings.name), timings.to_json().encode())
 
     def get(self, name: str) -> Timings:
         """What the last build of a recipe took; raises UsageError, naming those that are kept, for others."""

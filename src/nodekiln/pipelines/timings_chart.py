@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nodekiln.building.timings import Timings
 from nodekiln.core import figures
-from nodekiln.core.files import write_whole
+from nodekiln.core.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def draw(timings: Timings, paths: Sequence[Path]) -> None:
             drawn = io.BytesIO()
             kind = path.suffix[1:]
             figure.savefig(drawn, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
-            write_whole(path, drawn.getvalue())
+            atomic_write(path, drawn.getvalue())
 
 
 def _draw_course(axes: Axes, timings: Timings) -> None:

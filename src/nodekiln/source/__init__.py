@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 from nodekiln.core.errors import SourceError
+from nodekiln.core.reporting import escape_unprintable
 
 _PATIENCE = 10.0
 """Seconds for `git version`, which takes a few milliseconds."""
@@ -27,8 +28,9 @@ def _trouble() -> SourceError | None:
             return None
         lines = done.stderr.decode(errors="backslashreplace").splitlines()
         told = next(iter(lines), f"exit code {done.returncode}").removeprefix("fatal: ")
-    plain = "".join(letter if letter.isprintable() else "?" for letter in told)
-    return SourceError(f"git fails: {plain}.", remedy="Run the command again once `git version` works.")
+    return SourceError(
+        f"git fails: {escape_unprintable(told)}.", remedy="Run the command again once `git version` works."
+    )
 
 
 try:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nodekiln.core.errors import SourceError
-from nodekiln.core.platform import free_disk
+from nodekiln.core.files import disk_full_error, is_disk_full
 from nodekiln.core.recipe import Tag
-from nodekiln.core.reporting import format_size
+from nodekiln.core.reporting import escape_unprintable
 from nodekiln.source.gitrun import GitError
 from nodekiln.source.location import Location
 from nodekiln.source.names import release
@@ -20,7 +20,6 @@ _LONGEST = 200
 _DUBIOUS = re.compile(r"dubious ownership in repository at '(.+)'")
 _NO_REPOSITORY = re.compile(r"does not appear to be a git repository|not a git repository")
 _UNREADABLE = re.compile(r"is corrupt|not a git repository|bad config|bad object header")
-_DISK_FULL = re.compile(r"^(?!remote:).*(?:No space left on device|Disk quota exceeded)", re.MULTILINE)
 _NOISE = ("warning:", "hint:", "remote: Enumerating", "remote: Counting", "remote: Compressing")
 
 
@@ -30,11 +29,11 @@ def explain(
     """Why `what` can't be had from `location`; where that is one tag, its tarball may be."""
     if is_damage(error, mirror):
         return damaged(mirror, error)
-    if _DISK_FULL.search(error.stderr):
-        free = format_size(free_disk(mirror))
-        return SourceError(
-            f"The disk is full: {what} needs more than the {free} free for {mirror}.",
-            remedy="Make room and run the command again; what was fetched before is still good.",
+    if is_disk_full(error.stderr):
+        return disk_full_error(
+            mirror,
+            f"{what} needs more",
+            remedy="Free some disk space and run the command again; what is already fetched is kept.",
         )
     dubious = _DUBIOUS.search(error.stderr)
     if dubious:
@@ -119,7 +118,7 @@ def _blames(line: str, mirror: Path) -> bool:
 
 
 def _plain(told: str) -> str:
-    plain = "".join(letter if letter.isprintable() else "?" for letter in told)
+    plain = escape_unprintable(told)
     return plain.removeprefix("fatal: ").rstrip(".")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from nodekiln.core.edit import Read
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.source.location import OFFICIAL, parse_location
 from nodekiln.source.mirror import Objects
 from nodekiln.source.repository import Repository

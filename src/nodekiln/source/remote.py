@@ -12,7 +12,7 @@ from functools import cached_property, partial
 
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Meter, Reporter
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.source.failures import explain
 from nodekiln.source.gitrun import GitError, GitRunner
 from nodekiln.source.location import Location

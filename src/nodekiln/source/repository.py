@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nodekiln.core.errors import SourceError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.source.failures import explain, moved, no_commit, no_such_tag, quote
 from nodekiln.source.gitrun import GitError
 from nodekiln.source.location import Location

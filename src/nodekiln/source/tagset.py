@@ -15,7 +15,7 @@ from functools import cached_property
 from nodekiln.core.errors import SourceError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.source.batch import Batch, Header, entries
 from nodekiln.source.failures import damaged, explain, moved, no_commit, quote
 from nodekiln.source.gitrun import GitError

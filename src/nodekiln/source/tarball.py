@@ -24,7 +24,7 @@ from nodekiln.core.errors import SourceError
 from nodekiln.core.platform import free_disk
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Meter, Reporter, format_size
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.source.archive import LIMITS, LINK, Limits, Listing, read_archive
 from nodekiln.source.failures import damaged
 from nodekiln.source.fastimport import fast_import

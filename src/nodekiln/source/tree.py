@@ -7,7 +7,6 @@ The caller holds the tree's lock and has the blobs of the commit in the mirror.
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -16,9 +15,10 @@ from dataclasses import dataclass
 
 from nodekiln.core.edit import Edit, Plan
 from nodekiln.core.errors import SourceError
+from nodekiln.core.files import disk_full_error, is_disk_full
 from nodekiln.core.platform import free_disk
-from nodekiln.core.reporting import Meter, format_size
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.reporting import Meter, escape_unprintable, format_size
+from nodekiln.core.settings import Workspace
 from nodekiln.source.checkout import FOLDER, Checkout, Entry
 from nodekiln.source.failures import damaged, is_damage
 from nodekiln.source.gitrun import GitError
@@ -203,7 +203,7 @@ class WorkingTree:
         try:
             yield
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_disk_full(error):
                 raise self._full(commit) from None
             raise self._failed(f"{error.strerror} ({error.filename})") from None
         except GitError as error:
@@ -225,10 +225,10 @@ class WorkingTree:
         return sum(size for path, size in sizes.items() if not self._surveyor.mode(path))
 
     def _full(self, commit: str) -> SourceError:
-        return SourceError(
-            f"The disk is full: {format_size(free_disk(self.folder))} are free, and the working tree"
-            f" {self.folder} takes about {format_size(self._missing(commit))} more.",
-            remedy="Make room and run the same command again: it goes on where this one stopped.",
+        return disk_full_error(
+            self.folder,
+            f"the working tree {self.folder} takes about {format_size(self._missing(commit))} more",
+            remedy="Free some disk space and run the same command again: it resumes.",
         )
 
     def _failed(self, reason: str) -> SourceError:
@@ -257,11 +257,7 @@ def _first_line(error: GitError) -> str:
         line for line in error.stderr.splitlines() if line and not line.startswith(("warning:", "hint:"))
     )
     told = next(lines, f"git ended with exit code {error.status}")
-    return (
-        "".join(letter if letter.isprintable() else "?" for letter in told)
-        .removeprefix("fatal: ")
-        .rstrip(".")
-    )
+    return escape_unprintable(told.removeprefix("fatal: ").rstrip("."))
 
 
 def _listing(told: Collection[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from nodekiln.core.edit import Plan
 from nodekiln.core.errors import SourceError
-from nodekiln.core.files import write_whole
+from nodekiln.core.files import atomic_write
 
 _SCHEMA = 1
 
@@ -80,7 +80,7 @@ class Record:
             "current": None if self.current is None else _told(self.current),
             "begun": [_told(layer) for layer in self.begun],
         }
-        write_whole(file, (json.dumps(told, indent=1) + "\n").encode("ascii"))
+        atomic_write(file, (json.dumps(told, indent=1) + "\n").encode("ascii"))
 
 
 def _told(layer: Layer) -> dict[str, Any]:

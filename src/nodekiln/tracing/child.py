@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from nodekiln.core.errors import UsageError
+from nodekiln.core.process import without_node_options
 from nodekiln.tracing import ptrace
 from nodekiln.tracing.tracer import UntraceableError
 
@@ -69,7 +70,7 @@ def hold(
 
     It gets `env` without NODE_OPTIONS and NODE_PATH, which would change what is traced.
     """
-    clean = {name: value for name, value in env.items() if name not in ("NODE_OPTIONS", "NODE_PATH")}
+    clean = without_node_options(env)
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from nodekiln.core.errors import ToolchainError
+from nodekiln.core.process import error_line
 
 
 class UntraceableError(ToolchainError):
@@ -41,9 +42,8 @@ def diagnose(said: str, *, privileged: str) -> UntraceableError:
     for pattern, why, remedy in _known():
         if pattern.search(said):
             return UntraceableError(why, remedy=remedy.replace("PRIVILEGED", privileged))
-    lines = [line for line in said.splitlines() if line.strip() and not line.startswith("WARNING")]
-    last = lines[-1] if lines else "it said nothing."
-    return UntraceableError(f"The tracer could not attach: {last}")
+    lines = [line for line in said.splitlines() if not line.startswith("WARNING")]
+    return UntraceableError(f"The tracer could not attach: {error_line(chr(10).join(lines))}")
 
 
 @cache

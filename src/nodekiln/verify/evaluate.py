@@ -12,6 +12,7 @@ from nodekiln.changes.provider import Provider
 from nodekiln.changes.series import Series
 from nodekiln.core.edit import Conflict, Misfit, Plan, Read
 from nodekiln.core.recipe import Recipe
+from nodekiln.core.reporting import escape_unprintable
 from nodekiln.verify.edit_checks import doubts
 from nodekiln.verify.explain import explain
 from nodekiln.verify.outcome import Finding, Judgement, Side, Status, worst
@@ -88,6 +89,5 @@ def _function_above(content: bytes, line: int) -> str:
     """What git would put behind the @@: the last line above that begins with a letter."""
     for text in reversed(content.split(b"\n", line - 1)[:-1]):
         if _FUNCTION.match(text):
-            plain = text.decode(errors="backslashreplace").strip()
-            return "".join(char for char in plain if char.isprintable())
+            return escape_unprintable(text.strip())
     return ""

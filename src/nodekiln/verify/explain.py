@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 
 from nodekiln.changes.patchfile import Hunk
-from nodekiln.core.reporting import printable
+from nodekiln.core.reporting import escape_unprintable
 from nodekiln.verify.outcome import Side
 
 _AROUND = 3
@@ -39,5 +39,5 @@ def explain(hunk: Hunk, content: bytes, line: int | None) -> tuple[Side, ...]:
 def _shown(line: bytes) -> str:
     """Without what a terminal would obey, and no longer than some screen is wide."""
     text = line.rstrip(b"\n").decode(errors="backslashreplace").expandtabs(8)
-    plain = printable(text)
+    plain = escape_unprintable(text)
     return plain if len(plain) <= _CHARACTERS else f"{plain[:_CHARACTERS]}..."

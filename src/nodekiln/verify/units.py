@@ -17,7 +17,7 @@ from pathlib import Path
 
 from nodekiln.core.edit import Plan
 from nodekiln.core.errors import BuildError
-from nodekiln.core.process import Captured, capture
+from nodekiln.core.process import Captured, capture, error_line
 from nodekiln.core.reporting import Meter
 from nodekiln.verify.outcome import Finding, Status
 
@@ -128,10 +128,7 @@ def _missing(answer: Captured) -> str | None:
 
 
 def _failed(path: str, answer: Captured) -> Finding:
-    lines = answer.stderr.decode(errors="backslashreplace").splitlines()
-    told = next((line for line in lines if _ERROR.search(line)), lines[-1] if lines else "it said nothing")
-    plain = "".join(char if char.isprintable() else "?" for char in told)
-    return _finding(path, "does not compile", plain[:_LONGEST])
+    return _finding(path, "does not compile", error_line(answer.stderr, _ERROR)[:_LONGEST])
 
 
 def _finding(path: str, reason: str, text: str) -> Finding:

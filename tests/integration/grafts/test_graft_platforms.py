@@ -12,7 +12,7 @@ import pytest
 
 from nodekiln.binaries.store import Store
 from nodekiln.core.errors import CheckError, PatchError, ToolchainError, UsageError
-from nodekiln.core.workspace import Workspace
+from nodekiln.core.settings import Workspace
 from nodekiln.grafting.platforms import Platform
 from nodekiln.pipelines.inspect import Kind, inspect
 from tests.integration.grafts.desk import (

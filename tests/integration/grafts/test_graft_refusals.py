@@ -178,7 +178,7 @@ def test_a_full_disk_is_told_and_keeps_nothing_half_made(desk: Desk) -> None:
         prefix=[*inside, SMALL_DISK, "sh", str(desk.build)],
     )
     assert done.returncode == SourceError.exit_code
-    assert f"are free in {desk.build}" in done.stderr
+    assert f"free in {desk.build}" in done.stderr
     assert "staging" not in done.stdout
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.binaries.store import sha256_of
 from nodekiln.core.errors import CheckError, KilnError, PatchError, UsageError
+from nodekiln.core.files import hash_file
 from nodekiln.core.process import capture
 from nodekiln.core.recipe import Recipe, is_name
 from nodekiln.core.reporting import Reporter
@@ -113,7 +113,7 @@ def _subject(named: Named, path: Path, settings: Settings) -> Subject:
         seen = inspect(path)
         sha256, backpressure, probes = seen.sha256, seen.backpressure, seen.probes or ()
     except KilnError:  # a wrapper script, say: it can be measured all the same
-        sha256, backpressure, probes = sha256_of(path), None, ()
+        sha256, backpressure, probes = hash_file(path), None, ()
     name = as_text(named.word.rpartition("/")[2]) if named.word else named.label
     return Subject(
         path,

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from nodekiln.core import platform as machine
 from nodekiln.core.errors import SourceError, UsageError
+from nodekiln.core.files import hash_file
 from nodekiln.core.reporting import Reporter, format_size
 from nodekiln.experiment.inputs.generated import chunks
 from nodekiln.experiment.inputs.resource_checks import check_disk, disk_needed
 from nodekiln.experiment.inputs.video import is_film, repeat_film
-from nodekiln.experiment.measure.verifying import hash_file
 from nodekiln.experiment.model.naming import as_text
 from nodekiln.experiment.model.request import CompareRequest
 from nodekiln.experiment.model.results import Input

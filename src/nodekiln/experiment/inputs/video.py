@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nodekiln.core.process import run_logged
+from nodekiln.core.process import error_line, run_logged
 
 _ENDINGS = frozenset(
     {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"}
@@ -51,7 +51,7 @@ def repeat_film(
 
         done = run_logged(argv, env=env, cwd=here, log=here / "log.txt", on_line=take)
         if done.returncode != 0 or not made.is_file() or made.stat().st_size <= source.stat().st_size:
-            words = [line for line in done.tail if line.strip() and not _PROGRESS.match(line)]
-            return f"ffmpeg could not: {words[-1][:200] if words else 'it said nothing'}"
+            words = [line for line in done.tail if not _PROGRESS.match(line)]
+            return f"ffmpeg could not: {error_line(chr(10).join(words))}"
         made.replace(target)
     return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,19 +9,19 @@ from pathlib import Path
 
 from nodekiln.core import platform as machine
 from nodekiln.core.errors import SourceError
+from nodekiln.core.files import hash_file, is_disk_full
 from nodekiln.core.reporting import format_size
 from nodekiln.experiment.inputs.binaries import Subject
 from nodekiln.experiment.inputs.inputs import Material
 from nodekiln.experiment.inputs.workloads import STREAMS, Workload
 from nodekiln.experiment.measure import page_cache as pagecache
 from nodekiln.experiment.measure.schedule import Turn
-from nodekiln.experiment.measure.verifying import find_loss, hash_file
+from nodekiln.experiment.measure.verifying import find_loss
 from nodekiln.experiment.measure.watching import OnSample, watch
 from nodekiln.experiment.model.results import PageCache, Trial
 
 _FULL = 2**20
 """Bytes: a stream's next write would find no room."""
-_NO_ROOM = re.compile(r"ENOSPC|EDQUOT|no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def check_disk(setup: Setup, label: str, why: str) -> None:
     `why` is what the run ended in: it tells where the disk is full for this user only (a quota), or was.
     """
     free = machine.free_disk(setup.folder)
-    if free > _FULL and not _NO_ROOM.search(why):
+    if free > _FULL and not is_disk_full(why):
         return
     how = f" ({format_size(free)} left)" if free <= _FULL else ", or a quota on it"
     raise SourceError(

@@ -7,16 +7,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from nodekiln.core.files import hash_file
+
 _CHUNK = 4 * 2**20
 _GZIP = b"\x1f\x8b"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 OnBytes = Callable[[int], None]
-
-
-def hash_file(path: Path, on_bytes: OnBytes = lambda _: None) -> str:
-    """SHA-256 of a file; `on_bytes` is told how many were read so far. Raises OSError."""
-    return _hash(_chunks(path, on_bytes))
 
 
 def find_loss(output: Path, sha256: str, on_bytes: OnBytes = lambda _: None) -> str:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from nodekiln.core.errors import KilnError, UsageError
-from nodekiln.core.process import end_group
+from nodekiln.core.process import end_group, error_line
 from nodekiln.core.reporting import format_size
 from nodekiln.experiment.model.results import Ending, Sample
-from nodekiln.experiment.report.format import printable
 
 _WATCH = Path(__file__).with_name("watch.py")
 INTERVAL = 50
@@ -134,10 +133,8 @@ def tail(log: Path) -> str:
 
 
 def reason(printed: str, pattern: re.Pattern[str] = _ERROR) -> str:
-    """The first line that a pattern finds, else the last one; without what would mislead a terminal."""
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    found = next((line for line in lines if pattern.search(line)), lines[-1] if lines else "it said nothing")
-    return printable(found[:300])
+    """Return the line of `printed` that says why a program failed."""
+    return error_line(printed, pattern)
 
 
 def _how(code: int) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from nodekiln.core.errors import UsageError
 from nodekiln.core.recipe import Tag
+from nodekiln.core.settings import parse_list
 
 DEFAULT_TAG = Tag(22, 20, 0)
 DEFAULT_SIZE = 512 * 10**6
@@ -151,16 +151,6 @@ def parse_size(text: str, option: str) -> int:
     if not 0 < size <= _MOST_BYTES:
         raise UsageError(f"{option} {text!r} should be from 1 byte to {_MOST_BYTES // 10**12} TB.")
     return size
-
-
-def parse_list(text: str, parse: Callable[[str], T], option: str) -> tuple[T, ...]:
-    """The values between commas; raises UsageError for an empty one, and what `parse` raises."""
-    words = [word.strip() for word in text.split(",")]
-    if not all(words):
-        raise UsageError(
-            f"{option} {text!r} has an empty place.", remedy="Values stand between commas: A,B,C"
-        )
-    return tuple(map(parse, words))
 
 
 def _sizes(text: str, option: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nodekiln.core.reporting import escape_unprintable
 from nodekiln.experiment.analysis.statistics import Estimate, MetricUnit
 from nodekiln.experiment.model.results import Unit
 
@@ -19,12 +20,7 @@ _SCALES: dict[MetricUnit, tuple[tuple[float, str], ...]] = {
 
 def plain(text: str) -> str:
     """`text` on one line, and printable."""
-    return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    """`text` without what a terminal, an SVG file or a reader's eye could be led astray by."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return escape_unprintable(" ".join(text.split()))
 
 
 def quantity(value: float, unit: MetricUnit) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean, median
 
 from nodekiln import __version__
+from nodekiln.core.reporting import escape_unprintable
 from nodekiln.experiment.analysis.pauses import PAUSES, STEPS, gc_tables, main_way, pause_share, pause_total
 from nodekiln.experiment.analysis.statistics import ENOUGH, Comparison, Estimate, compare
 from nodekiln.experiment.analysis.sweep import growth, median_of, sweep_problems
@@ -191,4 +192,4 @@ def _by_measure(compared: Sequence[Comparison]) -> list[tuple[str, list[Comparis
 
 def _lines(text: str) -> str:
     """A program's text, line by line, without what could mislead."""
-    return "\n".join(wording.printable(line) for line in text.expandtabs(2).splitlines())
+    return "\n".join(escape_unprintable(line) for line in text.expandtabs(2).splitlines())

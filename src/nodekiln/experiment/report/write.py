@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nodekiln.core.errors import SourceError
-from nodekiln.core.files import write_whole
+from nodekiln.core.files import atomic_write
 from nodekiln.core.reporting import Reporter
 from nodekiln.experiment.model.results import Experiment, Sweep
 
@@ -25,7 +25,7 @@ def write_report(folder: Path, results: Experiment | Sweep, reporter: Reporter) 
             meter.update(len(files), None, name)
     try:
         for name, content in files.items():
-            write_whole(folder / name, content)
+            atomic_write(folder / name, content)
     except OSError as error:
         raise SourceError(
             f"The report can't be written to {folder}: {error.strerror}.",

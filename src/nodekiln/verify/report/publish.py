@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nodekiln.core.errors import UsageError
-from nodekiln.core.files import write_whole
+from nodekiln.core.files import atomic_write
 from nodekiln.verify.outcome import Report
 from nodekiln.verify.report import github, jsonreport, junit, table
 
@@ -62,7 +62,7 @@ def publish(
         if _is_stream(output):
             output.write_bytes(content)
         else:
-            write_whole(output, content)
+            atomic_write(output, content)
     summary = environment.get(_SUMMARY)
     if form == "github" and summary:
         with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nodekiln.core.reporting import printable
+from nodekiln.core.reporting import escape_unprintable
 from nodekiln.verify.outcome import Finding, Report, Row, Status
 
 _HEADINGS = ("tag", "commit", "status", "what was found")
@@ -43,7 +43,7 @@ def describe(row: Row) -> str:
 
 def _plain(line: str) -> str:
     """Without what a terminal would obey, or GitHub's runner: it takes ##[...] anywhere in a line."""
-    return printable(line).replace("##[", r"#\x23[")
+    return escape_unprintable(line).replace("##[", r"#\x23[")
 
 
 def _count(number: int, one: str, more: str) -> str:
