@@ -12,8 +12,8 @@ import pytest
 
 from nodekiln.changes.hunks import Fit, apply
 from nodekiln.changes.planner import paths, work_out
-from nodekiln.changes.provider import Provider
 from nodekiln.changes.series import Series, load
+from nodekiln.changes.usdt import Provider
 from nodekiln.core.edit import Plan
 from nodekiln.core.recipe import Recipe, Tag
 

@@ -8,8 +8,8 @@ import pytest
 
 from nodekiln.changes.hunks import Fit
 from nodekiln.changes.planner import Outcome, paths, plan, work_out
-from nodekiln.changes.provider import Provider
 from nodekiln.changes.series import LIST, Series, load
+from nodekiln.changes.usdt import Provider
 from nodekiln.core.edit import Misfit, Plan, Refusal
 from nodekiln.core.recipe import Recipe, Tag
 

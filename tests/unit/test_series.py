@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.changes.provider import PATHS, Provider, find_provider
 from nodekiln.changes.series import LIST, Series, TagRange, load
+from nodekiln.changes.usdt import PATHS, Provider, find_provider
 from nodekiln.core.errors import PatchError
 from nodekiln.core.recipe import Tag
 

@@ -12,8 +12,7 @@ from itertools import accumulate
 
 from rich.text import Text
 
-from nodekiln.changes.lines import split
-from nodekiln.core.edit import Edit, Plan
+from nodekiln.core.edit import Edit, Plan, split_lines
 from nodekiln.core.reporting import escape_unprintable
 
 _CONTEXT = 3
@@ -62,7 +61,7 @@ def _render_edit(edit: Edit) -> bytes:
         old = "/dev/null"
     else:
         head += [f"index {edit.base_id}..{edit.after_id} 100644"]
-    lines = split(edit.base or b"")
+    lines = split_lines(edit.base or b"")
     hunks = b"".join(_hunks(lines, _changes(edit, lines)))
     if hunks:  # an added file may be empty
         # git tells a path that holds a space from what may follow it by a tab.
@@ -90,7 +89,9 @@ def _changes(edit: Edit, lines: list[bytes]) -> list[_Change]:
             start, _, before, _ = regions.pop()
         regions.append((start, end, before, growth))
     changes = (
-        _trimmed(start, lines[start:end], split(edit.after[bounds[start] + before : bounds[end] + after]))
+        _trimmed(
+            start, lines[start:end], split_lines(edit.after[bounds[start] + before : bounds[end] + after])
+        )
         for start, end, before, after in regions
     )
     return [change for change in changes if change.new or change.start < change.end]

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-from nodekiln.changes import backpressure, hunks, provider
-from nodekiln.changes.parts import Remember, directly
-from nodekiln.changes.provider import Provider
+from nodekiln.changes import hunks, no_backpressure, usdt
 from nodekiln.changes.series import FIRST, Series
-from nodekiln.core.edit import Conflict, Edit, Misfit, Plan, Read, Refusal
+from nodekiln.changes.usdt import Provider
+from nodekiln.core.edit import Conflict, Edit, Misfit, Plan, Read, Refusal, Remember, no_memo
 from nodekiln.core.recipe import Recipe
 
 
@@ -30,9 +29,9 @@ class Outcome:
 
 def paths(recipe: Recipe, series: Series | None = None) -> tuple[str, ...]:
     """All paths that `work_out` may read for this recipe, for callers that fetch them in one go."""
-    found: tuple[str, ...] = () if recipe.backpressure else backpressure.PATHS
+    found: tuple[str, ...] = () if recipe.backpressure else no_backpressure.PATHS
     if recipe.probes:
-        found += provider.PATHS + _needed(series).paths(recipe.tag)
+        found += usdt.PATHS + _needed(series).paths(recipe.tag)
     return tuple(dict.fromkeys(found))
 
 
@@ -42,16 +41,16 @@ def plan(recipe: Recipe, read: Read, series: Series | None = None) -> Plan | Ref
 
 
 def work_out(
-    recipe: Recipe, read: Read, series: Series | None = None, remember: Remember = directly
+    recipe: Recipe, read: Read, series: Series | None = None, remember: Remember = no_memo
 ) -> Outcome:
     """As `plan`, and tells what became of each hunk; a recipe with probes needs the series of patches.
 
     The rewrite and the patches both go by the tree as it is, so neither sees what the other does to it.
     """
-    answer = () if recipe.backpressure else backpressure.plan_backpressure(read, remember)
+    answer = () if recipe.backpressure else no_backpressure.plan_backpressure(read, remember)
     applied, found = hunks.Applied((), ()), None
     if recipe.probes:
-        found = remember("provider", provider.PATHS, partial(provider.find_provider, read))
+        found = remember("provider", usdt.PATHS, partial(usdt.find_provider, read))
         if found is None:
             if recipe.tag < FIRST:
                 return Outcome(Refusal((*_conflicts(answer), _no_probes())))
@@ -70,7 +69,7 @@ def _conflicts(answer: tuple[Edit, ...] | Refusal) -> tuple[Conflict, ...]:
 
 def _no_probes() -> Conflict:
     text = f"the patches serve tags from {FIRST} on; older sources should bring the probes, and these do not"
-    return Conflict(provider.PATHS[0], "probes", Misfit.FILE_MISSING, text)
+    return Conflict(usdt.PATHS[0], "probes", Misfit.FILE_MISSING, text)
 
 
 def _overlaps(rewritten: tuple[Edit, ...], patched: tuple[Edit, ...]) -> Iterator[Conflict]:

@@ -7,15 +7,42 @@ a diff) meet here and know nothing of each other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from io import BytesIO
 from itertools import groupby, pairwise
 from operator import attrgetter
+from typing import Protocol, TypeVar
+
+Part = TypeVar("Part")
 
 Read = Callable[[str], bytes | None]
-"""Answers the bytes of a path of one tree ("lib/net.js"), None where the tree has no such file."""
+"""Returns the content of a path of one tree ("lib/net.js"); None if the tree has no such file."""
+
+
+class Remember(Protocol):
+    """Returns `work()`, possibly memoized from another tree that shares the same files.
+
+    `work` reads no files other than `paths`. For equal `key`, `paths` and file contents it must return
+    equal results.
+    """
+
+    def __call__(self, key: Hashable, paths: tuple[str, ...], work: Callable[[], Part]) -> Part: ...
+
+
+def no_memo(key: Hashable, paths: tuple[str, ...], work: Callable[[], Part]) -> Part:  # noqa: ARG001 (a Remember)
+    """Return `work()` without memoizing it."""
+    return work()
+
+
+def split_lines(content: bytes) -> list[bytes]:
+    """Return the lines, each with its \\n (the last may lack it).
+
+    bytes.splitlines() would also split at \\r.
+    """
+    return BytesIO(content).readlines()
 
 
 def blob_id(content: bytes) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nodekiln.changes import hunks, planner
-from nodekiln.changes.provider import Provider
 from nodekiln.changes.series import load
+from nodekiln.changes.usdt import Provider
 from nodekiln.core.edit import Plan, Refusal
 from nodekiln.core.errors import PatchError
 from nodekiln.core.recipe import Recipe, Tag

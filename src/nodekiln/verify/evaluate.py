@@ -7,10 +7,9 @@ from functools import partial
 
 from nodekiln.changes import hunks, planner
 from nodekiln.changes.hunks import Fit
-from nodekiln.changes.parts import Remember
-from nodekiln.changes.provider import Provider
 from nodekiln.changes.series import Series
-from nodekiln.core.edit import Conflict, Misfit, Plan, Read
+from nodekiln.changes.usdt import Provider
+from nodekiln.core.edit import Conflict, Misfit, Plan, Read, Remember
 from nodekiln.core.recipe import Recipe
 from nodekiln.core.reporting import escape_unprintable
 from nodekiln.verify.edit_checks import doubts

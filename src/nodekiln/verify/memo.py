@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from nodekiln.changes.parts import Part, Remember
+from nodekiln.core.edit import Part, Remember
 
 Value = TypeVar("Value")
 
@@ -53,13 +53,15 @@ class Parts:
     def of_tree(self, blobs: Mapping[str, str]) -> Remember:
         """What the planner asks for one tree."""
 
-        def remember(question: Hashable, paths: tuple[str, ...], work: Callable[[], Part]) -> Part:
+        def remember(key: Hashable, paths: tuple[str, ...], work: Callable[[], Part]) -> Part:
             ids = tuple(blobs.get(path) for path in paths)
-            key = (question, paths, ids)
-            found = self.kept.get(key)
+            full_key = (key, paths, ids)
+            found = self.kept.get(full_key)
             if found is None:
                 found = (work(),)
-                self.kept.keep(key, found, sum(self.sizes.get(name, 0) for name in ids if name is not None))
+                self.kept.keep(
+                    full_key, found, sum(self.sizes.get(name, 0) for name in ids if name is not None)
+                )
             part: Part = found[0]
             return part
 

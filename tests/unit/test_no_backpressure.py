@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.changes.backpressure import PATHS, plan_backpressure
+from nodekiln.changes.no_backpressure import PATHS, plan_backpressure
 from nodekiln.core.edit import Conflict, Edit, Misfit, Refusal
 
 NEWER, OLDER, ADAPTERS = PATHS

@@ -11,8 +11,7 @@ from functools import partial
 from tree_sitter import Node
 
 from nodekiln.changes.javascript import Script, parse, parse_after, parts, walk
-from nodekiln.changes.parts import Remember, directly
-from nodekiln.core.edit import Conflict, Edit, Misfit, Read, Refusal, Span
+from nodekiln.core.edit import Conflict, Edit, Misfit, Read, Refusal, Remember, Span, no_memo
 
 _WRITABLES = ("lib/internal/streams/writable.js", "lib/_stream_writable.js")
 """Before 14.21 the function stands in the second; since then in the first, and the second is a shim."""
@@ -51,7 +50,7 @@ _Places = tuple[Span, ...] | Conflict
 """What to change in a script; nothing if it is as intended."""
 
 
-def plan_backpressure(read: Read, remember: Remember = directly) -> tuple[Edit, ...] | Refusal:
+def plan_backpressure(read: Read, remember: Remember = no_memo) -> tuple[Edit, ...] | Refusal:
     """The edits that make Writable.write() answer true and lose no data, or everything that does not fit."""
     answers = (
         *remember("return", _WRITABLES, partial(_plan_return, read)),
