@@ -1,4 +1,4 @@
-"""Compiles the target `node` with ninja or make; where the system kills a compiler, again with fewer jobs."""
+"""Compiles the target `node` with ninja or make; retries with fewer jobs if the system kills a compiler."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nodekiln.building.following import MakeFollower, NinjaFollower, make_steps, ninja_steps
 from nodekiln.building.jobs import Load
-from nodekiln.building.ninjafiles import MAIN, read_files, write_pool
-from nodekiln.building.ninjalog import NinjaLog
-from nodekiln.building.stepgraph import Step, read_descriptions, read_graph
+from nodekiln.building.ninja import MAIN, NinjaLog, Step, read_descriptions, read_files, read_graph, write_pool
+from nodekiln.building.progress import MakeProgress, NinjaProgress, make_steps, ninja_steps
 from nodekiln.building.timings import Timed
 from nodekiln.building.weights import Weights
 from nodekiln.core.errors import BuildError, ToolchainError
@@ -18,15 +16,15 @@ from nodekiln.core.process import capture, run_logged
 from nodekiln.core.reporting import Meter
 
 _OUT = Path("out/Release")
-_DRY_RUN_PATIENCE = 300
-"""Seconds; make takes some, on a fresh tree."""
+_DRY_RUN_TIMEOUT = 300
+"""Seconds; make needs some in a fresh tree."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The steps that ran (0: nothing was to do), how long they took, and with how many jobs in the end.
+    """A finished compilation: the steps that ran (0: nothing to do), their duration, and the last number of jobs.
 
-    `timed` has each step's times, where the build system tells them (ninja).
+    `timed` has each step's times with ninja, and is empty with make.
     """
 
     steps: int
@@ -36,11 +34,11 @@ class Compiled:
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who hears of a compilation while it runs.
+class Callbacks:
+    """What a compilation calls while it runs.
 
-    `was_killed` looks at the log of a failed run and says whether the system killed a program for its memory;
-    `keep` gets the times of all steps that ended, however the compilation ends.
+    `was_killed` takes the log of a failed run and returns True if the system killed a program for its memory;
+    `keep` gets the times of all steps that ended, on success and on failure.
     """
 
     meter: Meter
@@ -51,7 +49,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Compiler:
-    """Builds the target `node` in `source` with `generator` ("ninja" or "make", found on `env`'s PATH)."""
+    """Builds the target `node` in `source` with `generator` ("ninja" or "make", found on the child's PATH)."""
 
     source: Path
     log: Path
@@ -64,46 +62,48 @@ class Compiler:
         return self.source / _OUT / "node"
 
     def argv(self, jobs: int, *, file: str = MAIN) -> list[str]:
-        """The command line. Plain `make` would build tests and documentation as well."""
+        """Return the command line. Plain `make` would build tests and documentation as well."""
         if self.generator == "ninja":
             other = [] if file == MAIN else ["-f", file]
             return [self.program, "-C", str(_OUT), *other, "-j", str(jobs), "node"]
         return [self.program, "-C", "out", f"-j{jobs}", "BUILDTYPE=Release", "node"]
 
-    def run(self, *, env: Mapping[str, str], load: Load, weights: Weights, watch: Watch) -> Compiled:
-        """Builds; a run in which a program was killed is gone on with at half the jobs, down to one.
+    def run(
+        self, *, env: Mapping[str, str], load: Load, weights: Weights, callbacks: Callbacks
+    ) -> Compiled:
+        """Build; after a run in which a program was killed, continue with half the jobs, down to one.
 
-        Raises BuildError where a step fails (the log is kept).
+        Raises BuildError if a step fails (the log is kept).
         """
         env = {**env, "NINJA_STATUS": "[%f/%t] "}
         for name in ("GNUMAKEFLAGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
-            env.pop(name, None)  # a make around us would have its options and its jobs taken over
+            env.pop(name, None)  # options and jobs of a make that runs us are not meant for this one
         steps, seconds = 0, 0.0
         timed: tuple[Timed, ...] = ()
         try:
             while True:
-                run = _Run(self, env, load, weights, watch.meter)
+                run = _Run(self, env, load, weights, callbacks.meter)
                 try:
-                    returncode, taken = run.to_its_end()
+                    returncode, taken = run.finish()
                 finally:
-                    timed = _joined(timed, run.timed(), seconds)
-                steps, seconds = steps + run.done, seconds + taken
+                    timed = _concatenated(timed, run.progress.timed(), seconds)
+                steps, seconds = steps + run.progress.done, seconds + taken
                 if returncode == 0:
                     return Compiled(steps, seconds, load.jobs, timed)
-                load = self._lighter(load, returncode, watch)
+                load = self._lighter(load, returncode, callbacks)
         finally:
-            watch.keep(timed)
+            callbacks.keep(timed)
 
-    def _lighter(self, load: Load, returncode: int, watch: Watch) -> Load:
-        """What to go on with after a failed run; raises BuildError where that is no use."""
-        if not watch.was_killed(self.log):
+    def _lighter(self, load: Load, returncode: int, callbacks: Callbacks) -> Load:
+        """Return the load for a retry; raise BuildError if a retry would not help."""
+        if not callbacks.was_killed(self.log):
             raise BuildError(f"{self.generator} failed with exit code {returncode}.")
         if load.jobs == 1:
             raise BuildError("The system killed a compiler or linker, though it was the only job.")
         half = load.halved()
-        watch.warn(
+        callbacks.warn(
             "the system killed a compiler or linker, most likely for lack of memory;"
-            f" going on with {half.jobs} job{'s' * (half.jobs != 1)} instead of {load.jobs}"
+            f" continuing with {half.jobs} job{'s' * (half.jobs != 1)} instead of {load.jobs}"
         )
         return half
 
@@ -119,37 +119,28 @@ class _Run:
         if compiler.generator == "ninja":
             file = MAIN if load.heavy >= load.jobs else write_pool(self._out, load.heavy)
             self._argv = compiler.argv(load.jobs, file=file)
-        else:  # make knows no pools
+        else:  # make has no pools
             load = replace(load, jobs=min(load.jobs, load.heavy))
             self._argv = compiler.argv(load.jobs)
-        self._follower = self._follow(load, weights, meter)
+        self.progress: NinjaProgress | MakeProgress
+        if compiler.generator == "make":
+            planned = make_steps(self._capture([*self._argv, "--dry-run"]))
+            self._idle = False
+            self.progress = MakeProgress(planned=planned, weights=weights, jobs=load.jobs, meter=meter)
+        else:
+            dry_run = self._capture([*self._argv, "-n"])
+            self._idle = "ninja: no work to do." in dry_run
+            self.progress = NinjaProgress(
+                graph=self._graph,
+                planned=ninja_steps(dry_run),
+                log=NinjaLog(self._out / ".ninja_log"),
+                weights=weights,
+                jobs=load.jobs,
+                meter=meter,
+            )
 
-    def _follow(self, load: Load, weights: Weights, meter: Meter) -> NinjaFollower | MakeFollower:
-        dry = "--dry-run" if self._compiler.generator == "make" else "-n"
-        answer = self._ask([*self._argv, dry])
-        self._idle = "ninja: no work to do." in answer
-        if self._compiler.generator == "make":
-            return MakeFollower(planned=make_steps(answer), weights=weights, jobs=load.jobs, meter=meter)
-        return NinjaFollower(
-            graph=self._graph,
-            planned=ninja_steps(answer),
-            log=NinjaLog(self._out / ".ninja_log"),
-            weights=weights,
-            jobs=load.jobs,
-            meter=meter,
-        )
-
-    @property
-    def done(self) -> int:
-        """Steps that ended."""
-        return self._follower.done
-
-    def timed(self) -> tuple[Timed, ...]:
-        """Their times, in seconds since the run began; none where the build system keeps no log of them."""
-        return self._follower.timed()
-
-    def to_its_end(self) -> tuple[int, float]:
-        """The exit code, and the seconds that it took. Where nothing is to do, ninja is not asked again."""
+    def finish(self) -> tuple[int, float]:
+        """Return the exit code and the duration. ninja is not run again if the dry run had nothing to do."""
         if self._idle:
             return 0, 0.0
         compiler = self._compiler
@@ -158,25 +149,27 @@ class _Run:
             env=self._env,
             cwd=compiler.source,
             log=compiler.log,
-            on_line=self._follower.line,
+            on_line=self.progress.line,
         )
         return finished.returncode, finished.seconds
 
     def _graph(self) -> tuple[Step, ...]:
-        """Empty where ninja does not tell: the build goes on, without an estimate and without times."""
+        """Empty if ninja prints none: the build goes on without an estimate and without times."""
         try:
-            dot = self._ask([self._compiler.program, "-C", str(_OUT), "-t", "graph", "node"])
+            dot = self._capture([self._compiler.program, "-C", str(_OUT), "-t", "graph", "node"])
         except (OSError, ToolchainError):
             return ()
         return read_graph(dot, read_descriptions(read_files(self._out).values()))
 
-    def _ask(self, argv: list[str]) -> str:
-        answer = capture(argv, env=self._env, cwd=self._compiler.source, timeout=_DRY_RUN_PATIENCE)
+    def _capture(self, argv: list[str]) -> str:
+        answer = capture(argv, env=self._env, cwd=self._compiler.source, timeout=_DRY_RUN_TIMEOUT)
         return answer.stdout.decode(errors="replace")
 
 
-def _joined(before: tuple[Timed, ...], after: tuple[Timed, ...], seconds: float) -> tuple[Timed, ...]:
-    """The steps of two runs as one: the second began `seconds` after the first."""
+def _concatenated(
+    before: tuple[Timed, ...], after: tuple[Timed, ...], seconds: float
+) -> tuple[Timed, ...]:
+    """Return the steps of two runs as one: the second began `seconds` after the first."""
     first = len(before)
     return before + tuple(
         Timed(

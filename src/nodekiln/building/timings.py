@@ -1,6 +1,6 @@
-"""What took the time in one build: its steps with begin and end, as kept for later and as looked at.
+"""The times of one build's steps, and what they show: longest steps, kinds of steps, the critical path.
 
-Pure. Times are seconds since the build began.
+Times are seconds since the build began.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from nodekiln.building.weights import key_of, target_of
 from nodekiln.core.errors import BuildError
 
 _FORM = 1
-"""Of the kept file; another one is of another version of this program."""
+"""Version of the file format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A step that ran. `after` are the steps of the same build (by index) that it waited for."""
+    """A step that ran. `after` are the steps of the same build (by index) that it depends on."""
 
     description: str
     start: float
@@ -29,13 +29,13 @@ class Timed:
 
     @property
     def seconds(self) -> float:
-        """From its begin to its end."""
+        """Its duration."""
         return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Steps of one kind together; `seconds` is the sum of theirs."""
+    """All steps of one kind; `seconds` is the sum of their durations."""
 
     name: str
     steps: int
@@ -52,7 +52,7 @@ class Timings:
 
     @property
     def seconds(self) -> float:
-        """From the first begin to the last end."""
+        """From the first start to the last end."""
         return max((step.end for step in self.steps), default=0.0) - self._begin
 
     @property
@@ -61,15 +61,15 @@ class Timings:
 
     @property
     def busy(self) -> float:
-        """Seconds of all steps together."""
+        """The sum of all steps' durations."""
         return sum(step.seconds for step in self.steps)
 
     def longest(self, count: int) -> tuple[Timed, ...]:
-        """The steps that took longest."""
+        """Return the steps that took longest."""
         return tuple(sorted(self.steps, key=lambda step: -step.seconds)[:count])
 
     def groups(self) -> tuple[Group, ...]:
-        """Compilations by gyp's target, other steps by their verb; those that took most first."""
+        """Return compilations by gyp's target and other steps by their verb, longest first."""
         found: dict[str, list[float]] = defaultdict(list)
         for step in self.steps:
             found[_kind(step)].append(step.seconds)
@@ -77,9 +77,9 @@ class Timings:
         return tuple(sorted(groups, key=lambda group: -group.seconds))
 
     def course(self, moments: int, kinds: int) -> tuple[list[float], dict[str, list[float]]]:
-        """The build in `moments` equal parts: their begins, and by kind how many of its steps ran in each.
+        """Return the starts of `moments` equal parts of the build, and the steps that ran in each by kind.
 
-        The `kinds` that took most have rows of their own, the rest share "other".
+        The longest `kinds` have rows of their own, the rest share "other".
         """
         named = {group.name for group in self.groups()[:kinds]}
         rows = {group.name: [0.0] * moments for group in self.groups()[:kinds]} | {"other": [0.0] * moments}
@@ -92,12 +92,12 @@ class Timings:
         return [begin + part * width for part in range(moments)], rows
 
     def critical_path(self) -> tuple[Timed, ...]:
-        """The chain of steps, each waiting for the one before, that takes longest, first to last.
+        """Return the longest chain of steps, each depending on the one before, first to last.
 
-        With any number of jobs the build takes no less than that.
+        No number of jobs makes the build shorter than that.
         """
         best: list[tuple[float, int | None]] = [(0.0, None)] * len(self.steps)
-        # What a step waits for ended before it began, so the order in which they ended will do.
+        # The steps are in the order in which they ended, so dependencies come first.
         for index, step in enumerate(self.steps):
             before = max(step.after, key=lambda each: best[each][0], default=None)
             best[index] = (step.seconds + (best[before][0] if before is not None else 0.0), before)
@@ -109,7 +109,7 @@ class Timings:
         return tuple(reversed(path))
 
     def as_data(self, count: int) -> dict[str, Any]:
-        """For machines: the whole, the `count` longest steps, groups and the critical path."""
+        """Return totals, the `count` longest steps, groups and the critical path, for JSON."""
         path = self.critical_path()
         return {
             "name": self.name,
@@ -118,25 +118,25 @@ class Timings:
             "seconds": round(self.seconds, 3),
             "busy_seconds": round(self.busy, 3),
             "critical_path_seconds": round(sum(step.seconds for step in path), 3),
-            "critical_path": [_told(step) for step in path],
-            "longest": [_told(step) for step in self.longest(count)],
+            "critical_path": [_step_data(step) for step in path],
+            "longest": [_step_data(step) for step in self.longest(count)],
             "groups": [asdict(group) | {"seconds": round(group.seconds, 3)} for group in self.groups()],
         }
 
     def to_json(self) -> str:
-        """To be kept."""
+        """Return the content of the kept file."""
         rows = [
             [step.description, round(step.start, 3), round(step.end, 3), list(step.after)]
             for step in self.steps
         ]
         facts = {"form": _FORM, "name": self.name, "jobs": self.jobs}
-        # One step a line, which a person can read and a diff can show.
+        # One step a line, for people and for diffs.
         listed = ",\n".join(json.dumps(row) for row in rows)
         return f'{json.dumps(facts)[:-1]}, "steps": [\n{listed}\n]}}\n'
 
     @classmethod
     def from_json(cls, text: str) -> Timings:
-        """What was kept; raises BuildError for a text that is something else."""
+        """Parse a kept file; raise BuildError for other text."""
         try:
             facts = json.loads(text)
             steps = tuple(
@@ -147,7 +147,7 @@ class Timings:
                 raise ValueError
             return cls(name=str(facts["name"]), jobs=int(facts["jobs"]), steps=steps)
         except (ValueError, KeyError, TypeError):
-            raise BuildError("The kept timings are of another version or damaged.") from None
+            raise BuildError("The timings are damaged or of another version.") from None
 
 
 def _earlier(after: Sequence[int], index: int) -> tuple[int, ...]:
@@ -163,7 +163,7 @@ def _kind(step: Timed) -> str:
     return f"compile {target}" if target else key.partition(" ")[0]
 
 
-def _told(step: Timed) -> dict[str, Any]:
+def _step_data(step: Timed) -> dict[str, Any]:
     return {
         "step": step.description,
         "start": round(step.start, 3),

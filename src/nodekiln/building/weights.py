@@ -1,6 +1,6 @@
-"""How long each step of a build takes: as this machine's own builds took, else as weights.toml says.
+"""The expected time of each step of a build: from this machine's own builds, else from weights.toml.
 
-A compilation has two times, with and without a hit in a compiler cache, some 400 to 1. All times are seconds.
+A compilation has two times, with and without a hit in the compiler cache, about 1 to 400. All times are seconds.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _COMPILERS = ("CC", "CXX")
 _HASH = re.compile(r"_[0-9a-f]{32}$")
 _TORQUE = "torque-generated"
 _TINY = 0.001
-"""A step that took no measurable time: ninja counts milliseconds."""
+"""The shortest time that ninja measures."""
 
 
 def key_of(description: str) -> str:
-    """What names a step in tables of times, the same for ninja and make and in every tree.
+    """Return the name of a step in tables of times, the same for ninja and make and in every tree.
 
     "CXX obj/deps/v8/src/api/v8_base.api.o" (ninja) and
-    "CXX(target) /x/obj.target/v8_base/deps/v8/src/api/api.o" (make) are "CXX v8_base src/api api"; of other
-    steps the hash of a path goes, and of files their folder.
+    "CXX(target) /x/obj.target/v8_base/deps/v8/src/api/api.o" (make) are "CXX v8_base src/api api"; other
+    steps lose the hash of a path, and the folder of a file.
     """
     if (step := _STEP.fullmatch(description)) is None:
         return description
@@ -42,49 +42,49 @@ def key_of(description: str) -> str:
     else:
         target, _, file = name.removesuffix(".o").partition(".")
         folder = folder.removeprefix("obj/")
-    return f"{verb} {target} {_place(folder)} {file}"
+    return f"{verb} {target} {_short_folder(folder)} {file}"
 
 
 def group_of(key: str) -> str:
-    """Target and folder of a compilation, by which weights.toml gives times; "" for any other step."""
+    """Return target and folder of a compilation, the keys of weights.toml; "" for any other step."""
     return key.split(" ", 1)[1].rpartition(" ")[0] if is_compilation(key) else ""
 
 
 def target_of(key: str) -> str:
-    """gyp's target that a compilation belongs to; "" for any other step."""
+    """Return gyp's target of a compilation; "" for any other step."""
     return group_of(key).partition(" ")[0]
 
 
-def _place(folder: str) -> str:
-    """A folder of V8's or of what torque makes, without what stands before it in this tree."""
+def _short_folder(folder: str) -> str:
+    """Return a folder relative to V8 or to torque's output, without its prefix in this tree."""
     before, torque, after = folder.partition(_TORQUE)
     return torque + after or before.removeprefix("deps/v8/") or "."
 
 
 def is_compilation(key: str) -> bool:
-    """Whether a compiler cache can answer for the step of this key."""
+    """Return True if a compiler cache may have the result of this step."""
     return key.partition(" ")[0] in _COMPILERS
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Seconds that a step takes, and takes with a hit; `hit` is None where no cache can answer for it."""
+    """The time of a step, and its time with a cache hit; `hit` is None if no cache may have its result."""
 
     seconds: float
     hit: float | None = None
 
     def is_hit(self, seconds: float, pace: float = 1.0) -> bool:
-        """Whether a step that took so long was a hit: whether it is nearer to that time, as a ratio.
+        """Return True if a step of this duration was a hit: if its ratio to the time of a hit is smaller.
 
-        The middle is at about 0.2 s for a file of V8, which no compiler reaches and any hit does; `pace` is
-        how many times longer than here both take today.
+        The threshold is about 0.2 s for a file of V8, which is too short for any compiler and enough for any hit;
+        `pace` scales both times.
         """
         return self.hit is not None and max(seconds, _TINY) < pace * math.sqrt(self.hit * self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """weights.toml: compilations by target and folder, by target, or any; others by key, verb."""
+    """weights.toml: compilations by target and folder, by target, or any; other steps by key or verb."""
 
     groups: Mapping[str, Expected]
     steps: Mapping[str, float]
@@ -92,7 +92,7 @@ class Shipped:
     other: float
 
     def expect(self, key: str) -> Expected:
-        """What the step of this key takes on the machine that the file was made on."""
+        """Return the time of a step on the machine on which the file was made."""
         if key in self.steps or not is_compilation(key):
             return Expected(self.steps.get(key, self.steps.get(key.partition(" ")[0], self.other)))
         group = group_of(key)
@@ -102,7 +102,7 @@ class Shipped:
 
 @cache
 def shipped() -> Shipped:
-    """The times that come with the program."""
+    """Return the times in weights.toml."""
     facts = tomllib.loads(Path(__file__).with_name("weights.toml").read_text())
     return Shipped(
         groups={group: Expected(*times) for group, times in facts["groups"].items()},
@@ -114,14 +114,14 @@ def shipped() -> Shipped:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What to expect of each step: this machine's `own` times by key, the shipped ones for the rest."""
+    """The expected time of each step: this machine's `own` times by key, the shipped ones for the rest."""
 
     own: Mapping[str, Expected]
-    """`seconds` is NaN where only hits were seen."""
+    """`seconds` is NaN for steps that were always hits."""
     base: Shipped
 
     def expect(self, key: str) -> Expected:
-        """What the step of this key will take."""
+        """Return the expected time of a step."""
         ours, theirs = self.own.get(key), self.base.expect(key)
         if ours is None:
             return theirs
@@ -131,7 +131,7 @@ class Weights:
         )
 
     def after(self, ran: Iterable[tuple[str, float]]) -> Weights:
-        """With the steps of another build, as (key, seconds), the newest counting."""
+        """Return these weights updated with the steps of a build, as (key, seconds)."""
         own = dict(self.own)
         for key, taken in ran:
             seconds, expected = max(taken, _TINY), self.expect(key)
@@ -145,7 +145,7 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """The times kept in the file `path`; only the shipped ones where it is missing or can't be taken."""
+    """Return the times kept in the file `path`; only the shipped ones if it is missing or damaged."""
     try:
         rows = json.loads(path.read_text())["steps"]
         own = {
@@ -158,7 +158,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def write_weights(path: Path, weights: Weights) -> None:
-    """Keeps this machine's own times."""
+    """Write this machine's own times."""
     rows = {
         key: [None if math.isnan(own.seconds) else own.seconds, own.hit]
         for key, own in sorted(weights.own.items())
