@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.building.headers import install_headers
+from nodekiln.building.configure import install_headers
 
 pytestmark = pytest.mark.tree
 

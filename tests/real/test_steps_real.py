@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from nodekiln.building.ninjalog import NinjaLog
+from nodekiln.building.ninja import NinjaLog
 from nodekiln.core.elf.file import open_elf
 from nodekiln.core.elf.notes import read_probes
 from nodekiln.core.recipe import Recipe, Tag

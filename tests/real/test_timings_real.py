@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.building.ninjafiles import read_files, with_pool, write_pool
+from nodekiln.building.ninja import read_files, with_pool, write_pool
 from nodekiln.building.timings import Timings
 
 _ENVIRONMENT = dict(os.environ)

@@ -1,11 +1,10 @@
-"""How many steps run at once: by cores, by memory, and after a compiler was killed."""
+"""The number of jobs: by cores, by memory, and after a compiler was killed."""
 
 from __future__ import annotations
 
 import pytest
 
-from nodekiln.building.jobs import Load, default_jobs, heavy_steps
-from nodekiln.building.memory import is_heavy, needs
+from nodekiln.building.jobs import Load, default_jobs, heavy_steps, is_heavy, memory_needs
 
 GB = 10**9
 
@@ -21,22 +20,22 @@ GB = 10**9
         (1, 0, 1, 1),
     ],
 )
-def test_jobs_heed_memory(cores: int, memory: int, jobs: int, heavy: int) -> None:
+def test_default_jobs_are_limited_by_memory(cores: int, memory: int, jobs: int, heavy: int) -> None:
     assert default_jobs(cores, memory) == jobs
     assert heavy_steps(jobs, memory) == heavy
 
 
 @pytest.mark.parametrize("cores", range(1, 65, 7))
 @pytest.mark.parametrize("memory", range(0, 100 * GB, 7 * GB))
-def test_steps_at_once_fit_into_memory_or_are_one(cores: int, memory: int) -> None:
+def test_default_jobs_fit_into_memory_or_are_one(cores: int, memory: int) -> None:
     jobs = default_jobs(cores, memory)
     heavy = heavy_steps(jobs, memory)
-    taken = heavy * needs().heavy + (jobs - heavy) * needs().light
+    taken = heavy * memory_needs().heavy + (jobs - heavy) * memory_needs().light
     assert 1 <= heavy <= jobs <= cores
     assert jobs == 1 or taken <= memory
 
 
-def test_jobs_of_the_users_keep_their_number_and_heavy_ones_heed_memory() -> None:
+def test_heavy_steps_of_explicit_jobs_are_limited_by_memory() -> None:
     assert heavy_steps(16, 6 * GB) == 4
 
 
@@ -44,7 +43,7 @@ def test_jobs_of_the_users_keep_their_number_and_heavy_ones_heed_memory() -> Non
     ("before", "after"),
     [(Load(8, 8), Load(4, 4)), (Load(8, 2), Load(4, 2)), (Load(3, 3), Load(1, 1)), (Load(1, 1), Load(1, 1))],
 )
-def test_halving_ends_at_one(before: Load, after: Load) -> None:
+def test_halved_load_is_at_least_one(before: Load, after: Load) -> None:
     assert before.halved() == after
 
 
@@ -58,5 +57,5 @@ def test_halving_ends_at_one(before: Load, after: Load) -> None:
         ("node", False),
     ],
 )
-def test_v8s_own_objects_are_heavy(output: str, heavy: bool) -> None:
+def test_v8_objects_are_heavy(output: str, heavy: bool) -> None:
     assert is_heavy(output) is heavy

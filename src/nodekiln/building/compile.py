@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodekiln.building.jobs import Load
-from nodekiln.building.ninja import MAIN, NinjaLog, Step, read_descriptions, read_files, read_graph, write_pool
+from nodekiln.building.ninja import (
+    MAIN,
+    NinjaLog,
+    Step,
+    read_descriptions,
+    read_files,
+    read_graph,
+    write_pool,
+)
 from nodekiln.building.progress import MakeProgress, NinjaProgress, make_steps, ninja_steps
 from nodekiln.building.timings import Timed
 from nodekiln.building.weights import Weights
@@ -22,7 +30,7 @@ _DRY_RUN_TIMEOUT = 300
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A finished compilation: the steps that ran (0: nothing to do), their duration, and the last number of jobs.
+    """A finished compilation: the steps that ran (0: nothing to do), the duration, the last number of jobs.
 
     `timed` has each step's times with ninja, and is empty with make.
     """
@@ -49,7 +57,7 @@ class Callbacks:
 
 @dataclass(frozen=True)
 class Compiler:
-    """Builds the target `node` in `source` with `generator` ("ninja" or "make", found on the child's PATH)."""
+    """Builds the target `node` in `source` with `generator`, "ninja" or "make"."""
 
     source: Path
     log: Path
@@ -68,9 +76,7 @@ class Compiler:
             return [self.program, "-C", str(_OUT), *other, "-j", str(jobs), "node"]
         return [self.program, "-C", "out", f"-j{jobs}", "BUILDTYPE=Release", "node"]
 
-    def run(
-        self, *, env: Mapping[str, str], load: Load, weights: Weights, callbacks: Callbacks
-    ) -> Compiled:
+    def run(self, *, env: Mapping[str, str], load: Load, weights: Weights, callbacks: Callbacks) -> Compiled:
         """Build; after a run in which a program was killed, continue with half the jobs, down to one.
 
         Raises BuildError if a step fails (the log is kept).
@@ -166,9 +172,7 @@ class _Run:
         return answer.stdout.decode(errors="replace")
 
 
-def _concatenated(
-    before: tuple[Timed, ...], after: tuple[Timed, ...], seconds: float
-) -> tuple[Timed, ...]:
+def _concatenated(before: tuple[Timed, ...], after: tuple[Timed, ...], seconds: float) -> tuple[Timed, ...]:
     """Return the steps of two runs as one: the second began `seconds` after the first."""
     first = len(before)
     return before + tuple(

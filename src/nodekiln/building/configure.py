@@ -38,7 +38,7 @@ _VARIABLES = frozenset(
 """Variables that configure and gyp write into the build files; a change requires another configure."""
 
 _SEARCHED = frozenset({"CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH"})
-"""Search paths of compilers. They are in no build file: ninja and make would keep objects made with others."""
+"""Search paths of compilers. They are in no build file, so ninja and make keep objects made with others."""
 
 _WRITTEN = ("config.mk", "icu_config.gypi", "out/Makefile", "out/**/*.mk", "out/Release/**/*.ninja")
 """The build files that configure writes beside config.gypi; each target's flags are in a file of its own."""
@@ -230,9 +230,9 @@ def without_markers(text: str) -> dict[str, Any]:
 def add_markers(text: str, markers: Mapping[str, str]) -> str:
     """Return config.gypi with `markers` added to its variables.
 
-    Node turns the file into JSON by replacing every ' with " and cutting comments, so a marker may have neither
-    quotes nor #. Raises ValueError for such a marker and for a name without our prefix, BuildError for a file
-    that can't be parsed.
+    Node turns the file into JSON by replacing every ' with " and cutting comments, so a marker may have
+    neither quotes nor #. Raises ValueError for such a marker and for a name without our prefix, BuildError
+    for a file that can't be parsed.
     """
     for name, value in markers.items():
         if not name.startswith(MARKER_PREFIX):

@@ -1,8 +1,8 @@
 """The files that gyp and ninja write: build files, the step graph, and .ninja_log.
 
-A variant of the build files runs heavy steps in a pool of their own. gyp's files stay as they are: the variant
-is written beside them, and only for files with heavy steps. A pool is not part of a command, so adding or
-removing one does not rebuild anything.
+A variant of the build files runs heavy steps in a pool of their own. gyp's files stay as they are: the
+variant is written beside them, and only for files with heavy steps. A pool is not part of a command, so
+adding or removing one does not rebuild anything.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def _joined(text: str) -> str:
     return _CONTINUED.sub("", text)
 
 
-# The step graph: `ninja -t graph` and the rules' descriptions. It has the dependencies that gyp knows; headers
-# that only the compiler finds are not part of it.
+# The step graph: `ninja -t graph` and the rules' descriptions. It has the dependencies that gyp knows;
+# headers that only the compiler finds are not part of it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ def read_descriptions(texts: Iterable[str]) -> dict[str, str]:
 def read_graph(dot: str, descriptions: Mapping[str, str]) -> tuple[Step, ...]:
     """Return the steps in the output of `ninja -t graph`, without phony ones; empty if it has none.
 
-    A step with one input and one output is an arrow with a label there, any other is an ellipse between arrows.
-    23 ms for ninja and 60 ms for this function with the 1622 steps of 20.19.2.
+    A step with one input and one output is an arrow with a label there, any other is an ellipse between
+    arrows. 23 ms for ninja and 60 ms for this function with the 1622 steps of 20.19.2.
     """
     paths: dict[str, str] = {}
     rules: dict[str, str] = {}
@@ -139,9 +139,7 @@ def read_graph(dot: str, descriptions: Mapping[str, str]) -> tuple[Step, ...]:
             else:
                 outputs.setdefault(begin, []).append(end)
     producers = {output: step for step, made in outputs.items() for output in made}
-    waits = {
-        step: {producers[path] for path in inputs.get(step, ()) if path in producers} for step in rules
-    }
+    waits = {step: {producers[path] for path in inputs.get(step, ()) if path in producers} for step in rules}
     real = [step for step, rule in rules.items() if rule != "phony"]
     index = {step: number for number, step in enumerate(real)}
     return tuple(

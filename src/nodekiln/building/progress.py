@@ -22,8 +22,8 @@ _NINJA_STEP = re.compile(r"\[(\d+)/(\d+)\] (.*)")
 _MAKE_STEP = re.compile(r"  (?:CC|CXX|AR|LINK|ACTION|COPY|TOUCH|SOLINK|LIBTOOL-STATIC)\S* [^'\"]*")
 
 _STEPS_REMEMBERED = 400
-"""Steps over which the pace is averaged. Fewer cover one folder of V8 only, whose files are all heavier or all
-lighter than their weights; more notice a busy machine too late."""
+"""Steps over which the pace is averaged. Fewer cover one folder of V8 only, whose files are all heavier or
+all lighter than their weights; more notice a busy machine too late."""
 _PRIOR_STEPS = 3
 """Average steps that the weights themselves count for in the pace."""
 _PRIOR_HITS = 200
@@ -31,8 +31,8 @@ _PRIOR_HITS = 200
 _COMPILATIONS_REMEMBERED = 100
 """Compilations over which the share of cache misses is averaged."""
 _STRAY_MISSES = 2
-"""Misses among hits that predict nothing: code generated from the configuration differs in each build. Counted
-early, one such miss predicts ten minutes for a build of half a minute."""
+"""Misses among hits that predict nothing: code generated from the configuration differs in each build.
+Counted early, one such miss predicts ten minutes for a build of half a minute."""
 _OTHERS_AT_ONCE = 4 / 3
 """Steps other than compilations that run at once. They depend on each other: torque, mksnapshot, node."""
 _PRIOR_SECONDS = 30.0
@@ -268,5 +268,3 @@ class MakeProgress:
     def timed(self) -> tuple[Timed, ...]:
         """Return nothing: make keeps no log of its steps' times."""
         return ()
-
-

@@ -1,6 +1,7 @@
 """The expected time of each step of a build: from this machine's own builds, else from weights.toml.
 
-A compilation has two times, with and without a hit in the compiler cache, about 1 to 400. All times are seconds.
+A compilation has two times, with and without a hit in the compiler cache, about 1 to 400. All times are
+seconds.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class Expected:
     def is_hit(self, seconds: float, pace: float = 1.0) -> bool:
         """Return True if a step of this duration was a hit: if its ratio to the time of a hit is smaller.
 
-        The threshold is about 0.2 s for a file of V8, which is too short for any compiler and enough for any hit;
-        `pace` scales both times.
+        The threshold is about 0.2 s for a file of V8, which is too short for any compiler and enough for any
+        hit; `pace` scales both times.
         """
         return self.hit is not None and max(seconds, _TINY) < pace * math.sqrt(self.hit * self.seconds)
 

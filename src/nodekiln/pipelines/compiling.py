@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from nodekiln.building.compile import Compiled, Watch
+from nodekiln.building.compile import Callbacks, Compiled
 from nodekiln.building.jobs import Load, heavy_steps
 from nodekiln.building.timings import Timings
 from nodekiln.core.platform import available_memory
@@ -25,8 +25,8 @@ def compile_node(job: BuildJob) -> Compiled:
 
     with cache_hits(job) as env:
         with job.timed("compile"), explained(compiler.log), reporter.progress("compile") as meter:
-            watch = Watch(meter, reporter.warn, tells_of_a_kill, store.learn)
-            compiled = compiler.run(env=env, load=load, weights=store.weights(), watch=watch)
+            callbacks = Callbacks(meter, reporter.warn, tells_of_a_kill, store.learn)
+            compiled = compiler.run(env=env, load=load, weights=store.weights(), callbacks=callbacks)
         reporter.say(f"compile: {compiled.steps} steps in {format_duration(compiled.seconds)}")
     if compiled.timed:
         store.keep(Timings(name=job.recipe.name, jobs=compiled.jobs, steps=compiled.timed))

@@ -101,4 +101,4 @@ def ordered(recipe: Recipe, now: str | None) -> tuple[Recipe, ...]:
 def now_in_tree(recipe: Recipe, settings: Settings) -> str | None:
     """The name of the recipe that the tree was last brought to; None where there is none."""
     tree = WorkingTree(settings.workspace, recipe.tree_name)
-    return Configure(tree.source, tree.folder).marks.get("nodekiln_recipe")
+    return Configure(tree.source, tree.folder).markers.get("nodekiln_recipe")

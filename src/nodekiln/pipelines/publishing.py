@@ -14,8 +14,7 @@ from nodekiln.binaries import selfcheck
 from nodekiln.binaries.manifest import Manifest, planned_files
 from nodekiln.binaries.selfcheck import Expected, Findings
 from nodekiln.building.compile import Compiled
-from nodekiln.building.configure import Configure
-from nodekiln.building.headers import install_headers
+from nodekiln.building.configure import Configure, install_headers
 from nodekiln.changes import diff
 from nodekiln.core.errors import CheckError
 from nodekiln.core.files import hash_file
