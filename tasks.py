@@ -1,4 +1,4 @@
-"""The commands, as invoke finds them; they stand in commands/, and what they do in src/nodekiln."""
+"""The tasks, as invoke finds them in a checkout. They are defined in src/nodekiln/cli."""
 
 from nodekiln.cli.inspection import doctor, inspect, list_binaries, path, probes, timings, verify
 from nodekiln.cli.making import build, graft, import_tarball, patch

@@ -25,7 +25,7 @@ from types import CodeType, FrameType
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _PACKAGE = str(_CHECKOUT / "src" / "nodekiln") + os.sep
-_PROGRAM = _CHECKOUT / "program.py"
+_PROGRAM = _CHECKOUT / "src" / "nodekiln" / "__main__.py"
 _OUTPUT = "ARCHITECTURE_OUTPUT"
 """Environment variable with the file that a child process writes its counts to."""
 _LIMITS = {

@@ -31,7 +31,7 @@ from nodekiln.core.reporting import format_size
 from nodekiln.core.settings import read_configure_file
 
 _TAG = "v20.19.2"
-_PROGRAM = Path(__file__).resolve().parents[1] / "program.py"
+_PROGRAM = Path(__file__).resolve().parents[1] / "src" / "nodekiln" / "__main__.py"
 """What ./inv runs, once its packages are installed."""
 _OURS, _SECOND = ("build", f"--tag={_TAG}", "--no-probes"), "--no-backpressure"
 _GOAL = 1.2

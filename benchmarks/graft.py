@@ -26,7 +26,7 @@ from nodekiln.grafting.platforms import Platform
 from nodekiln.pipelines.graft_plan import operate, plan_surgery
 
 _ROUNDS = 15
-_PROGRAM = Path(__file__).resolve().parents[1] / "program.py"
+_PROGRAM = Path(__file__).resolve().parents[1] / "src" / "nodekiln" / "__main__.py"
 """What ./inv runs, once its packages are installed."""
 
 

@@ -261,7 +261,7 @@ class Kiln:
         self,
         *words: str,
         env: Mapping[str, str | None] | None = None,
-        program: Path = CHECKOUT / "program.py",
+        program: Path = CHECKOUT / "src" / "nodekiln" / "__main__.py",
         prefix: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
         """Starts ./inv in a process group of its own, by way of the command `prefix`."""
@@ -280,7 +280,7 @@ class Kiln:
         self,
         *words: str,
         env: Mapping[str, str | None] | None = None,
-        program: Path = CHECKOUT / "program.py",
+        program: Path = CHECKOUT / "src" / "nodekiln" / "__main__.py",
         prefix: Sequence[str] = (),
     ) -> Done:
         """Runs ./inv to its end."""

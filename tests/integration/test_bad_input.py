@@ -17,6 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.integration.conftest import Done, Kiln
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 USAGE, TOOLCHAIN, PATCH, BUILD, SOURCE, CHECK = 2, 3, 4, 5, 6, 7
 STAYS: Mapping[int, frozenset[str]] = {
     USAGE: frozenset(),
@@ -78,12 +79,12 @@ def _path(name: str, code: int, without: str, *told: str, words: str = "--no-pro
 
 
 ROWS = (
-    _tag("garbage", "latest", "'latest' is not a tag", "v22.20.0"),
+    _tag("garbage", "newest", "'newest' is not a tag", "v22.20.0"),
     _tag("an option", "--upload-pack=id", "'--upload-pack=id' is not a tag"),
     _tag("a path", "../../etc/passwd", "is not a tag"),
     _tag("a ref", "refs/tags/v20.1.0", "is not a tag"),
     _tag("a candidate", "v20.1.0-rc.1", "is not a tag"),
-    _tag("two parts", "v20.1", "is not a tag"),
+    _tag("major without releases", "v77", "'v77'", code=SOURCE),
     _tag("a leading zero", "v20.01.0", "is not a tag"),
     _tag("other digits", "v\uff12\uff10.1.0", "is not a tag"),
     _tag("a line end", "v20.1.0\n", "'v20.1.0\\n' is not a tag"),
@@ -93,8 +94,8 @@ ROWS = (
     _tag("absent", "v20.1.9", "no tag v20.1.9", "v20.1.1", code=SOURCE),
     _tag("on a file", "v20.9.8", "names a blob, not a commit", code=SOURCE),
     _tag("on a folder", "v20.9.9", "names a tree, not a commit", code=SOURCE),
-    Row("tag, missing", USAGE, ("patch",), ("--tag is needed", "--tag v22.20.0")),
-    Row("tag, without value", USAGE, ("patch", "--tag"), ("error:", "--tag", "--help")),
+    Row("tag, missing", USAGE, ("patch",), ("--tag is required", "--tag v22.20.0")),
+    Row("tag, without value", USAGE, ("patch", "--tag"), ("--tag requires a value", "--tag=VALUE")),
     _repository("that runs a command", "ext::touch {here}/owned", "can't be taken as a repository"),
     _repository("an option", "--upload-pack=touch owned", "can't be taken as a repository"),
     _repository("http", "http://127.0.0.1:1/node.git", "can't be taken as a repository", "https://"),
@@ -157,12 +158,13 @@ ROWS = (
     _build("jobs, a float", USAGE, "--jobs=1e9", "'1e9'"),
     Row("format, unknown", USAGE, ("list", "--format=xml"), ("text or json", "'xml'")),
     Row("format of doctor, unknown", USAGE, ("doctor", "--format=yaml"), ("text or json", "'yaml'")),
-    Row("task, unknown", USAGE, ("bild",), ("bild", "--list")),
-    Row("option, unknown", USAGE, ("build", "--tga=v20.1.0"), ("--tga", "--help")),
-    Row("word, superfluous", USAGE, ("list", "everything"), ("everything", "--list")),
+    Row("task, unknown", USAGE, ("bild",), ("bild", "Did you mean build?", "--list")),
+    Row("option, unknown", USAGE, ("build", "--tga=v20.1.0"), ("--tga", "Did you mean --tag?", "--help")),
+    Row("word, superfluous", USAGE, ("list", "everything"), ("everything", "list --help")),
     Row("path, a path", USAGE, ("path", "../../etc"), ("'../../etc' is not the name",)),
     Row("path, absent", USAGE, ("path", "v1.2.3"), ("no binary v1.2.3", "none yet", "./inv build")),
     Row("path, without name", USAGE, ("path",), ("name", "--help")),
+    Row("option of invoke", USAGE, ("--dry", "list"), ("--dry is not supported", "--dry-run")),
     Row("clean, bad tag", USAGE, ("clean", "--tag=all"), ("'all' is not a tag",)),
     _tarball("missing", "nothing.tar.gz", "nothing.tar.gz", "is not there"),
     _tarball("a folder", "empty", "is a folder"),
@@ -175,7 +177,7 @@ ROWS = (
     _tarball("other checksum", "good.tar.gz", "has sha256", more=("--shasums=SHASUMS256.txt",)),
     _tarball("no such checksum", "other.tar.gz", "has no line for", more=("--shasums=SHASUMS256.txt",)),
     _tarball("no checksums", "good.tar.gz", "can't be read", more=("--shasums=nothing",)),
-    Row("tarball, no file named", USAGE, ("import-tarball", "--tag=v20.1.0"), ("--file is needed",)),
+    Row("tarball, no file named", USAGE, ("import-tarball", "--tag=v20.1.0"), ("--file is required",)),
     _tree("no writable.js", PATCH, "v20.2.0", "writable.js", "there is no such file"),
     _tree("two functions", PATCH, "v20.2.1", "declared 2 times, lines 3, 13"),
     _tree("a syntax error", PATCH, "v20.2.2", "writable.js: line 5", "no JavaScript"),
@@ -241,8 +243,12 @@ def test_a_mistake_is_told_in_one_message(row: Row, kiln: Kiln, tmp_path: Path, 
     env = {name: value and value.format(here=kiln.here) for name, value in row.env.items()}
     env = {"PATH": kiln.path(*row.without), **env}
     words = [word.replace("{here}", str(kiln.here)) for word in row.words if word]
+    program = CHECKOUT / "src" / "nodekiln" / "__main__.py"
+    if row.config is not None:
+        (kiln.here / "invoke.yaml").write_text(row.config)
+        program = _program(tmp_path)
     before = _everything(kiln.here)
-    done = kiln.run(*words, env=env, program=_checkout(tmp_path / "checkout", row.config))
+    done = kiln.run(*words, env=env, program=program)
     assert (done.code, done.stdout) == (row.code, "")
     _is_one_message(done)
     for told in row.told:
@@ -309,15 +315,11 @@ def _half_made(build: Path) -> set[str]:
     }
 
 
-def _checkout(folder: Path, config: str | None) -> Path:
-    """program.py in a checkout with this invoke.yaml."""
-    project = Path(__file__).resolve().parents[2]
-    if config is None:
-        return project / "program.py"
-    folder.mkdir()
-    (folder / "invoke.yaml").write_text(config)
-    shutil.copy(project / "tasks.py", folder)
-    return Path(shutil.copy(project / "program.py", folder))
+def _program(folder: Path) -> Path:
+    """Return the installed program, which reads the invoke.yaml of the current folder."""
+    program = folder / "nodekiln"
+    program.write_text("from nodekiln.__main__ import main\n\nmain()\n")
+    return program
 
 
 def _offer(here: Path, repository: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln
 
-PROGRAM = Path(__file__).resolve().parents[2] / "program.py"
+PROGRAM = Path(__file__).resolve().parents[2] / "src" / "nodekiln" / "__main__.py"
 TAG = "v20.1.0"
 FREE = "v20.1.0-no-backpressure"
 STOCK_BUILD = ("build", f"--tag={TAG}", "--no-probes")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln
 
-PROGRAM = Path(__file__).resolve().parents[2] / "program.py"
+PROGRAM = Path(__file__).resolve().parents[2] / "src" / "nodekiln" / "__main__.py"
 FREE = "v20.1.0-no-backpressure"
 
 
@@ -37,10 +40,10 @@ def test_an_empty_text_is_no_option_left_out(built: Kiln, words: tuple[str, ...]
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("list", "--", "more"), "Words after -- are for ./inv trace."),
+        (("list", "--", "more"), "Words after -- are only for ./inv trace."),
         (("build", "--tag=v20.1.0", "--tag=v20.2.0"), "--tag is given twice."),
         (("compare", "--trials", "2", "--trials", "6"), "--trials is given twice."),
-        (("-f", "/nonexistent/words", "list"), "/nonexistent/words can't be taken"),
+        (("-f", "/nonexistent/words", "list"), "/nonexistent/words can't be read"),
     ],
 )
 def test_words_that_would_be_dropped_or_misread_are_told(
@@ -59,7 +62,7 @@ def test_words_that_would_be_dropped_or_misread_are_told(
         ("patch", "--tag=v20.1.0", "--repository=https://localhost:1/x.git?key=YWJj="),
         ("patch", "--tag=v20.1.0", "--no-backpressure", "--repository", "/nowhere="),
         ("build", "--tag=v20.1.0", "--configure-args", "--without-npm=", "--dry-run", "--no-probes"),
-        ("--complete", "--", "./inv clean --tag="),
+        ("--complete", "--", "clean", "--tag="),
     ],
 )
 def test_a_text_that_ends_like_an_option_is_not_empty(kiln: Kiln, words: tuple[str, ...]) -> None:
@@ -112,6 +115,77 @@ def test_a_reader_of_results_that_has_seen_enough_is_no_error(built: Kiln, words
 
 
 def test_tab_offers_tasks_options_and_binaries(built: Kiln) -> None:
-    assert built.run("--complete", "--", "./inv path v20").stdout.split() == [FREE]
-    assert "build" in built.run("--complete", "--", "./inv bu").stdout.split()
-    assert "--no-backpressure" in built.run("--complete", "--", "./inv build --no").stdout.split()
+    assert built.run("--complete", "--", "path", "v20").stdout.split() == [FREE]
+    assert built.run("--complete", "--", "bu").stdout.split() == ["build"]
+    assert "--no-backpressure" in built.run("--complete", "--", "build", "--no").stdout.split()
+
+
+def test_words_without_options_are_the_tag(built: Kiln) -> None:
+    done = built.run("build", "20.1.0", "--no-backpressure", "--no-probes", "--format=json")
+    assert done.code == 0
+    assert json.loads(done.stdout)["name"] == FREE
+
+
+@pytest.mark.parametrize(("word", "tag"), [("20.1", "v20.1.1"), ("latest", "v99.3.0"), ("v99", "v99.3.0")])
+def test_short_tag_is_resolved_from_the_repository_and_printed(kiln: Kiln, word: str, tag: str) -> None:
+    done = kiln.run("patch", word, "--no-probes")
+    assert (done.code, done.stdout) == (0, "")
+    assert f"{word} is {tag}" in done.stderr
+
+
+def test_short_tag_that_matches_nothing_exits_6(kiln: Kiln) -> None:
+    done = kiln.run("patch", "77")
+    assert done.code == 6
+    assert "No release matches '77'" in done.stderr
+
+
+def test_path_as_json_has_the_manifest(built: Kiln) -> None:
+    facts = json.loads(built.run("path", FREE, "--format", "json").stdout)
+    assert facts["name"] == FREE
+    assert facts["path"].startswith(str(built.build))
+    assert facts["manifest"]["tag"] == "v20.1.0"
+
+
+def test_two_tasks_run_in_order(built: Kiln) -> None:
+    done = built.run("list", "doctor", "--help")
+    assert "Usage: ./inv list" in done.stdout
+    assert "Usage: ./inv doctor" in done.stdout
+
+
+@pytest.mark.parametrize("words", [(), ("--help",)])
+def test_overview_shows_every_task_and_no_option_of_invoke(kiln: Kiln, words: tuple[str, ...]) -> None:
+    done = kiln.run(*words)
+    assert done.code == 0
+    assert {"graft", "build", "compare", "clean"} <= {*done.stdout.split()}
+    assert not {"--dry", "--pty", "--prompt-for-sudo-password", "--warn-only"} & {*done.stdout.split()}
+
+
+def test_quiet_prints_the_result_only(built: Kiln) -> None:
+    done = built.run("--quiet", "build", "20.1.0", "--no-backpressure", "--no-probes")
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"{FREE}/node\n")
+
+
+def test_messages_name_the_program_as_it_was_called(kiln: Kiln) -> None:
+    done = kiln.run("path", "v1.2.3", env={"NODEKILN_PROGRAM": "/opt/inv"})
+    assert "/opt/inv build" in done.stderr
+    assert "./inv" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_completion_in_fish_offers_tasks_options_and_binaries(built: Kiln, tmp_path: Path) -> None:
+    assert _complete_in_fish(built, tmp_path, "./inv bui") == ["build"]
+    assert _complete_in_fish(built, tmp_path, "./inv path v20") == [FREE]
+    assert "--no-probes" in _complete_in_fish(built, tmp_path, "./inv build --no")
+
+
+def _complete_in_fish(kiln: Kiln, folder: Path, line: str) -> list[str]:
+    inv = folder / "inv"
+    inv.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-P", str(PROGRAM)])} "$@"\n')
+    inv.chmod(0o755)
+    script = f"cd {folder}; ./inv --print-completion-script fish | source; complete -C {shlex.quote(line)}"
+    fish = shutil.which("fish")
+    assert fish is not None
+    env = {**kiln.environment(), "PATH": os.environ["PATH"], "HOME": str(folder)}
+    done = subprocess.run([fish, "-c", script], env=env, capture_output=True, text=True, check=True)
+    return [row.split("\t")[0] for row in done.stdout.splitlines()]

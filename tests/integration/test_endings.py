@@ -21,7 +21,7 @@ from nodekiln.core.process import run_logged
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln
 
-PROGRAM = Path(__file__).resolve().parents[2] / "program.py"
+PROGRAM = Path(__file__).resolve().parents[2] / "src" / "nodekiln" / "__main__.py"
 TAG = "v20.1.0"
 FREE = f"{TAG}-no-backpressure"
 
@@ -157,7 +157,7 @@ def test_a_doctor_without_the_tag_still_tells_of_the_machine(kiln: Kiln) -> None
 
 
 @pytest.mark.parametrize(
-    "words", [["-T", "abc"], ["--list", "nonsense"], ["-c", "foo"], ["--list", "-F", "bogus"]]
+    "words", [["-T", "abc"], ["--list", "nonsense"], ["-c", "foo"], ["--list", "-F", "bogus"], ["-R", "list"]]
 )
 def test_invokes_own_options_end_as_wrong_usage(kiln: Kiln, words: list[str]) -> None:
     done = kiln.run(*words)

@@ -284,7 +284,7 @@ def report(folder: Path, *, here: Path, **environment: str) -> subprocess.Comple
     """What a user types in the folder `here`."""
     env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment}
     env["PYTHONPATH"] = str(PROJECT / "src")
-    argv = [sys.executable, str(PROJECT / "program.py"), "report", str(folder)]
+    argv = [sys.executable, str(PROJECT / "src" / "nodekiln" / "__main__.py"), "report", str(folder)]
     return subprocess.run(argv, cwd=here, env=env, capture_output=True, text=True, check=False)
 
 

@@ -38,7 +38,7 @@ class Project:
     folder: Path
 
     def argv(self, *words: str) -> list[str]:
-        return [sys.executable, str(_PROJECT / "program.py"), *words]
+        return [sys.executable, str(_PROJECT / "src" / "nodekiln" / "__main__.py"), *words]
 
     def environment(self, **variables: str) -> dict[str, str]:
         return {**_ENVIRONMENT, "NODEKILN_BUILD": str(self.folder), **variables}

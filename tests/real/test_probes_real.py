@@ -117,7 +117,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     folder = tmp_path_factory.mktemp("kiln") / "build"
     manifests, paths = {}, {}
     for words in (("--no-probes",), (), ("--no-backpressure",)):
-        argv = [sys.executable, str(_PROJECT / "program.py"), "build", "--tag", _TAG, *words]
+        argv = [
+            sys.executable,
+            str(_PROJECT / "src" / "nodekiln" / "__main__.py"),
+            "build",
+            "--tag",
+            _TAG,
+            *words,
+        ]
         done = subprocess.run(
             argv,
             env={**_ENVIRONMENT, "NODEKILN_BUILD": str(folder)},

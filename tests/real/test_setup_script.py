@@ -1,6 +1,6 @@
-"""./inv makes its environment once, says plainly why where it can't, and anew where it is another's.
+"""./inv makes its environment once, reports why if it can't, and makes it again for another system.
 
-The checkout is a small one, whose lock names nothing and whose package builds itself: no network is needed.
+The checkout is a small one, whose lock file is empty: no network is needed.
 """
 
 from __future__ import annotations
@@ -17,19 +17,28 @@ import pytest
 
 INV = Path(__file__).resolve().parents[2] / "inv"
 PYTHON = Path(sys.base_prefix, "bin", "python3").resolve()
-TOOLS = ("sh", "basename", "cat", "cksum", "cp", "dirname", "ls", "mkdir", "rm", "sed", "sleep", "tail", "tr")
-BACKEND = """\
-import zipfile
-
-def build_editable(folder, settings=None, metadata=None):
-    name = "tiny-1-py3-none-any.whl"
-    about = {"METADATA": "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n"}
-    about["WHEEL"] = "Wheel-Version: 1.0\\nGenerator: tiny\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
-    with zipfile.ZipFile(folder + "/" + name, "w") as wheel:
-        for file, text in about.items():
-            wheel.writestr("tiny-1.dist-info/" + file, text)
-        wheel.writestr("tiny-1.dist-info/RECORD", "")
-    return name
+TOOLS = (
+    "sh",
+    "basename",
+    "cat",
+    "cksum",
+    "cp",
+    "dirname",
+    "grep",
+    "ls",
+    "mkdir",
+    "readlink",
+    "rm",
+    "sed",
+    "sleep",
+    "tail",
+    "tr",
+)
+MAIN = """\
+import os, sys
+import nodekiln
+print("tasks", *sys.argv[1:])
+print("called", os.environ["NODEKILN_PROGRAM"], file=sys.stderr) if "--who" in sys.argv else None
 """
 
 
@@ -93,11 +102,10 @@ def checkout(tmp_path: Path) -> Checkout:
     folder.mkdir()
     shutil.copy(INV, folder)
     (folder / "requirements.lock").touch()
-    (folder / "backend.py").write_text(BACKEND)
-    (folder / "program.py").write_text("import sys\nprint('tasks', *sys.argv[1:])\n")
-    (folder / "pyproject.toml").write_text(
-        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    )
+    package = folder / "src" / "nodekiln"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(MAIN)
     (tmp_path / "bin").mkdir()
     for tool in TOOLS:
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or tool)
@@ -107,7 +115,7 @@ def checkout(tmp_path: Path) -> Checkout:
 def test_a_machine_without_python_is_told_what_to_install(checkout: Checkout) -> None:
     code, stdout, stderr = checkout.run("--list")
     assert (code, stdout) == (3, "")
-    assert stderr.startswith("error: There is no Python 3.11 or later on the PATH.\n")
+    assert stderr.startswith("error: Python 3.11 or later was not found on the PATH.\n")
     assert "NODEKILN_PYTHON" in stderr
     assert not checkout.venv.exists()
 
@@ -116,7 +124,7 @@ def test_a_python_that_is_too_old_is_as_good_as_none(checkout: Checkout) -> None
     checkout.put_python("exit 1")  # what the question for 3.11 ends with there
     code, _, stderr = checkout.run("--list")
     assert code == 3
-    assert "There is no Python 3.11 or later on the PATH." in stderr
+    assert "Python 3.11 or later was not found on the PATH." in stderr
 
 
 def test_a_python_without_venv_is_told_by_the_package_that_has_it(checkout: Checkout) -> None:
@@ -139,7 +147,7 @@ def test_a_folder_of_somebody_elses_is_refused_and_kept(checkout: Checkout, tmp_
     (mine / "thesis.txt").touch()
     code, _, stderr = checkout.run("--list", env={"NODEKILN_VENV": str(mine)})
     assert code == 3
-    assert f"{mine} is there already, and was not made by this script." in stderr
+    assert f"{mine} exists and was not made by this script." in stderr
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
 
 
@@ -153,7 +161,7 @@ def test_a_place_that_cant_be_written_is_told(checkout: Checkout) -> None:
 def test_a_first_run_installs_and_later_runs_only_hand_over(checkout: Checkout) -> None:
     checkout.put_python()
     first, second = checkout.run("build", "--tag=a b"), checkout.run("build", "--tag=a b")
-    assert "installing what requirements.lock names" in first[2]
+    assert "packages of requirements.lock" in first[2]
     assert (first[0], first[1]) == (0, "tasks build --tag=a b\n")
     assert second == (0, "tasks build --tag=a b\n", "")
     assert not checkout.venv.with_name(".venv.lock").exists()
@@ -165,7 +173,7 @@ def test_what_cant_be_installed_is_told_and_tried_again(checkout: Checkout, quic
     code, stdout, stderr = checkout.run("--list")
     assert (code, stdout) == (3, "")
     assert "nothing-of-this-name" in stderr
-    assert "pip could not install what" in stderr
+    assert "pip could not install the packages of" in stderr
     checkout.lock.write_text("")
     assert checkout.run("--list")[:2] == (0, "tasks --list\n")
 
@@ -200,7 +208,7 @@ def test_of_two_first_runs_at_once_one_installs(checkout: Checkout, quick_python
         ended = [one.communicate(timeout=60), two.communicate(timeout=60)]
     assert (one.returncode, two.returncode) == (0, 0)
     assert [stdout for stdout, _ in ended] == ["tasks one\n", "tasks two\n"]
-    assert sum("installing" in stderr for _, stderr in ended) == 1
+    assert sum("2 of 2: installing" in stderr for _, stderr in ended) == 1
 
 
 @pytest.mark.parametrize("owner", ["a process that is gone", "nobody"])
@@ -231,3 +239,36 @@ def test_whoever_waits_is_told_for_whom(checkout: Checkout, quick_python: str) -
         f"nodekiln: process {os.getpid()} is setting up {checkout.venv}; if that is no ./inv, remove {lock}\n"
     )
     assert (one.returncode, stdout) == (0, "tasks one\n")
+
+
+def test_symbolic_link_runs_the_checkout_and_is_the_name_in_messages(
+    checkout: Checkout, quick_python: str
+) -> None:
+    checkout.put_python(quick_python)
+    link = checkout.folder / "bin" / "kiln"
+    (checkout.folder / "link").symlink_to("checkout/inv")
+    link.symlink_to("../link")
+    assert checkout.run()[0] == 0
+    env = {"PATH": str(checkout.folder / "bin"), "HOME": str(checkout.folder)}
+    done = subprocess.run(["kiln", "--who"], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "tasks --who\n", "called kiln\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "lock"),
+    [
+        (("test",), "requirements-dev.lock"),
+        (("--quiet", "check"), "requirements-dev.lock"),
+        (("test", "--help"), "requirements.lock"),
+        (("--help", "check"), "requirements.lock"),
+        (("path", "test"), "requirements.lock"),
+    ],
+)
+def test_only_tests_and_checks_install_the_developers_lock(
+    checkout: Checkout, quick_python: str, words: tuple[str, ...], lock: str
+) -> None:
+    checkout.put_python(quick_python)
+    checkout.lock.with_name("requirements-dev.lock").write_text("# tools\n")
+    code, _, stderr = checkout.run(*words)
+    assert code == 0
+    assert f"packages of {lock}" in stderr

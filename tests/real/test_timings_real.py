@@ -16,7 +16,7 @@ from nodekiln.building.ninja import read_files, with_pool, write_pool
 from nodekiln.building.timings import Timings
 
 _ENVIRONMENT = dict(os.environ)
-_PROGRAM = Path(__file__).parents[2] / "program.py"
+_PROGRAM = Path(__file__).parents[2] / "src" / "nodekiln" / "__main__.py"
 _TAG = "v20.19.2"
 
 pytestmark = pytest.mark.build

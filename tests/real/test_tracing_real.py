@@ -55,7 +55,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     folder = tmp_path_factory.mktemp("kiln") / "build"
     paths = []
     for words in ((), ("--no-backpressure",)):
-        argv = [sys.executable, str(_PROJECT / "program.py"), "build", "--tag", "v20.19.2", *words]
+        argv = [
+            sys.executable,
+            str(_PROJECT / "src" / "nodekiln" / "__main__.py"),
+            "build",
+            "--tag",
+            "v20.19.2",
+            *words,
+        ]
         env = {**_ENVIRONMENT, "NODEKILN_BUILD": str(folder)}
         done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -264,7 +271,7 @@ ON_DEMAND = (
 ATTACH = """
 import os, sys
 from pathlib import Path
-from nodekiln.cli.cli_errors import run_command
+from nodekiln.cli.command import run_command
 from nodekiln.core.reporting import Reporter
 from nodekiln.pipelines.trace import TraceRequest, trace
 from nodekiln.core.settings import Settings

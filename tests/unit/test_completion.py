@@ -1,4 +1,4 @@
-"""What <TAB> offers after the words that are there."""
+"""What <TAB> offers after the words that were typed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.cli.completion import candidates
+from nodekiln.cli.program import collect
+from nodekiln.cli.usage import candidates
 
 STOCK, FREE = "v20.1.0", "v20.1.0-no-backpressure"
-TASKS = ("build", "compare", "inspect", "path", "trace")
 
 
 @pytest.fixture(autouse=True)
@@ -19,30 +19,38 @@ def _binaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODEKILN_BUILD", str(tmp_path))
 
 
+def _offered(line: str) -> list[str]:
+    return candidates(line.split(" "), collect())
+
+
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("path", [STOCK, FREE]),
-        ("path v20", [STOCK, FREE]),
-        ("compare --binaries", [STOCK, FREE]),
+        ("bu", ["build"]),
+        ("path ", [STOCK, FREE]),
+        ("path v20.1.0-", [FREE]),
+        ("compare ", [STOCK, FREE]),
         ("compare --binaries node,v", [f"node,{STOCK}", f"node,{FREE}"]),
         ("trace gc --binary v", [STOCK, FREE]),
-        ("trace", ["backpressure", "collections", "gc", "http"]),
-        ("inspect", []),
+        ("trace ", ["backpressure", "collections", "gc", "http"]),
+        ("trace g", ["gc"]),
         ("inspect ./no", []),
+        ("build --no", ["--no-backpressure", "--no-probes"]),
+        ("build --repository ", []),
+        ("list --format j", ["json"]),
+        ("--ver", ["--verbose", "--version"]),
     ],
 )
-def test_binaries_scripts_and_else_the_shell_s_files(line: str, offered: list[str]) -> None:
-    assert candidates(line.split(), TASKS) == offered
+def test_candidates_after_words_are_tasks_options_binaries_or_scripts(line: str, offered: list[str]) -> None:
+    assert _offered(line) == offered
 
 
-@pytest.mark.parametrize("line", ["", "bu", "build --t", "path --"])
-def test_tasks_and_options_are_left_to_invoke(line: str) -> None:
-    assert candidates(line.split(), TASKS) is None
+def test_candidates_on_an_empty_line_are_all_tasks() -> None:
+    assert {"build", "graft", "import-tarball"} <= {*_offered("")}
 
 
-def test_a_build_folder_that_is_not_there_has_no_binaries(
+def test_candidates_without_a_build_folder_has_no_binaries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NODEKILN_BUILD", str(tmp_path / "nothing"))
-    assert candidates(["path"], TASKS) == []
+    assert _offered("path ") == []

@@ -1,4 +1,4 @@
-"""Commands that look: at this machine, at a binary, at what is there."""
+"""Commands that only look: at this machine, at binaries, at releases."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from invoke.context import Context
 
-from nodekiln.cli.options import (
+from nodekiln.cli.command import (
     CONFIGURE_ARGS,
     CONFIGURE_FILE,
     FORMAT,
@@ -16,26 +16,29 @@ from nodekiln.cli.options import (
     REPOSITORY,
     TAG,
     command,
+    is_json,
+    make_reporter,
     more_arguments,
     number,
-    output_format,
     read_settings,
+    show,
     tools,
 )
 
 
 @command(
+    positional=("tag",),
     help={
-        "tag": TAG + "; without it, only what needs no tag is looked at",
-        "probes": "with --no-probes, look as for a build without probes",
+        "tag": TAG + "; without it, only the machine is checked",
+        "probes": "check for a build without probes",
         "repository": REPOSITORY,
         "configure-args": CONFIGURE_ARGS,
         "configure-file": CONFIGURE_FILE,
         "launcher": LAUNCHER,
         "linker": LINKER,
-        "clean-env": "look at the environment as --clean-env would leave it",
+        "clean-env": "check the environment that --clean-env would leave",
         "format": FORMAT,
-    }
+    },
 )
 def doctor(
     context: Context,
@@ -49,19 +52,25 @@ def doctor(
     clean_env: bool = False,
     format: str = "text",  # noqa: A002 (the option's name)
 ) -> int:
-    """Say what would stop or disturb a build on this machine; exit code 3 where something would stop it."""
+    """Check this machine for what would stop a build.
+
+    Exit code 3 if something would stop it; warnings do not count.
+    """
     from nodekiln.core.errors import ToolchainError
     from nodekiln.core.recipe import Tag
-    from nodekiln.core.reporting import Reporter
     from nodekiln.pipelines.checking import examine
+    from nodekiln.pipelines.shorthand import is_shorthand, source_tag
 
     settings = read_settings(context)
     more = more_arguments(settings, configure_args, configure_file)
-    as_json = output_format(format) == "json"
+    as_json = is_json(format)
     wanted_launcher, wanted_linker = tools(launcher, linker)
+    reporter = make_reporter(context)
+    if tag and is_shorthand(tag):
+        tag = str(source_tag(tag, repository or None, settings, reporter))
     found = examine(
         settings,
-        Reporter(),
+        reporter,
         tag=Tag.parse(tag) if tag else None,
         repository=repository or None,
         configure_args=settings.configure_args + more,
@@ -79,67 +88,83 @@ def doctor(
     return ToolchainError.exit_code if found.errors else 0
 
 
-@command(help={"file": "a binary, from wherever", "format": FORMAT})
+@command(positional=("file",), help={"file": "path of a binary", "format": FORMAT})
 def inspect(context: Context, file: str, format: str = "text") -> None:  # noqa: A002 (the option's name)
-    """Say what a binary is: grafted or built here, or neither; recipe, probes, hash. Runs nothing of it."""
+    """Print what a binary is: recipe, probes, hash.
+
+    Does not run it.
+    """
     from nodekiln.pipelines.inspect import inspect
 
-    as_json = output_format(format) == "json"
+    as_json = is_json(format)
     found = inspect(read_settings(context).here / file)
     print(json.dumps(found.as_data(), indent=2) if as_json else "\n".join(found.lines()))
 
 
-@command(help={"binary": "name of a binary, or any ELF file", "format": FORMAT})
+@command(positional=("binary",), help={"binary": "name of a binary, or any ELF file", "format": FORMAT})
 def probes(context: Context, binary: str, format: str = "text") -> None:  # noqa: A002 (the option's name)
-    """List the USDT probes of a binary with their arguments; no root needed, nothing is run."""
-    from nodekiln.core.reporting import Reporter, show_table
+    """List the USDT probes of a binary, with arguments.
+
+    Needs no root and does not run it.
+    """
+    from nodekiln.core.reporting import show_table
     from nodekiln.pipelines.probes import HEADINGS, find_binary, probes
 
-    as_json = output_format(format) == "json"
+    as_json = is_json(format)
     path = find_binary(binary, read_settings(context))
     found = probes(path)
     if as_json:
         print(json.dumps([row.as_data() for row in found], indent=2))
     elif not found:
-        Reporter().say(f"{path} has no probes")
+        make_reporter(context).say(f"{path} has no probes")
     else:
         show_table(HEADINGS, [row.cells() for row in found])
 
 
-@command(help={"name": "name of a binary, as ./inv list shows it"})
-def path(context: Context, name: str) -> None:
-    """Print where a binary is, for $(./inv path NAME) app.js."""
-    from nodekiln.binaries.store import Store
+@command(positional=("name",), help={"name": "name of a binary, as ./inv list shows it", "format": FORMAT})
+def path(context: Context, name: str, format: str = "text") -> None:  # noqa: A002 (the option's name)
+    """Print the path of a binary.
 
-    settings = read_settings(context)
-    print(Store(settings.workspace).get(name).binary)
+    Use it as in "$(./inv path v22.20.0-usdt)" app.js.
+    """
+    from nodekiln.binaries.store import Store
+    from nodekiln.pipelines.listing import Row
+
+    as_json = is_json(format)
+    found = Store(read_settings(context).workspace).get(name)
+    print(json.dumps(Row(found).as_data(), indent=2) if as_json else found.binary)
 
 
 @command(name="list", help={"format": FORMAT})
 def list_binaries(context: Context, format: str = "text") -> None:  # noqa: A002 (the option's name)
-    """Show the binaries that are there."""
+    """List the binaries made so far."""
     from nodekiln.binaries.store import Store
-    from nodekiln.core.reporting import Reporter, show_table
+    from nodekiln.core.reporting import show_table
     from nodekiln.pipelines.listing import rows
 
     settings = read_settings(context)
     found = rows(Store(settings.workspace))
-    if output_format(format) == "json":
+    if is_json(format):
         print(json.dumps([row.as_data() for row in found], indent=2))
     elif not found:
-        Reporter().say("no binaries yet: ./inv build --tag v22.20.0 --no-backpressure makes one")
+        make_reporter(context).say(
+            "no binaries yet; this makes one in seconds: ./inv graft v22.20.0 --no-backpressure"
+        )
     else:
         show_table(("name", "size", "made", "write()", "source"), [row.cells() for row in found])
 
 
-@command(help={"name": "name of a binary whose build is meant, as ./inv list shows it", "format": FORMAT})
+@command(positional=("name",), help={"name": "name of a binary, as ./inv list shows it", "format": FORMAT})
 def timings(context: Context, name: str, format: str = "text") -> None:  # noqa: A002 (the option's name)
-    """Show what took the time in the last build: longest steps, kinds of steps, critical path (*)."""
-    from nodekiln.core.reporting import Reporter, show_table
+    """Print what took the time in a build.
+
+    Shows the longest steps, the kinds of steps, and the critical path (*).
+    """
+    from nodekiln.core.reporting import show_table
     from nodekiln.pipelines.timings import Shown, store_of, write_pictures
 
-    as_json = output_format(format) == "json"
-    store, reporter = store_of(read_settings(context).workspace), Reporter()
+    as_json = is_json(format)
+    store, reporter = store_of(read_settings(context).workspace), make_reporter(context)
     shown = Shown(store.get(name))
     if as_json:
         print(json.dumps(shown.as_data(), indent=2))
@@ -153,12 +178,13 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
 
 @command(
     resumes=True,
+    positional=("tags",),
     help={
-        "tags": "v22.20.0, v22.*, '>=20,<25', latest-per-major, all, with commas (default: newest of each"
-        " major from 18 on)",
-        "since": "leave out tags before this one",
-        "recipe": "stock, usdt, no-backpressure, no-backpressure-usdt, with commas (default: all four)",
-        "depth": "plan, compile (syntax of the files that patches touch) or build",
+        "tags": "v22.20.0, v22.*, '>=20,<25', latest-per-major, all, comma-separated (default: the newest of"
+        " each major from 18 on)",
+        "since": "skip tags before this one",
+        "recipe": "stock, usdt, no-backpressure, no-backpressure-usdt, comma-separated (default: all four)",
+        "depth": "plan, compile (syntax of patched files) or build",
         "explain": "show each hunk that does not fit beside the tag's lines",
         "format": "table, json, junit or github",
         "output": "file for the report (default: stdout)",
@@ -180,15 +206,16 @@ def verify(
     jobs: str = "",
     accept_moved_tag: bool = False,
 ) -> int:
-    """Say which tags the change fits; exit code 4 where it does not fit. No checkout, no compiler."""
-    from nodekiln.cli.cli_errors import show
-    from nodekiln.core.reporting import Reporter
+    """Check which releases the changes fit.
+
+    Needs no checkout and no compiler. Exit code 4 if a change does not fit a release.
+    """
     from nodekiln.verify.outcome import Depth, read_kinds
     from nodekiln.verify.report.publish import check_format, check_output, publish
     from nodekiln.verify.run import VerifyRequest, verify
     from nodekiln.verify.tagspec import TagSpec
 
-    settings, reporter = read_settings(context), Reporter()
+    settings, reporter = read_settings(context), make_reporter(context)
     form, file = check_format(format), check_output(settings.here / output) if output else None
     request = VerifyRequest(
         tags=TagSpec.parse(tags or None, since or None),
@@ -210,3 +237,6 @@ def verify(
     if file is not None:
         reporter.say(f"{report.summary}; written to {file}")
     return report.exit_code
+
+
+TASKS = (doctor, inspect, probes, path, list_binaries, timings, verify)

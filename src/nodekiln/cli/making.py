@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from nodekiln.cli.options import (
+from nodekiln.cli.command import (
     BACKPRESSURE,
     CONFIGURE_ARGS,
     CONFIGURE_FILE,
+    FORMAT,
     LAUNCHER,
     LINKER,
     MOVED,
@@ -17,17 +21,77 @@ from nodekiln.cli.options import (
     REPOSITORY,
     TAG,
     command,
+    is_json,
     make_recipe,
-    needed,
+    make_reporter,
     number,
     read_settings,
+    require,
     tools,
 )
 from nodekiln.core.errors import UsageError
 
+if TYPE_CHECKING:
+    from nodekiln.core.settings import Settings
+
+
+@command(
+    positional=("tag",),
+    help={
+        "tag": TAG,
+        "backpressure": BACKPRESSURE,
+        "probes": "add no GC probes; required for macOS and Windows",
+        "platform": "platform of the binary: linux-arm64, darwin-x64, win-x64, ... (default: this machine's)",
+        "release": "official binary, or tarball with one, to start from (default: download it)",
+        "mirror": "URL of a folder like nodejs.org/dist (default: NODEKILN_MIRROR, or nodejs.org)",
+        "force": "make it although it exists",
+        "dry-run": "print what would be downloaded and made",
+        "format": FORMAT,
+    },
+)
+def graft(
+    context: Context,
+    tag: str = "",
+    backpressure: bool = True,
+    probes: bool = True,
+    platform: str = "",
+    release: str = "",
+    mirror: str = "",
+    force: bool = False,
+    dry_run: bool = False,
+    format: str = "text",  # noqa: A002 (the option's name)
+) -> None:
+    """Change an official binary; takes seconds, no compiler.
+
+    Downloads the release, checks it, changes it, runs it, and prints the path of the result.
+    """
+    from nodekiln.grafting.platforms import Platform
+    from nodekiln.pipelines.graft import GraftRequest, graft
+    from nodekiln.pipelines.shorthand import release_tag
+
+    settings, reporter, as_json = read_settings(context), make_reporter(context), is_json(format)
+    target = Platform.parse(platform) if platform else None
+    mirror = mirror or os.environ.get("NODEKILN_MIRROR", "")
+    request = GraftRequest(
+        tag=release_tag(require("--tag", tag, "v22.20.0"), target, mirror or None, settings, reporter),
+        backpressure=backpressure,
+        probes=probes,
+        platform=target,
+        file=settings.here / release if release else None,
+        mirror=mirror or None,
+        force=force,
+    )
+    if dry_run:
+        origin = release or mirror or "nodejs.org/dist, or npm if that is unreachable"
+        reporter.say(f"would take   the release {request.tag} for {platform or 'this machine'} from {origin}")
+        reporter.say(f"would make   a graft of it below {settings.workspace.binaries}")
+        return
+    _print_made([graft(request, settings, reporter)], settings, as_json=as_json)
+
 
 @command(
     resumes=True,
+    positional=("tag",),
     help={
         "tag": TAG,
         "backpressure": BACKPRESSURE,
@@ -35,20 +99,20 @@ from nodekiln.core.errors import UsageError
         "repository": REPOSITORY,
         "configure-args": CONFIGURE_ARGS,
         "configure-file": CONFIGURE_FILE,
-        "name": "word that tells these configure arguments in the binary's name (default: a short hash)",
-        "jobs": "compilers at once (default: cores, as far as memory allows)",
-        "force": "build although the binary is there; only what changed is compiled",
+        "name": "word for these configure arguments in the binary's name (default: a short hash)",
+        "jobs": "number of compilers at once (default: cores, as far as memory allows)",
+        "force": "build although the binary exists; only what changed is compiled",
         "from-scratch": "build with an empty out/",
-        "clean-env": "build without CFLAGS, MAKEFLAGS, stray CC and the like from the environment",
-        "dry-run": "check and plan, then say what would be done",
+        "clean-env": "ignore CFLAGS, MAKEFLAGS, a stray CC and the like in the environment",
+        "dry-run": "check and plan, then print what would be done",
         "accept-moved-tag": MOVED,
         "matrix": "make all four recipes of the tag, in the cheapest order; prints four paths",
-        "timings": "say afterwards what took the time, and draw it (SVG and PNG)",
+        "timings": "print afterwards which steps took the time, and draw them (SVG and PNG)",
         "launcher": LAUNCHER,
         "linker": LINKER,
-        "discard-edits": "throw away what somebody edited by hand in the working tree",
+        "discard-edits": "discard what was edited by hand in the working tree",
+        "format": FORMAT,
     },
-    optional=[],
 )
 def build(
     context: Context,
@@ -70,15 +134,21 @@ def build(
     launcher: str = "",
     linker: str = "",
     discard_edits: bool = False,
+    format: str = "text",  # noqa: A002 (the option's name)
 ) -> None:
-    """Make a Node binary from a release's source, checked and published under build/binaries."""
-    settings, count = read_settings(context), number("--jobs", jobs)
-    recipe = make_recipe(settings, tag, backpressure, probes, configure_args, configure_file, name)
+    """Build a release from source.
+
+    Fetches the tag, applies the changes, checks the toolchain, compiles, runs the binary, publishes it under
+    build/binaries and prints its path.
+    """
+    settings, reporter, count = read_settings(context), make_reporter(context), number("--jobs", jobs)
     wanted_launcher, wanted_linker = tools(launcher, linker)
+    as_json = is_json(format)
     if matrix and not (backpressure and probes):
         raise UsageError("--matrix makes all four recipes: leave out --no-backpressure and --no-probes.")
-    from nodekiln.core.reporting import Reporter  # a mistyped option need not wait for what a build imports
-    from nodekiln.pipelines.build import BuildRequest, build
+    tag = _source_tag(tag, repository, context)
+    recipe = make_recipe(settings, tag, backpressure, probes, configure_args, configure_file, name)
+    from nodekiln.pipelines.build import BuildRequest, build  # a mistyped option should not wait for it
     from nodekiln.pipelines.matrix import Made, Matrix, build_matrix
     from nodekiln.pipelines.timings import store_of, tell
 
@@ -95,69 +165,28 @@ def build(
         accept_moved_tag=accept_moved_tag,
         discard_edits=discard_edits,
     )
-    reporter = Reporter()
     if matrix:
         done = build_matrix(request, settings, reporter)
     else:
         done = Matrix((Made(recipe, build(request, settings, reporter)),))
-    for made in done.recipes:
-        if made.path is None:
-            continue
-        if timings:
-            tell(made.recipe.name, store_of(settings.workspace), reporter)
-        print(made.path)
+    made = [each for each in done.recipes if each.path is not None]
+    if timings:
+        for each in made:
+            tell(each.recipe.name, store_of(settings.workspace), reporter)
+    paths = [each.path for each in made if each.path is not None]
+    _print_made(paths, settings, as_json=as_json, as_list=matrix)
     done.raise_for()
 
 
 @command(
-    resumes=True,
-    help={
-        "tag": TAG,
-        "backpressure": BACKPRESSURE,
-        "probes": "with --no-probes, no GC probes are added; macOS and Windows take none",
-        "platform": "what the binary is for, as linux-arm64, darwin-x64, win-x64 (default: this machine)",
-        "release": "official binary, or tarball with one, to start from (default: it is downloaded)",
-        "mirror": "URL of a folder like nodejs.org/dist (default: NODEKILN_MIRROR, or that one)",
-        "force": "make it although it is there",
-    },
-)
-def graft(
-    context: Context,
-    tag: str = "",
-    backpressure: bool = True,
-    probes: bool = True,
-    platform: str = "",
-    release: str = "",
-    mirror: str = "",
-    force: bool = False,
-) -> None:
-    """Make a Node binary from the official one, in seconds and without a compiler."""
-    from nodekiln.core.recipe import Tag
-    from nodekiln.core.reporting import Reporter
-    from nodekiln.grafting.platforms import Platform
-    from nodekiln.pipelines.graft import GraftRequest, graft
-
-    settings = read_settings(context)
-    request = GraftRequest(
-        tag=Tag.parse(needed("--tag", tag, "v22.20.0")),
-        backpressure=backpressure,
-        probes=probes,
-        platform=Platform.parse(platform) if platform else None,
-        file=settings.here / release if release else None,
-        mirror=mirror or os.environ.get("NODEKILN_MIRROR") or None,
-        force=force,
-    )
-    print(graft(request, settings, Reporter()))
-
-
-@command(
+    positional=("tag",),
     help={
         "tag": TAG,
         "backpressure": BACKPRESSURE,
         "probes": PROBES,
         "repository": REPOSITORY,
         "accept-moved-tag": MOVED,
-    }
+    },
 )
 def patch(
     context: Context,
@@ -167,45 +196,77 @@ def patch(
     repository: str = "",
     accept_moved_tag: bool = False,
 ) -> None:
-    """Show what a recipe changes in the release's files, as a diff that git apply takes; writes nothing."""
+    """Print the changes to a release's source as a diff."""
+    settings, reporter = read_settings(context), make_reporter(context)
+    recipe = make_recipe(settings, _source_tag(tag, repository, context), backpressure, probes, "", "", "")
     from nodekiln.changes import diff
-    from nodekiln.core.reporting import Reporter, show_diff
+    from nodekiln.core.reporting import show_diff
     from nodekiln.pipelines.planning import make_plan, open_tag
 
-    settings, reporter = read_settings(context), Reporter()
-    recipe = make_recipe(settings, tag, backpressure, probes, "", "", "")
     source = open_tag(recipe, repository or None, settings, reporter, accept_moved=accept_moved_tag)
     text = diff.render(make_plan(recipe, source, settings, reporter).plan)
     if not text:
-        reporter.say(f"{recipe.name} is the release as it stands: nothing to change")
+        reporter.say(f"{recipe.name} is the unchanged release: there is no diff")
     show_diff(text, diff.color, settings.environment)
 
 
 @command(
     name="import-tarball",
+    positional=("tag", "file"),
     help={
-        "tag": TAG,
+        "tag": "release, as v22.20.0",
         "file": "source tarball of that release (.tar.gz, .tar.xz, .tar.bz2)",
-        "shasums": "SHASUMS256.txt that names the tarball, to check it against",
+        "shasums": "SHASUMS256.txt with the tarball's hash, to check it",
         "accept-moved-tag": "replace another tarball that was imported as this tag",
     },
 )
 def import_tarball(
     context: Context, tag: str = "", file: str = "", shasums: str = "", accept_moved_tag: bool = False
 ) -> None:
-    """Take a release's source from a tarball instead of a git repository."""
+    """Import a release's source from a tarball."""
     from nodekiln.core.recipe import Tag
-    from nodekiln.core.reporting import Reporter, format_size
+    from nodekiln.core.reporting import format_size
     from nodekiln.source.tarball import import_tarball
 
-    settings, reporter = read_settings(context), Reporter()
+    settings = read_settings(context)
     done = import_tarball(
         settings.workspace,
-        Tag.parse(needed("--tag", tag, "v20.19.2")),
-        settings.here / needed("--file", file, "node-v20.19.2.tar.gz"),
-        reporter,
+        Tag.parse(require("--tag", tag, "v20.19.2")),
+        settings.here / require("--file", file, "node-v20.19.2.tar.gz"),
+        make_reporter(context),
         shasums=settings.here / shasums if shasums else None,
         accept_moved=accept_moved_tag,
     )
-    checked = "its hash stands in SHASUMS" if done.checked else "checked against no SHASUMS"
+    checked = "its hash is in SHASUMS" if done.checked else "not checked against a SHASUMS file"
     print(f"{done.tag} is {done}: {done.files} files, {format_size(done.size)}, {checked}")
+
+
+def _source_tag(tag: str, repository: str, context: Context) -> str:
+    """Return the full tag that --tag means; only 22, lts and the like ask the repository."""
+    from nodekiln.core.recipe import Tag
+
+    word = require("--tag", tag, "v22.20.0")
+    try:
+        return str(Tag.parse(word))
+    except UsageError:
+        from nodekiln.pipelines.shorthand import source_tag
+
+        return str(source_tag(word, repository or None, read_settings(context), make_reporter(context)))
+
+
+def _print_made(paths: list[Path], settings: Settings, *, as_json: bool, as_list: bool = False) -> None:
+    """Print the paths of binaries, or as JSON their names, paths, sizes and manifests."""
+    if not as_json:
+        for path in paths:
+            print(path)
+        return
+    from nodekiln.binaries.store import Store
+    from nodekiln.pipelines.listing import Row
+
+    names = [path.absolute().relative_to(settings.workspace.binaries.absolute()).parts[0] for path in paths]
+    rows = [Row(Store(settings.workspace).get(name)).as_data() for name in names]
+    if rows or as_list:
+        print(json.dumps(rows if as_list else rows[0], indent=2))
+
+
+TASKS = (graft, build, patch, import_tarball)

@@ -7,20 +7,23 @@ import sys
 
 from invoke.context import Context
 
-from nodekiln.cli.options import command, number, read_settings
+from nodekiln.cli.command import command, make_reporter, number, read_settings, show
 
 
 @command(
+    positional=("script",),
     help={
         "script": "gc, http, backpressure or collections",
-        "binary": "name of a binary, as ./inv list shows it, or a path; what it runs follows two dashes",
-        "pid": "number of a running process, instead of --binary",
-        "output": "file for the tracer's lines (default: stdout)",
-    }
+        "binary": "name of a binary, as ./inv list shows it, or a path; its arguments follow two dashes",
+        "pid": "ID of a running process, instead of --binary",
+        "output": "file for the tracer's output (default: stdout)",
+    },
 )
 def trace(context: Context, script: str, binary: str = "", pid: str = "", output: str = "") -> int:
-    """Trace a program: ./inv trace gc --binary NAME -- script.js args; or ./inv trace gc --pid NUMBER."""
-    from nodekiln.core.reporting import Reporter
+    """Trace a program with bpftrace or dtrace (needs root).
+
+    ./inv trace gc --binary NAME -- app.js runs one, ./inv trace gc --pid NUMBER attaches to one.
+    """
     from nodekiln.pipelines.trace import TraceRequest, trace
 
     settings = read_settings(context)
@@ -31,30 +34,31 @@ def trace(context: Context, script: str, binary: str = "", pid: str = "", output
         pid=number("--pid", pid),
         output=settings.here / output if output else None,
     )
-    return trace(request, settings, Reporter())
+    return trace(request, settings, make_reporter(context))
 
 
 @command(
+    variadic="binaries",
     help={
-        "tag": "release to graft twice, stock and without backpressure, where no binaries are named "
-        "(default: v22.20.0)",
-        "binaries": "names, as ./inv list shows them, or paths: A,B,...; the first is the baseline",
-        "release": "official binary, or tarball with one, to graft from (default: it is downloaded)",
-        "mirror": "URL of a folder like nodejs.org/dist (default: NODEKILN_MIRROR, or that one)",
+        "tag": "release to graft twice, stock and without backpressure, if no binaries are named"
+        " (default: v22.20.0); 22, 22.20, lts and latest mean the newest of these",
+        "binaries": "names or paths of binaries: A,B,... (or the words A B); the first is the baseline",
+        "release": "official binary, or tarball with one, to graft from (default: download it)",
+        "mirror": "URL of a folder like nodejs.org/dist (default: NODEKILN_MIRROR, or nodejs.org)",
         "workload": "pipeline, http, socket, objects, or a file of yours (default: pipeline)",
         "input": "file to read (default: generated data)",
-        "repeat": "read it so many times over: video by ffmpeg without loss, else its bytes",
-        "size": "of the generated data, as 512M or 256MiB (default: 512M); 256M,1G,4G is a series",
-        "high-water-mark": "of the workload's streams, in bytes, for `objects` in objects (default: Node's); "
-        "16KiB,1MiB is a series",
-        "trials": "of each binary (default: 5)",
-        "warm-ups": "runs of each binary before its first trial, not counted (default: 1)",
+        "repeat": "read the file this many times over; video is repeated by ffmpeg, without loss",
+        "size": "size of the generated data, as 512M or 256MiB (default: 512M); 256M,1G,4G is a series",
+        "high-water-mark": "highWaterMark of the streams in bytes, `objects` in objects (default: Node's);"
+        " 16KiB,1MiB is a series",
+        "trials": "number of trials of each binary (default: 5)",
+        "warm-ups": "runs of each binary before the first trial, not counted (default: 1)",
         "gc-rounds": "runs of each binary for each way of measuring collections, and for all at once "
         "(default: 1)",
-        "seed": "of the generated data and the order of trials (default: 1)",
-        "cold": "drop the input from memory before each run, instead of reading it once",
-        "memory-limit": "end a run that takes more, as 1G, and report that",
-        "dry-run": "say what would be run, and what it would take",
+        "seed": "seed of the generated data and of the order of trials (default: 1)",
+        "cold": "drop the input from the page cache before each run, instead of reading it once",
+        "memory-limit": "end a run that takes more memory than this, as 1G, and report that",
+        "dry-run": "print what would be run, and how much time and space it would take",
     },
     optional=[],
 )
@@ -77,23 +81,29 @@ def compare(
     memory_limit: str = "",
     dry_run: bool = False,
 ) -> int:
-    """Compare binaries under one workload: time, memory, and garbage collections three ways."""
-    from nodekiln.cli.cli_errors import show
+    """Measure binaries: time, memory, garbage collection.
+
+    Runs them in interleaved trials under one workload and writes a report with plots. Without binaries, one
+    release is grafted twice: stock, and without backpressure.
+    """
     from nodekiln.core.errors import INTERRUPTED
-    from nodekiln.core.reporting import Reporter
     from nodekiln.experiment.analysis.verdict import find_failure
     from nodekiln.experiment.compare import compare
     from nodekiln.experiment.model.request import make_request
     from nodekiln.experiment.report.tables import render
     from nodekiln.experiment.report.write import write_report
+    from nodekiln.pipelines.shorthand import is_shorthand, release_tag
 
-    settings, reporter = read_settings(context), Reporter()
+    settings, reporter = read_settings(context), make_reporter(context)
+    mirror = mirror or os.environ.get("NODEKILN_MIRROR", "")
+    if tag and is_shorthand(tag):
+        tag = str(release_tag(tag, None, mirror or None, settings, reporter))
     request = make_request(
         here=settings.here,
         tag=tag,
         binaries=binaries,
         release=release,
-        mirror=mirror or os.environ.get("NODEKILN_MIRROR", ""),
+        mirror=mirror,
         workload=workload,
         source=input,
         repeat=repeat,
@@ -113,24 +123,28 @@ def compare(
     try:
         page = write_report(done.folder, done.results, reporter)
     except KeyboardInterrupt:
-        reporter.fail(f"interrupted; what was measured is kept: ./inv report {done.folder}")
+        reporter.fail(f"interrupted; the measurements are kept: ./inv report {done.folder}")
         return INTERRUPTED
     failure = find_failure(done.results)
-    show(f"{render(done.results)}\n\n{page}\n")  # what failed is told after it
+    show(f"{render(done.results)}\n\n{page}\n")  # errors are printed after it
     if failure is not None:
         raise failure
     return INTERRUPTED if done.results.partial else 0
 
 
-@command(help={"folder": "folder of a run, as in build/experiments/2026-11-23-075143"})
+@command(
+    positional=("folder",), help={"folder": "folder of a run, as in build/experiments/2026-11-23-075143"}
+)
 def report(context: Context, folder: str) -> None:
-    """Draw the report of a comparison again, from its results.json."""
-    from nodekiln.core.reporting import Reporter
+    """Render the report of a comparison again."""
     from nodekiln.experiment.model.results_file import read_results
     from nodekiln.experiment.report.tables import render
     from nodekiln.experiment.report.write import write_report
 
     place = read_settings(context).here / folder
     results = read_results(place)
-    page = write_report(place, results, Reporter())
+    page = write_report(place, results, make_reporter(context))
     print(f"{render(results)}\n\n{page}")
+
+
+TASKS = (compare, report, trace)

@@ -1,4 +1,4 @@
-"""Commands that keep this checkout in order: what was made, and its tests."""
+"""Commands that maintain a checkout: remove what was made, run the tests and checks."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import sys
 
 from invoke.context import Context
 
-from nodekiln.cli.options import HERE, TAG, command, read_settings
+from nodekiln.cli.command import CHECKOUT, command, make_reporter, read_settings
 
 
 @command(
+    positional=("tag",),
     help={
-        "tag": TAG + "; without it, everything",
-        "binaries": "with --no-binaries, published binaries stay",
-        "yes": "don't ask",
-        "dry-run": "only say what would be removed",
-    }
+        "tag": "release, as v22.20.0 (default: everything)",
+        "binaries": "keep published binaries",
+        "yes": "do not ask",
+        "dry-run": "only print what would be removed",
+    },
 )
 def clean(
     context: Context, tag: str = "", binaries: bool = True, yes: bool = False, dry_run: bool = False
 ) -> None:
-    """Remove working trees and binaries, after saying how much and asking."""
+    """Remove working trees and binaries, after asking.
+
+    Lists their sizes first. Inputs of comparisons are removed too, reports are kept.
+    """
     from nodekiln.core.recipe import Tag
-    from nodekiln.core.reporting import Reporter, confirm, format_size
+    from nodekiln.core.reporting import confirm, format_size
     from nodekiln.pipelines.cleaning import find, remove
 
-    settings, reporter = read_settings(context), Reporter()
+    settings, reporter = read_settings(context), make_reporter(context)
     found = find(settings.workspace, Tag.parse(tag) if tag else None, binaries=binaries)
     if not found:
         reporter.say("nothing to remove")
@@ -43,34 +47,38 @@ def clean(
 
 
 @command(
+    only_in_checkout=True,
     help={
-        "slow": "run the slower ones, which are left out otherwise",
-        "real": "run the tests on real Node trees and builds as well (NODEKILN_REPOSITORY has to name some)",
-        "only": "pytest's -k: run the tests whose names match",
-    }
+        "slow": "run the slow tests instead of the fast ones",
+        "real": "also run the tests on real Node trees and builds (NODEKILN_REPOSITORY names the repository)",
+        "only": "run the tests whose names match (pytest -k)",
+    },
 )
 def test(context: Context, slow: bool = False, real: bool = False, only: str = "") -> int:
-    """Run the tests; the fast ones unless told otherwise."""
+    """Run the fast tests."""
     from nodekiln.core.platform import cores
     from nodekiln.core.process import follow
 
     del context
-    if real:  # a file's tests share builds that a second worker would make once more
+    if real:  # tests of one file share builds, which a second worker would make again
         words = ["-n", str(cores()), "--dist", "loadfile", "tests"]
-    else:  # tests wait for processes: a worker more than there are cores takes a sixth less time
+    else:  # tests wait for processes: one worker more than cores takes a sixth less time
         words = ["-n", str(cores() + 1), "tests/unit", "tests/integration"]
         words += ["-m", "slow" if slow else "not slow"]
     words += ["-k", only] if only else []
-    return follow([sys.executable, "-m", "pytest", *words], cwd=HERE)
+    return follow([sys.executable, "-m", "pytest", *words], cwd=CHECKOUT)
 
 
-@command()
+@command(only_in_checkout=True)
 def check(context: Context) -> int:
-    """Run the linter, the formatter and the type checker over everything."""
+    """Run linter, formatter and type checker."""
     from nodekiln.core.process import follow
 
     del context
     for words in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
-        if code := follow([sys.executable, "-m", *words], cwd=HERE):
+        if code := follow([sys.executable, "-m", *words], cwd=CHECKOUT):
             return code
     return 0
+
+
+TASKS = (clean, test, check)

@@ -147,7 +147,14 @@ class Settings:
 
     @classmethod
     def read(
-        cls, *, environ: Mapping[str, str], config: object, root: Path, here: Path, venv: Path | None
+        cls,
+        *,
+        environ: Mapping[str, str],
+        config: object,
+        root: Path,
+        here: Path,
+        venv: Path | None,
+        patches: Path | None = None,
     ) -> Settings:
         """`config` is the section `nodekiln` of invoke.yaml. Raises UsageError for what can't be taken."""
         section = _section(config)
@@ -162,7 +169,7 @@ class Settings:
             workspace=Workspace(here / build if build else root / "build"),
             repository=repository,
             configure_args=args,
-            patches=root / "patches",
+            patches=patches or root / "patches",
             environment=child_environment(environ, venv=venv),
             here=here,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 import tomllib
@@ -24,6 +25,7 @@ from nodekiln.grafting.platforms import Platform
 
 _TABLE = Path(__file__).with_name("npm.toml")
 _INTEGRITY = re.compile(r"\bsha512-([A-Za-z0-9+/]{86}==)", re.ASCII)
+_RELEASE = re.compile(r"(0|[1-9]\d{0,3})(\.(0|[1-9]\d{0,3})){2}", re.ASCII)
 _PATIENCE = 60 * 60
 """Seconds for 50 MB, as npm itself gives up on a connection that stands still."""
 
@@ -50,6 +52,21 @@ def fetch(
             )
         told.append(f"npm has no {wanted}" + _error(answer.text))
     raise UnreachableError(f"{'; '.join(told)}.")
+
+
+def versions(platform: Platform, *, folder: Path, env: Mapping[str, str]) -> tuple[Tag, ...]:
+    """Return the releases that npm has for a platform; () if npm does not answer. npm runs in `folder`."""
+    npm = shutil.which("npm", path=env.get("PATH", ""))
+    if npm is None:
+        return ()
+    package = tomllib.loads(_TABLE.read_text())[str(platform)][0]
+    answer = capture([npm, "view", package, "versions", "--json"], env=env, cwd=folder)
+    try:
+        listed = json.loads(answer.stdout)
+    except ValueError:
+        return ()
+    words = listed if isinstance(listed, list) else [listed]
+    return tuple(Tag.parse(word) for word in words if isinstance(word, str) and _RELEASE.fullmatch(word))
 
 
 def _pack(

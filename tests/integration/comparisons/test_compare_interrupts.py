@@ -24,7 +24,7 @@ PATIENCE = 60
 RUN = """
 import os, sys
 from pathlib import Path
-from nodekiln.cli.cli_errors import run_command
+from nodekiln.cli.command import run_command
 from nodekiln.core.errors import INTERRUPTED
 from nodekiln.experiment.compare import compare
 from nodekiln.experiment.model.request import CompareRequest
@@ -112,7 +112,7 @@ def test_an_interrupt_while_the_report_is_drawn_says_how_to_draw_it(bench: Bench
     env = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "NODEKILN_BUILD": str(bench.folder / "build")}
     words = ["--binaries", "a,b", "--workload", bench.workload(COPY), "--size", "1k", "--gc-rounds", "0"]
     child = subprocess.Popen(
-        [sys.executable, str(PROJECT / "program.py"), "compare", *words],
+        [sys.executable, str(PROJECT / "src" / "nodekiln" / "__main__.py"), "compare", *words],
         cwd=bench.folder,
         env=env,
         stdout=subprocess.PIPE,

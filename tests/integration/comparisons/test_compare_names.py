@@ -87,7 +87,13 @@ def test_names_that_the_locale_can_not_say_are_kept_as_text(folder: Path) -> Non
         "LC_ALL": "C",
         "PYTHONUTF8": "0",
     }
-    argv: list[str | bytes] = [sys.executable, str(PROJECT / "program.py"), "compare", "--trials", "1"]
+    argv: list[str | bytes] = [
+        sys.executable,
+        str(PROJECT / "src" / "nodekiln" / "__main__.py"),
+        "compare",
+        "--trials",
+        "1",
+    ]
     argv += ["--warm-ups", "0", "--gc-rounds", "0", "--binaries", BINARY + b",other"]
     argv += ["--workload", WORKLOAD, "--input", INPUT]
     done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, check=False)

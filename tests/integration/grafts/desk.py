@@ -170,7 +170,7 @@ class Desk:
             "PYTHONPATH": str(CHECKOUT / "src"),
             "NODEKILN_BUILD": str(self.build),
         }
-        argv = [*prefix, sys.executable, str(CHECKOUT / "program.py"), *words]
+        argv = [*prefix, sys.executable, str(CHECKOUT / "src" / "nodekiln" / "__main__.py"), *words]
         return subprocess.run(argv, cwd=self.folder, env=env, check=False, capture_output=True, text=True)
 
     def published(self) -> list[str]:
