@@ -89,7 +89,7 @@ def counted(counts: Counts) -> Iterator[None]:
 
 
 def run_child() -> None:
-    """Run program.py in this process with its arguments, and write the counts."""
+    """Run the program in this process with its arguments, and write the counts."""
     counts = Counts()
     sys.argv[0] = str(_PROGRAM)
     sys.path[0] = str(_CHECKOUT)

@@ -126,10 +126,10 @@ def _open_streams() -> None:
 
 
 def _end(text: str, code: int) -> NoReturn:
-    from nodekiln.core.reporting import printable
+    from nodekiln.core.reporting import escape_unprintable
 
     try:
-        sys.stderr.write(printable(text, but="\n\t") + "\n")
+        sys.stderr.write(escape_unprintable(text, keep="\n\t") + "\n")
         sys.stderr.flush()
     except OSError:  # stderr can't be written: only the exit code is left
         command.quiet(sys.stderr)
