@@ -9,8 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nodekiln.source.fastimport import fast_import
-from nodekiln.source.gitrun import GitError, GitRunner
+from nodekiln.source.git_runner import GitError, GitRunner, fast_import
 
 REF = "refs/heads/main"
 

@@ -20,7 +20,7 @@ from nodekiln.core.errors import SourceError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Workspace
-from nodekiln.source.gitrun import GitError, GitRunner
+from nodekiln.source.git_runner import GitError, GitRunner
 from nodekiln.source.location import parse_location
 from nodekiln.source.mirror import Objects, make_mirror, remove_leftovers
 from nodekiln.source.repository import CheckoutSize, Repository, Revision

@@ -12,7 +12,7 @@ from rich.console import Console
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Workspace
-from nodekiln.source.gitrun import GitRunner
+from nodekiln.source.git_runner import GitRunner
 from nodekiln.source.location import parse_location
 from nodekiln.source.repository import Repository
 

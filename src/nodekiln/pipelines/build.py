@@ -23,7 +23,7 @@ from nodekiln.pipelines.compiling import compile_node
 from nodekiln.pipelines.explaining import explained
 from nodekiln.pipelines.planning import make_plan, open_tag
 from nodekiln.pipelines.publishing import publish
-from nodekiln.source.opening import Source
+from nodekiln.source.repository import Source
 from nodekiln.source.tree import Changes, WorkingTree
 from nodekiln.toolchain import farms
 from nodekiln.toolchain.linkers import DEFAULT

@@ -19,7 +19,7 @@ from nodekiln.toolchain.findings import Finding, Round, Severity, raise_for
 from nodekiln.toolchain.request import Request
 
 if TYPE_CHECKING:  # ./inv doctor has to get this far without a git that works
-    from nodekiln.source.opening import Source
+    from nodekiln.source.repository import Source
 
 
 def make_request(
@@ -130,7 +130,7 @@ def _look_into(
     request: Request, repository: str | None, settings: Settings, reporter: Reporter
 ) -> tuple[Finding, ...]:
     from nodekiln.pipelines.planning import check_version, open_tag  # raises SourceError where git fails
-    from nodekiln.source.nodeversion import HEADER
+    from nodekiln.source.releases import HEADER
 
     if request.tag is None:
         return ()

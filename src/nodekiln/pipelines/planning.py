@@ -12,8 +12,8 @@ from nodekiln.core.errors import PatchError
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
-from nodekiln.source.nodeversion import HEADER, mismatch
-from nodekiln.source.opening import Source, open_source
+from nodekiln.source.releases import HEADER, mismatch
+from nodekiln.source.repository import Source, open_source
 
 
 @dataclass(frozen=True, kw_only=True)

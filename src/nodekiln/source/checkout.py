@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodekiln.core.reporting import Meter
-from nodekiln.source.gitrun import GitError, GitRunner
+from nodekiln.source.git_runner import GitError, GitRunner
 
 LINK = "120000"
 FOLDER = "040000"

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nodekiln.core.recipe import Tag
-from nodekiln.source.failures import damaged
-from nodekiln.source.gitrun import GitError, GitRunner
+from nodekiln.source.git_errors import damaged
+from nodekiln.source.git_runner import GitError, GitRunner
 from nodekiln.source.location import Location
-from nodekiln.source.names import release
+from nodekiln.source.releases import release
 
 _WHOLE, _SEEN = "refs/kiln", "refs/seen"
 

@@ -13,8 +13,8 @@ from functools import cached_property, partial
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Meter, Reporter
 from nodekiln.core.settings import Workspace
-from nodekiln.source.failures import explain
-from nodekiln.source.gitrun import GitError, GitRunner
+from nodekiln.source.git_errors import explain
+from nodekiln.source.git_runner import GitError, GitRunner
 from nodekiln.source.location import Location
 from nodekiln.source.mirror import Objects, is_registered, make_mirror, register, remove_leftovers
 

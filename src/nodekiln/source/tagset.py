@@ -16,12 +16,12 @@ from nodekiln.core.errors import SourceError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Workspace
-from nodekiln.source.batch import Batch, Header, entries
-from nodekiln.source.failures import damaged, explain, moved, no_commit, quote
-from nodekiln.source.gitrun import GitError
+from nodekiln.source.git_errors import damaged, explain, moved, no_commit, quote
+from nodekiln.source.git_runner import GitError
 from nodekiln.source.location import Location
-from nodekiln.source.names import release
+from nodekiln.source.mirror import Batch, Header, entries
 from nodekiln.source.pins import Pins
+from nodekiln.source.releases import release
 from nodekiln.source.remote import (
     Remote,
     are_ids_refused,

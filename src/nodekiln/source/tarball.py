@@ -26,10 +26,9 @@ from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Meter, Reporter, format_size
 from nodekiln.core.settings import Workspace
 from nodekiln.source.archive import LIMITS, LINK, Limits, Listing, read_archive
-from nodekiln.source.failures import damaged
-from nodekiln.source.fastimport import fast_import
-from nodekiln.source.gitrun import GitError, GitRunner
-from nodekiln.source.nodeversion import HEADER, read_version
+from nodekiln.source.git_errors import damaged
+from nodekiln.source.git_runner import GitError, GitRunner, fast_import
+from nodekiln.source.releases import HEADER, read_version
 
 
 @dataclass(frozen=True)

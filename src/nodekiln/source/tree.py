@@ -20,10 +20,9 @@ from nodekiln.core.platform import free_disk
 from nodekiln.core.reporting import Meter, escape_unprintable, format_size
 from nodekiln.core.settings import Workspace
 from nodekiln.source.checkout import FOLDER, Checkout, Entry
-from nodekiln.source.failures import damaged, is_damage
-from nodekiln.source.gitrun import GitError
-from nodekiln.source.survey import Survey, Surveyor, parents, shown
-from nodekiln.source.treerecord import Layer, Record
+from nodekiln.source.git_errors import damaged, is_damage
+from nodekiln.source.git_runner import GitError
+from nodekiln.source.survey import Layer, Record, Survey, Surveyor, parents, shown
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _INDEX = 8 << 20

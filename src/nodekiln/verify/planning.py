@@ -17,7 +17,7 @@ from nodekiln.changes.series import FIRST, Series
 from nodekiln.core.errors import SourceError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Meter, Reporter
-from nodekiln.source.nodeversion import HEADER, mismatch
+from nodekiln.source.releases import HEADER, mismatch
 from nodekiln.source.tagset import Snapshot, TagSet
 from nodekiln.verify.cache import Asked, Cache
 from nodekiln.verify.evaluate import judge

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nodekiln.core.edit import Read
 from nodekiln.core.errors import SourceError
 from nodekiln.core.recipe import Tag
-from nodekiln.source.batch import Header
+from nodekiln.source.mirror import Header
 from nodekiln.source.tagset import Snapshot, TagSet
 from nodekiln.verify.memo import Bounded
 

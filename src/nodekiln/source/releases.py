@@ -1,11 +1,22 @@
-"""Which release a tree of Node's is: its own header tells. Pure; knows no repository."""
+"""Which names of a repository's tags are those of releases."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
-from nodekiln.core.errors import SourceError
+from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.core.recipe import Tag
+
+
+def release(name: str) -> Tag | None:
+    """The release that a tag or ref is named after; None for candidates, branches, ..."""
+    short = name.removeprefix("refs/tags/")
+    with suppress(UsageError):
+        tag = Tag.parse(short)
+        return tag if str(tag) == short else None
+    return None
+
 
 HEADER = "src/node_version.h"
 

@@ -11,9 +11,9 @@ from nodekiln.core.errors import SourceError
 from nodekiln.core.files import disk_full_error, is_disk_full
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import escape_unprintable
-from nodekiln.source.gitrun import GitError
+from nodekiln.source.git_runner import GitError
 from nodekiln.source.location import Location
-from nodekiln.source.names import release
+from nodekiln.source.releases import release
 
 _NEAREST = 5
 _LONGEST = 200
