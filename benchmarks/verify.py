@@ -2,12 +2,12 @@
 
     python benchmarks/verify.py REPOSITORY [TAGS] [SAMPLE]
 
-REPOSITORY: a bare git repository with real trees of Node as tags. Each of them begins a line, TAGS (300) in
-all: in every tag of a line a quarter of the files that are looked at are others than in the tag before, with
-a line more near their top; the rest is shared. In one tag of 25 the rewrite's function is changed, in
-another it is gone, in a third a hunk's context. They are fetched over file:// with filters. The plain way
-(git worktree add, git apply --check, the rewrite with its parse) is run on SAMPLE tags (12), evenly spread,
-since 300 would take ten minutes and more.
+REPOSITORY: a bare git repository with real trees of Node as tags. Each of them starts a line, TAGS (300) in
+all: in every tag of a line a quarter of the files that verify reads differ from the tag before, by one more
+line near their top; the rest is shared. In one tag of 25 the rewrite's function is changed, in another it is
+gone, in a third a hunk's context differs. They are fetched over file:// with filters. The baseline (git
+worktree add, git apply --check, the rewrite with its parse) is run on SAMPLE tags (12), evenly spread, since
+300 would take ten minutes and more.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -64,6 +65,13 @@ class Made:
     tags: int
     share: float
     blobs: int
+
+
+class Cost(NamedTuple):
+    """Seconds that a run took, with the git processes that it started."""
+
+    wall: float
+    cpu: float
 
 
 def git(folder: Path, *words: str, stdin: bytes = b"") -> bytes:
@@ -143,7 +151,7 @@ def child(build: str, repository: str) -> None:
     )
     reporter = Reporter(Console(file=io.StringIO()))
     report = verify(VerifyRequest(tags=TagSpec.parse("all"), repository=repository), settings, reporter)
-    print(json.dumps({"counts": report.counts, "peak": peak(), "known": report.remembered}))
+    print(json.dumps({"counts": report.counts, "peak": peak()}))
 
 
 def peak() -> int:
@@ -152,11 +160,13 @@ def peak() -> int:
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
-def run(build: Path, repository: Path) -> tuple[float, dict[str, object]]:
-    begun = time.perf_counter()
+def run(build: Path, repository: Path) -> tuple[Cost, dict[str, object]]:
+    begun, before = time.perf_counter(), os.times()
     words = [sys.executable, __file__, "--child", str(build), repository.as_uri()]
-    told = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
-    return time.perf_counter() - begun, json.loads(told)
+    output = subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout
+    wall, after = time.perf_counter() - begun, os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return Cost(wall, cpu), json.loads(output)
 
 
 def plain(made: Made, sample: int, folder: Path) -> Iterator[float]:
@@ -185,30 +195,27 @@ def main(origin: Path, wanted: int, sample: int, folder: Path) -> None:
     made = make_repository(origin, folder / "node.git", wanted)
     print(f"{platform.platform()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")
     print(
-        f"{made.tags} tags; {made.share:.0%} of the files looked at are as in the tag before;"
+        f"{made.tags} tags; {made.share:.0%} of the files read are identical to the previous tag's;"
         f" {made.blobs} different files"
     )
     cold, warm = [], []
     for number in range(_ROUNDS):
         build = folder / f"build{number}"
-        seconds, told = run(build, made.folder)
+        cost, report = run(build, made.folder)
         fetched = sum(pack.stat().st_size for pack in (build / "mirror.git" / "objects").rglob("*.pack"))
-        again, _ = run(build, made.folder)
-        (build / "verified.sqlite").unlink()
-        here, _ = run(build, made.folder)
-        cold.append((seconds, here))
-        warm.append(again)
+        cold.append(cost)
+        warm.append(run(build, made.folder)[0])
         if number == 0:
-            print(f"rows: {told['counts']}")
-            print(f"fetched: {fetched / 1e6:.1f} MB; peak of our process (git aside): {told['peak']} kB")
+            print(f"rows: {report['counts']}")
+            print(f"fetched: {fetched / 1e6:.1f} MB; peak of our process (without git): {report['peak']} kB")
         shutil.rmtree(build)
-    first, planned = (statistics.median(times) for times in zip(*cold, strict=True))
-    print(f"cold, with the fetch: {first:.2f} s, {made.tags / first:.0f} tags/s")
-    print(f"cold, objects there:  {planned:.2f} s, {made.tags / planned:.0f} tags/s")
-    print(f"warm:                 {statistics.median(warm):.2f} s")
+    first = statistics.median(cost.wall for cost in cold)
+    for name, costs in (("cold, with the fetch", cold), ("warm, objects fetched", warm)):
+        wall, cpu = (statistics.median(times) for times in zip(*costs, strict=True))
+        print(f"{name}: {wall:.2f} s, {cpu:.2f} s of CPU, {made.tags / wall:.0f} tags/s")
     times = list(plain(made, sample, folder))
     each = statistics.mean(times)
-    print(f"plain way, {len(times)} tags: {each:.2f} s a tag, {each * made.tags:.0f} s for all")
+    print(f"baseline, {len(times)} tags: {each:.2f} s a tag, {each * made.tags:.0f} s for all")
     print(f"  {each * made.tags / first:.0f} times the cold run")
 
 

@@ -18,7 +18,7 @@ from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.source.tarball import import_tarball
-from nodekiln.verify.depths import Deeper
+from nodekiln.verify.depths import DeepCheck
 from nodekiln.verify.outcome import KINDS, Depth, Kind, Report, Row, Status
 from nodekiln.verify.run import VerifyRequest, verify
 from nodekiln.verify.tagspec import TagSpec
@@ -185,7 +185,7 @@ def test_an_imported_tarball_is_not_looked_at(imported: Settings, depth: Depth, 
 def test_a_tag_that_moves_between_plan_and_compiler_is_a_finding(
     settings: Settings, kiln: Any, depth: Depth, kind: Kind
 ) -> None:
-    deeper = Deeper(
+    deeper = DeepCheck(
         depth=depth,
         repository=str(kiln.repository),
         jobs=None,
@@ -201,6 +201,4 @@ def test_a_tag_that_moves_between_plan_and_compiler_is_a_finding(
 
 def test_the_plan_alone_makes_no_tree(settings: Settings, kiln: Any) -> None:
     look(settings, "all", Depth.PLAN, STOCK, REWRITTEN)
-    assert sorted(path.name for path in Path(kiln.build).iterdir()) == [
-        *("locks", "mirror.git", "verified.sqlite")
-    ]
+    assert sorted(path.name for path in Path(kiln.build).iterdir()) == ["locks", "mirror.git"]

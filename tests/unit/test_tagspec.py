@@ -1,4 +1,4 @@
-"""Which tags words choose."""
+"""Selection of tags by --tags, --since and --pre."""
 
 from __future__ import annotations
 
@@ -41,22 +41,24 @@ def chosen(text: str | None = None, since: str | None = None) -> list[str]:
         ("v0.12.18,>=22,<24,v24.1.0", None, ["v0.12.18", "v22.1.0", "v22.20.0", "v24.1.0"]),
     ],
 )
-def test_words_choose_tags_in_order(text: str | None, since: str | None, expected: list[str]) -> None:
+def test_select_returns_matching_tags_in_order(
+    text: str | None, since: str | None, expected: list[str]
+) -> None:
     assert chosen(text, since) == expected
 
 
-def test_a_named_tag_that_is_not_there_is_told_and_not_in_the_way() -> None:
+def test_select_of_unknown_tag_lists_it_as_missing() -> None:
     selection = TagSpec.parse("v22.1.0,v22.99.0").select(TAGS)
     assert (selection.tags, selection.missing) == ((Tag(22, 1, 0),), (Tag(22, 99, 0),))
 
 
 @pytest.mark.parametrize("text", ["v21.*", ">=30", ">=20,<20", "v0.12.18"])
-def test_words_that_mean_nothing_are_wrong_usage(text: str) -> None:
-    with pytest.raises(UsageError, match="There is no tag for"):
+def test_select_without_match_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="No tag matches"):
         TagSpec.parse(text, "v18.0.0").select(TAGS)
 
 
-def test_a_repository_without_releases_is_told_as_such() -> None:
+def test_select_without_releases_says_so() -> None:
     with pytest.raises(UsageError, match="no release tags"):
         TagSpec.parse("all").select([])
 
@@ -64,11 +66,46 @@ def test_a_repository_without_releases_is_told_as_such() -> None:
 @pytest.mark.parametrize(
     "text", ["", ",", "v22.1.0,", "main", "v22", ">=", "=>20", "$(id)", "v22.1.0 v24.0.0"]
 )
-def test_other_words_are_wrong_usage(text: str) -> None:
+def test_parse_of_invalid_words_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
         TagSpec.parse(text)
 
 
-def test_since_takes_a_tag() -> None:
-    with pytest.raises(UsageError, match="--since: 'v22' is no tag"):
+def test_since_requires_a_tag() -> None:
+    with pytest.raises(UsageError, match="--since: 'v22' is not a tag"):
         TagSpec.parse(None, "v22")
+
+
+PRE = [
+    Tag.parse(text, pre=True) for text in ("v26.5.0", "v26.6.0-rc.1", "v27.0.0-alpha.2", "v27.0.0-alpha.10")
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, ["v26.5.0", "v26.6.0-rc.1", "v27.0.0-alpha.10"]),
+        ("v27.0.0-alpha.2", ["v27.0.0-alpha.2"]),
+        ("v27.*", ["v27.0.0-alpha.2", "v27.0.0-alpha.10"]),
+        (">=26,<27", ["v26.5.0", "v26.6.0-rc.1"]),
+    ],
+)
+def test_select_with_pre_includes_pre_releases(text: str | None, expected: list[str]) -> None:
+    assert [str(tag) for tag in TagSpec.parse(text, pre=True).select(PRE).tags] == expected
+
+
+def test_pre_release_is_older_than_its_release() -> None:
+    tags = [Tag(27, 0, 0), Tag(27, 0, 0, "rc.1"), Tag(27, 0, 0, "alpha.10"), Tag(27, 0, 0, "alpha.9")]
+    assert [str(tag) for tag in sorted(tags)] == [
+        "v27.0.0-alpha.9",
+        "v27.0.0-alpha.10",
+        "v27.0.0-rc.1",
+        "v27.0.0",
+    ]
+    assert tags[1].release == tags[0]
+
+
+@pytest.mark.parametrize("text", ["v27.0.0-", "v27.0.0-nightly", "v27.0.0-alpha", "v27.0.0-alpha.01"])
+def test_tag_of_unknown_stage_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        Tag.parse(text, pre=True)

@@ -10,7 +10,7 @@ from functools import partial
 
 from tree_sitter import Node
 
-from nodekiln.changes.javascript import Script, parse, parse_after, parts, walk
+from nodekiln.changes.javascript import Script, parse, parts, walk
 from nodekiln.core.edit import Conflict, Edit, Misfit, Read, Refusal, Remember, Span, no_memo
 
 _WRITABLES = ("lib/internal/streams/writable.js", "lib/_stream_writable.js")
@@ -103,7 +103,7 @@ def _edit(script: Script, places: _Places, find: Callable[[Script], _Places]) ->
     if not places:
         return ()
     edit = Edit(script.path, script.content, places)
-    after = parse_after(script, edit)
+    after = parse(edit.path, edit.after)
     if isinstance(after, Conflict) or find(after) != ():
         line = script.content.count(b"\n", 0, places[0].start) + 1
         text = "the file after the rewrite would not read as intended"

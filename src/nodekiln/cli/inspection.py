@@ -183,6 +183,7 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
         "tags": "v22.20.0, v22.*, '>=20,<25', latest-per-major, all, comma-separated (default: the newest of"
         " each major from 18 on)",
         "since": "skip tags before this one",
+        "pre": "include pre-releases (v27.0.0-alpha.1); one that does not fit is a warning",
         "recipe": "stock, usdt, no-backpressure, no-backpressure-usdt, comma-separated (default: all four)",
         "depth": "plan, compile (syntax of patched files) or build",
         "explain": "show each hunk that does not fit beside the tag's lines",
@@ -197,6 +198,7 @@ def verify(
     context: Context,
     tags: str = "",
     since: str = "",
+    pre: bool = False,
     recipe: str = "",
     depth: str = "plan",
     explain: bool = False,
@@ -210,7 +212,7 @@ def verify(
 
     Needs no checkout and no compiler. Exit code 4 if a change does not fit a release.
     """
-    from nodekiln.verify.outcome import Depth, read_kinds
+    from nodekiln.verify.outcome import Depth, parse_kinds
     from nodekiln.verify.report.publish import check_format, check_output, publish
     from nodekiln.verify.run import VerifyRequest, verify
     from nodekiln.verify.tagspec import TagSpec
@@ -218,9 +220,9 @@ def verify(
     settings, reporter = read_settings(context), make_reporter(context)
     form, file = check_format(format), check_output(settings.here / output) if output else None
     request = VerifyRequest(
-        tags=TagSpec.parse(tags or None, since or None),
-        kinds=read_kinds(recipe or None),
-        depth=Depth.read(depth),
+        tags=TagSpec.parse(tags or None, since or None, pre=pre),
+        kinds=parse_kinds(recipe or None),
+        depth=Depth.parse(depth),
         repository=repository or None,
         jobs=number("--jobs", jobs),
         accept_moved_tag=accept_moved_tag,

@@ -7,38 +7,59 @@ import re
 import shlex
 import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, total_ordering
 from pathlib import Path
 from typing import Self
 
 from nodekiln.core.errors import UsageError
 
 _TAG = re.compile(r"v?(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})", re.ASCII)
+_PRE = re.compile(r"(?:alpha|beta|rc)\.(?:0|[1-9]\d{0,3})", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9_]{1,24}", re.ASCII)
 _NAME = re.compile(r"v\d+\.\d+\.\d+(-[a-z0-9_]+)*", re.ASCII)
 _RESERVED_LABELS = frozenset({"no", "backpressure", "usdt", "graft", "linux", "darwin", "win"})
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
+@dataclass(frozen=True, slots=True)
 class Tag:
-    """A release of Node: v22.20.0 is Tag(22, 20, 0)."""
+    """A release of Node: v22.20.0 is Tag(22, 20, 0); a pre-release, v27.0.0-alpha.1, has `pre` "alpha.1"."""
 
     major: int
     minor: int
     patch: int
+    pre: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """Takes "v22.20.0" and "22.20.0"; raises UsageError for anything else."""
-        match = _TAG.fullmatch(text)
-        if match is None:
+    def parse(cls, text: str, *, pre: bool = False) -> Self:
+        """Return the tag for "v22.20.0" or "22.20.0", and for "v27.0.0-alpha.1" if `pre` is set.
+
+        Raises UsageError for anything else.
+        """
+        numbers, dash, stage = text.partition("-") if pre else (text, "", "")
+        match = _TAG.fullmatch(numbers)
+        if match is None or (dash and not _PRE.fullmatch(stage)):
             raise UsageError(
                 f"{text!r} is not a tag of a Node release.", remedy="Tags look like v22.20.0 (or 22.20.0)."
             )
-        return cls(*map(int, match.groups()))
+        major, minor, patch = map(int, match.groups())
+        return cls(major, minor, patch, stage)
+
+    @property
+    def release(self) -> Tag:
+        """The release that a pre-release leads to; the tag itself if it is a release."""
+        return Tag(self.major, self.minor, self.patch) if self.pre else self
+
+    def __lt__(self, other: Tag) -> bool:
+        return self._key < other._key
+
+    @property
+    def _key(self) -> tuple[int, int, int, bool, str, int]:
+        stage, _, number = self.pre.partition(".")
+        return self.major, self.minor, self.patch, not self.pre, stage, int(number or 0)
 
     def __str__(self) -> str:
-        return f"v{self.major}.{self.minor}.{self.patch}"
+        return f"v{self.major}.{self.minor}.{self.patch}" + (f"-{self.pre}" if self.pre else "")
 
 
 @dataclass(frozen=True, kw_only=True)

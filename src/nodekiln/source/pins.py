@@ -60,7 +60,7 @@ class Pins:
         pins = {}
         for line in self._refs(*places):
             commit, _, name = line.partition(" ")
-            tag = release(name.rpartition("/")[2])
+            tag = release(name.rpartition("/")[2], pre=True)
             if tag is not None:
                 pins[tag] = commit
         return pins

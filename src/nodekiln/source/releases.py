@@ -9,11 +9,14 @@ from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.core.recipe import Tag
 
 
-def release(name: str) -> Tag | None:
-    """The release that a tag or ref is named after; None for candidates, branches, ..."""
+def release(name: str, *, pre: bool = False) -> Tag | None:
+    """Return the release that a tag or ref is named after, or None for other names.
+
+    Pre-releases (v27.0.0-alpha.1) count only if `pre` is set.
+    """
     short = name.removeprefix("refs/tags/")
     with suppress(UsageError):
-        tag = Tag.parse(short)
+        tag = Tag.parse(short, pre=pre)
         return tag if str(tag) == short else None
     return None
 

@@ -74,15 +74,18 @@ class TagSet:
         self._pins = Pins(self._remote.git, location)
         self._failure: GitError | None = None
 
-    def listed(self) -> Listed:
-        """Asks the repository; raises SourceError where it can't be reached."""
+    def listed(self, *, pre: bool = False) -> Listed:
+        """Return the repository's release tags, and pre-releases if `pre` is set.
+
+        Raises SourceError if the repository is unreachable.
+        """
         self._remote.prepare()
         try:
             refs = self._remote.refs("refs/tags/*")
         except GitError as error:
             raise explain(error, "the list of tags", self.location, self._remote.mirror) from None
         names = [name for name in refs if not name.endswith(_PEELED)]
-        found = {name: release(name) for name in names}
+        found = {name: release(name, pre=pre) for name in names}
         tags = {tag: refs.get(name + _PEELED, refs[name]) for name, tag in found.items() if tag is not None}
         return Listed(tags, len(names) - len(tags))
 

@@ -1,21 +1,23 @@
-"""What a verification finds: findings in rows, a row for each tag."""
+"""The results of a verification: a report with a row for each tag, and findings in each row."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import Self
 
 from nodekiln.core.errors import PatchError, UsageError
 from nodekiln.core.recipe import Recipe, Tag
+from nodekiln.core.settings import parse_list
 
 STOCK = "stock"
 
 
 class Status(StrEnum):
-    """What became of a tag or of one recipe of it, from the best to the worst."""
+    """The result for a tag or for one recipe of a tag, from the best to the worst."""
 
     CLEAN = "clean"
     NATIVE = "native"
@@ -28,9 +30,9 @@ class Status(StrEnum):
 
     @property
     def is_fine(self) -> bool:
-        """Whether a build can be made of it as it is.
+        """Return True if the recipe can be built from the tag.
 
-        A tree with a probe provider of its own (native, upstreamed) builds with that one: nothing to do.
+        A tree with a probe provider of its own (native, upstreamed) is built with that provider.
         """
         return self in _FINE
 
@@ -40,84 +42,87 @@ _RANK = {status: rank for rank, status in enumerate(Status)}
 
 
 def worst(statuses: Iterable[Status]) -> Status:
-    """The one that counts; clean for none."""
+    """Return the worst status; clean if there are none."""
     return max(statuses, key=_RANK.__getitem__, default=Status.CLEAN)
 
 
 class Depth(StrEnum):
-    """How far a verification goes; each includes the one before."""
+    """How far a verification goes; each depth includes the one before."""
 
     PLAN = "plan"
     COMPILE = "compile"
     BUILD = "build"
 
     @classmethod
-    def read(cls, text: str) -> Self:
-        """Raises UsageError for another word."""
+    def parse(cls, text: str) -> Self:
+        """Return the depth of that name; raises UsageError for an unknown one."""
         try:
             return cls(text)
         except ValueError:
-            words = ", ".join(cls)
-            raise UsageError(f"--depth {text!r} is not known.", remedy=f"It is one of {words}.") from None
+            raise UsageError(
+                f"--depth {text!r} is unknown.", remedy=f"Use one of {', '.join(cls)}."
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A recipe without its tag."""
+    """A recipe without a tag."""
 
     backpressure: bool
     probes: bool
 
     def recipe(self, tag: Tag) -> Recipe:
-        return Recipe(tag=tag, backpressure=self.backpressure, probes=self.probes)
+        """Return the recipe for one tag; a pre-release is planned as its release."""
+        return Recipe(tag=tag.release, backpressure=self.backpressure, probes=self.probes)
 
     @property
     def name(self) -> str:
-        """ "stock", or what the recipe adds to the name of a binary: "no-backpressure-usdt"."""
+        """ "stock", or the part that the recipe adds to a binary's name: "no-backpressure-usdt"."""
         tag = Tag(0, 0, 0)
         return self.recipe(tag).name.removeprefix(str(tag)).removeprefix("-") or STOCK
 
 
 KINDS = tuple(Kind(backpressure, probes) for backpressure in (True, False) for probes in (False, True))
-"""The change and the probes, each with and without."""
+"""Each change alone, all together, and none."""
 
 
-def read_kinds(text: str | None) -> tuple[Kind, ...]:
-    """The recipes that --recipe names, with commas between; all where it was not given.
+def parse_kinds(text: str | None) -> tuple[Kind, ...]:
+    """Return the kinds named in a comma-separated list; all of them for None.
 
-    Raises UsageError for a word that names none.
+    Raises UsageError for an unknown name.
     """
     if text is None:
         return KINDS
     known = {kind.name: kind for kind in KINDS}
-    words = [word.strip() for word in text.split(",")]
-    for word in words:
-        if word not in known:
+    names = parse_list(text, str, "--recipe")
+    for name in names:
+        if name not in known:
             raise UsageError(
-                f"--recipe {word!r} is not known.", remedy=f"It is one of {', '.join(known)}, or several."
+                f"--recipe {name!r} is unknown.", remedy=f"Use one or more of {', '.join(known)}."
             )
-    return tuple(kind for kind in KINDS if kind.name in words)
+    return tuple(kind for kind in KINDS if kind.name in names)
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """A line of a patch beside the line of the tag's file that it should meet.
+class LinePair:
+    """A line that a hunk expects, beside the line of the tag's file at that position.
 
-    `mark` is " " where both agree, "|" where they differ, "<" and ">" where one side has no line.
+    `marker` is " " if they are equal, "|" if they differ, "<" or ">" if only one side has a line. `number` is
+    that of the found line, from 1.
     """
 
-    wanted: str
-    mark: str
+    expected: str
+    marker: str
     number: int | None
     found: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One place where a tag is not as the plan would have it.
+    """One difference between a tag and what the plan expects.
 
-    `patch` is a patch's file name, or "rewrite"; `offset` is in lines, positive further down; `line` counts
-    from 1.
+    `patch` is a patch's file name, or "rewrite"; `offset` is in lines, positive if the hunk applies further
+    down; `line` counts from 1.
     """
 
     status: Status
@@ -130,11 +135,11 @@ class Finding:
     line: int | None = None
     offset: int = 0
     recipes: tuple[str, ...] = ()
-    explanation: tuple[Side, ...] = ()
+    explanation: tuple[LinePair, ...] = ()
 
     @property
     def place(self) -> str:
-        """File, function, patch and hunk, as far as they are known."""
+        """File, line, function, patch and hunk, as far as they are known."""
         name = f"{self.patch}, {self.hunk}" if self.patch and self.hunk else self.patch or self.hunk
         line = f"line {self.line}" if self.line is not None else ""
         return ": ".join(filter(None, (self.path, line, self.function, name)))
@@ -144,8 +149,8 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What was found of one recipe of a tag."""
+class Evaluation:
+    """The result for one recipe of one tag."""
 
     status: Status
     findings: tuple[Finding, ...] = ()
@@ -153,7 +158,10 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One tag: its worst status, and that of each recipe by its name; `commit` is None for a tag without."""
+    """One tag: its worst status, and the status of each recipe by name.
+
+    `commit` is None if the tag does not exist.
+    """
 
     tag: Tag
     commit: str | None
@@ -162,61 +170,99 @@ class Row:
     findings: tuple[Finding, ...]
 
     @classmethod
-    def of(cls, tag: Tag, commit: str, judgements: Iterable[tuple[Kind, Judgement]]) -> Self:
-        """Joins recipes: what several of them have in common is one finding."""
-        judged = [(kind.name, judgement) for kind, judgement in judgements]
+    def of(cls, tag: Tag, commit: str, evaluations: Iterable[tuple[Kind, Evaluation]]) -> Self:
+        """Return the row for a tag; a finding that several recipes share is listed once."""
+        named = [(kind.name, evaluation) for kind, evaluation in evaluations]
         shared: dict[Finding, list[str]] = {}
-        for name, judgement in judged:
-            for finding in judgement.findings:
+        for name, evaluation in named:
+            for finding in evaluation.findings:
                 shared.setdefault(finding, []).append(name)
         findings = tuple(replace(finding, recipes=tuple(names)) for finding, names in shared.items())
-        recipes = tuple((name, judgement.status) for name, judgement in judged)
+        recipes = tuple((name, evaluation.status) for name, evaluation in named)
         return cls(tag, commit, worst(status for _, status in recipes), recipes, findings)
 
     @classmethod
     def failed(cls, tag: Tag, commit: str | None, text: str) -> Self:
-        """A tag that could not be looked at."""
-        return cls(tag, commit, Status.ERROR, (), (Finding(Status.ERROR, "can't be looked at", text),))
+        """Return the row for a tag that can't be read."""
+        return cls(tag, commit, Status.ERROR, (), (Finding(Status.ERROR, "unreadable", text),))
 
     @property
-    def furthest(self) -> int:
-        """The greatest offset, in lines."""
+    def is_warning(self) -> bool:
+        """Return True if the tag is not fine, but is only a pre-release."""
+        return bool(self.tag.pre) and not self.status.is_fine
+
+    @property
+    def largest_offset(self) -> int:
+        """The offset that is largest in either direction, in lines."""
         return max((finding.offset for finding in self.findings), key=abs, default=0)
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """The findings that are in the way."""
+        """The findings that prevent a build."""
         return tuple(finding for finding in self.findings if not finding.status.is_fine)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstFailure:
+    """Recipes that fail at `tag`, and fit `previous`, the tag before it (None if there is none)."""
+
+    recipes: tuple[str, ...]
+    tag: Tag
+    previous: Tag | None
+
+    def __str__(self) -> str:
+        fits = "" if self.previous is None else f" ({self.previous} fits)"
+        return f"{', '.join(self.recipes)}: first failure at {self.tag}{fits}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """A whole verification; `ignored` tags are named like no release, `remembered` rows cost nothing."""
+    """The whole verification; `ignored` counts the tags that do not name a release."""
 
     origin: str
     depth: Depth
     recipes: tuple[str, ...]
     rows: tuple[Row, ...]
     ignored: int
-    remembered: int
     seconds: float
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows by status, those that occur, from the best on."""
+        """The number of rows of each status that occurs, from the best status to the worst."""
         found = Counter(row.status for row in self.rows)
         return {status.value: found[status] for status in Status if status in found}
 
     @property
     def exit_code(self) -> int:
-        """0 where everything is fine, else that of patches that don't fit."""
-        return 0 if all(row.status.is_fine for row in self.rows) else PatchError.exit_code
+        """0 if everything fits, otherwise 4. Pre-releases that fail are warnings."""
+        is_fine = all(row.status.is_fine or row.is_warning for row in self.rows)
+        return 0 if is_fine else PatchError.exit_code
+
+    @property
+    def first_failures(self) -> tuple[FirstFailure, ...]:
+        """Where each recipe stops fitting, in the order of tags. Unreadable tags are skipped."""
+        found: dict[tuple[Tag, Tag | None], list[str]] = {}
+        for recipe in self.recipes:
+            for tag, previous in self._changes_to_failure(recipe):
+                found.setdefault((tag, previous), []).append(recipe)
+        failures = (FirstFailure(tuple(names), *tags) for tags, names in found.items())
+        return tuple(sorted(failures, key=lambda failure: failure.tag))
+
+    def _changes_to_failure(self, recipe: str) -> Iterator[tuple[Tag, Tag | None]]:
+        statuses = [(row.tag, dict(row.recipes).get(recipe)) for row in self.rows]
+        known = [(tag, status) for tag, status in statuses if status is not None]
+        if known and not known[0][1].is_fine:
+            yield known[0][0], None
+        for (previous, before), (tag, status) in pairwise(known):
+            if before.is_fine and not status.is_fine:
+                yield tag, previous
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """The report in one line."""
         counts = ", ".join(f"{number} {status}" for status, number in self.counts.items())
         tags = f"{len(self.rows)} tag{'s' * (len(self.rows) != 1)}"
-        others = "1 tag is" if self.ignored == 1 else f"{self.ignored} tags are"
-        ignored = f"; {others} named like no release" if self.ignored else ""
-        return f"{tags} of {self.origin}, depth {self.depth}: {counts or 'nothing to look at'}{ignored}"
+        ignored = ""
+        if self.ignored:
+            ignored = f"; {self.ignored} tag{'s' * (self.ignored != 1)} without a release's name skipped"
+        return f"{tags} of {self.origin}, depth {self.depth}: {counts or 'nothing to verify'}{ignored}"

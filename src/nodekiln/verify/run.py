@@ -1,27 +1,37 @@
-"""./inv verify: which tags, by which recipes, how deep; then a report. The steps, in order."""
+"""./inv verify: choose tags, plan every recipe of each from git objects, go deeper if asked, report.
+
+Planning needs no checkout. Results go by the blobs that they were computed from, so that tags with the same
+files are planned once; nothing is kept on disk.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
-from nodekiln.changes import series
+from nodekiln.changes import planner, series
+from nodekiln.changes.series import FIRST, Series
+from nodekiln.core.errors import SourceError, UsageError
+from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.source.location import OFFICIAL, parse_location
-from nodekiln.source.tagset import TagSet
-from nodekiln.verify import rules
-from nodekiln.verify.cache import Cache
-from nodekiln.verify.outcome import KINDS, Depth, Kind, Report, Row
-from nodekiln.verify.planning import Planning
+from nodekiln.source.releases import HEADER, mismatch
+from nodekiln.source.tagset import Snapshot, TagSet
+from nodekiln.verify.evaluate import evaluate
+from nodekiln.verify.outcome import KINDS, Depth, Evaluation, Kind, Report, Row
 from nodekiln.verify.tagspec import TagSpec
+from nodekiln.verify.trees import Trees
 
-_FILE = "verified.sqlite"
+_BATCH = 16
+"""Tags whose files are read together: about 7 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyRequest:
-    """What a user asked; `jobs` None: as many as cores and memory allow."""
+    """The options of a verification; `jobs` None: as many as cores and memory allow."""
 
     tags: TagSpec
     kinds: tuple[Kind, ...] = KINDS
@@ -32,32 +42,33 @@ class VerifyRequest:
 
 
 def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Report:
-    """A row for each tag that is meant.
+    """Return a report with a row for each chosen tag.
 
-    Raises UsageError for words that mean no tag, SourceError where the repository can't be reached,
-    PatchError for patches that can't be read, and ToolchainError where a deeper look needs what isn't here.
+    Raises UsageError if no tag matches, SourceError if the repository is unreachable, PatchError for
+    unreadable patches, and ToolchainError if a deeper verification lacks tools.
     """
     begun = time.monotonic()
-    compiles = any(kind.probes for kind in request.kinds)  # only patches touch C++
+    if request.tags.pre and request.depth is not Depth.PLAN:
+        raise UsageError(
+            f"--pre and --depth {request.depth} exclude each other: pre-releases are only planned.",
+            remedy="Use --depth plan, or leave out --pre.",
+        )
+    compiles = any(kind.probes for kind in request.kinds)  # only patches change C++
     if request.depth is Depth.BUILD or (request.depth is Depth.COMPILE and compiles):
-        from nodekiln.verify.depths import check_machine  # the whole route of a build: 0.1 s to import
+        from nodekiln.verify.depths import check_machine  # imports the build pipeline: 0.1 s
 
         check_machine(request.kinds, settings, reporter)
     named = request.repository or settings.repository or OFFICIAL
     location = parse_location(named, base=settings.here)
-    patches = settings.patches / "usdt"
-    loaded = series.load(patches)
+    loaded = series.load(settings.patches / "usdt")
     tags = TagSet(settings.workspace, location, reporter)
-    listed = tags.listed()
+    listed = tags.listed(pre=request.tags.pre)
     selection = request.tags.select(listed.tags)
-    cache = Cache(settings.workspace.root / _FILE, rules.digest(patches))
-    planning = Planning(tags, request.kinds, loaded, cache, reporter)
-    planned = planning.run(
-        {tag: listed.tags[tag] for tag in selection.tags}, accept_moved=request.accept_moved_tag
-    )
-    rows = planned.rows
+    planning = Planning(tags, request.kinds, loaded, reporter)
+    commits = {tag: listed.tags[tag] for tag in selection.tags}
+    rows = planning.run(commits, accept_moved=request.accept_moved_tag)
     if request.depth is not Depth.PLAN:
-        rows = _deeper(request, named, settings, reporter, rows)
+        rows = _go_deeper(request, named, settings, reporter, rows)
     missing = tuple(Row.failed(tag, None, f"{location.shown} has no tag {tag}.") for tag in selection.missing)
     return Report(
         origin=location.shown,
@@ -65,18 +76,17 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Re
         recipes=tuple(kind.name for kind in request.kinds),
         rows=tuple(sorted((*rows, *missing), key=lambda row: row.tag)),
         ignored=listed.others,
-        remembered=planned.remembered,
         seconds=time.monotonic() - begun,
     )
 
 
-def _deeper(
+def _go_deeper(
     request: VerifyRequest, repository: str, settings: Settings, reporter: Reporter, rows: tuple[Row, ...]
 ) -> tuple[Row, ...]:
-    from nodekiln.verify.depths import Deeper
+    from nodekiln.verify.depths import DeepCheck
 
     kinds = {kind.name: kind for kind in request.kinds}
-    deeper = Deeper(
+    deeper = DeepCheck(
         depth=request.depth,
         repository=repository,
         jobs=request.jobs,
@@ -85,3 +95,59 @@ def _deeper(
         reporter=reporter,
     )
     return tuple(deeper.row(row, kinds) for row in rows)
+
+
+@dataclass(slots=True)
+class Planning:
+    """Plans every kind of recipe for every tag."""
+
+    tags: TagSet
+    kinds: Sequence[Kind]
+    series: Series
+    reporter: Reporter
+    _evaluations: dict[Hashable, Evaluation] = field(default_factory=dict)
+
+    def run(self, commits: Mapping[Tag, str], *, accept_moved: bool) -> tuple[Row, ...]:
+        """Return the rows of these tags, in order; raises SourceError if the repository is unreachable."""
+        found = self.tags.look_up(commits, lambda tag: (*self._paths(tag), HEADER), accept_moved=accept_moved)
+        errors = {tag: each for tag, each in found.items() if isinstance(each, SourceError)}
+        snapshots = {tag: each for tag, each in sorted(found.items()) if isinstance(each, Snapshot)}
+        blobs = [blob for snapshot in snapshots.values() for blob in snapshot.blobs.values()]
+        trees = Trees(self.tags, self.tags.fetch_blobs(blobs, snapshots))
+        rows = [Row.failed(tag, commits[tag], str(error)) for tag, error in errors.items()]
+        rows += self._plan(snapshots, trees)
+        return tuple(sorted(rows, key=lambda row: row.tag))
+
+    def _plan(self, snapshots: Mapping[Tag, Snapshot], trees: Trees) -> Iterator[Row]:
+        with self.reporter.progress("planning") as meter:
+            done, remaining = 0, iter(snapshots.items())
+            while batch := list(islice(remaining, _BATCH)):
+                trees.prefetch(snapshot for _, snapshot in batch)
+                for tag, snapshot in batch:
+                    meter.update(done, len(snapshots), str(tag))
+                    yield self._row(tag, snapshot, trees)
+                    done += 1
+
+    def _row(self, tag: Tag, snapshot: Snapshot, trees: Trees) -> Row:
+        try:
+            error = mismatch(tag.release, self.tags.location.shown, trees.reader(tag, snapshot)(HEADER))
+            if error is not None:
+                return Row.failed(tag, snapshot.commit, str(error))
+            evaluations = [(kind, self._evaluate(tag, kind, snapshot, trees)) for kind in self.kinds]
+        except SourceError as error:
+            return Row.failed(tag, snapshot.commit, str(error))
+        return Row.of(tag, snapshot.commit, evaluations)
+
+    def _evaluate(self, tag: Tag, kind: Kind, snapshot: Snapshot, trees: Trees) -> Evaluation:
+        recipe = kind.recipe(tag)
+        blobs = tuple(snapshot.blobs.get(path) for path in planner.paths(recipe, self.series))
+        patches = tuple(patch.name for patch in self.series.select(recipe.tag)) if kind.probes else ()
+        key = (kind, patches, recipe.tag < FIRST, blobs)
+        if key not in self._evaluations:
+            read, memo = trees.reader(tag, snapshot), trees.memo(snapshot)
+            self._evaluations[key] = evaluate(recipe, read, self.series, memo)
+        return self._evaluations[key]
+
+    def _paths(self, tag: Tag) -> tuple[str, ...]:
+        paths = (path for kind in self.kinds for path in planner.paths(kind.recipe(tag), self.series))
+        return tuple(dict.fromkeys(paths))

@@ -1,4 +1,4 @@
-"""Where a report goes: stdout or a file, and for GitHub Actions the summary of the job too."""
+"""Write a report to stdout or a file and, for GitHub Actions, to the job summary."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from pathlib import Path
 from nodekiln.core.errors import UsageError
 from nodekiln.core.files import atomic_write
 from nodekiln.verify.outcome import Report
-from nodekiln.verify.report import github, jsonreport, junit, table
+from nodekiln.verify.report.machine import render_json, render_junit
+from nodekiln.verify.report.text import render_github, render_summary, render_table
 
-_FORMATS: Mapping[str, Callable[..., str]] = {
-    "table": table.render,
-    "json": jsonreport.render,
-    "junit": junit.render,
-    "github": github.render,
+FORMATS: Mapping[str, Callable[..., str]] = {
+    "table": render_table,
+    "json": render_json,
+    "junit": render_junit,
+    "github": render_github,
 }
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 def check_format(name: str) -> str:
-    """Returns the name of a format; raises UsageError for another word."""
-    if name not in _FORMATS:
-        raise UsageError(f"--format takes {', '.join(_FORMATS)}, not {name!r}.")
+    """Return the name of a format; raises UsageError for an unknown one."""
+    if name not in FORMATS:
+        raise UsageError(f"--format {name!r} is unknown.", remedy=f"Use one of {', '.join(FORMATS)}.")
     return name
 
 
 def check_output(output: Path) -> Path:
-    """Returns a file that can be written; raises UsageError before the work, not after it."""
-    why = ""
+    """Return `output` if it can be written; raises UsageError before the work, not after it."""
+    reason = ""
     if output.is_dir():
-        why = "it is a folder"
+        reason = "it is a folder"
     elif not output.parent.is_dir():
-        why = f"there is no folder {output.parent}"
+        reason = f"the folder {output.parent} does not exist"
     elif not os.access(output if _is_stream(output) else Path(os.path.realpath(output)).parent, os.W_OK):
-        why = "that is not permitted"
-    if why:
-        raise UsageError(f"--output {output} can't be written: {why}.")
+        reason = "permission denied"
+    if reason:
+        raise UsageError(f"Writing --output {output} failed: {reason}.")
     return output
 
 
@@ -50,11 +51,11 @@ def publish(
     environment: Mapping[str, str],
     show: Callable[[str], object],
 ) -> None:
-    """Renders the report in the format `form`; `show` takes it where no `output` is named.
+    """Render the report in the format `form`, and write it to `output`, or pass it to `show` if that is None.
 
-    Raises OSError where a file can't be written.
+    Raises OSError if a file can't be written.
     """
-    text = _FORMATS[form](report, explain=explain)
+    text = FORMATS[form](report, explain=explain)
     if output is None:
         show(text)
     else:
@@ -66,9 +67,9 @@ def publish(
     summary = environment.get(_SUMMARY)
     if form == "github" and summary:
         with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(github.summarize(report, explain=explain))
+            file.write(render_summary(report, explain=explain))
 
 
 def _is_stream(output: Path) -> bool:
-    """Whether it is a pipe or a device (/dev/null), which a rename would replace by a file."""
+    """Return True for a pipe or a device (/dev/null), which a rename would replace by a file."""
     return output.exists() and not output.is_file()
