@@ -19,13 +19,20 @@ from nodekiln.cli.command import command, make_reporter, number, read_settings, 
         "output": "file for the tracer's output (default: stdout)",
     },
 )
-def trace(context: Context, script: str, binary: str = "", pid: str = "", output: str = "") -> int:
+def trace(context: Context, script: str = "", binary: str = "", pid: str = "", output: str = "") -> int:
     """Trace a program with bpftrace or dtrace (needs root).
 
     ./inv trace gc --binary NAME -- app.js runs one, ./inv trace gc --pid NUMBER attaches to one.
     """
+    from nodekiln.core.errors import UsageError
     from nodekiln.pipelines.trace import TraceRequest, trace
+    from nodekiln.tracing.scripts import script_names
 
+    if not script:
+        raise UsageError(
+            f"trace requires a script: {', '.join(script_names())}.",
+            remedy="One is run as ./inv trace gc --binary NAME -- app.js",
+        )
     settings = read_settings(context)
     request = TraceRequest(
         script=script,

@@ -19,7 +19,7 @@ from nodekiln.cli.arguments import GLOBAL_OPTIONS, SHORT
 from nodekiln.cli.command import called_as, patches_folder, project_folder
 from nodekiln.core.errors import KilnError, UsageError
 
-_GROUPS = {
+GROUPS = {
     "Make a binary": ("graft", "build", "patch", "import-tarball"),
     "Measure": ("compare", "report", "trace", "timings"),
     "Look": ("list", "path", "inspect", "probes", "doctor", "verify"),
@@ -43,7 +43,7 @@ def overview(tasks: Collection) -> str:
     lines = [f"Usage: {program} TASK [options]", "", "To begin with:", ""]
     width = max(len(command) for command, _ in _FIRST) + len(program) + 1
     lines += [f"  {f'{program} {command}':{width}}  {text}" for command, text in _FIRST]
-    for title, names in _GROUPS.items():
+    for title, names in GROUPS.items():
         here = [name for name in names if name in known]
         if here:
             lines += ["", f"{title}:", *_columns((name, known.pop(name)) for name in here)]
@@ -60,18 +60,27 @@ def task_help(name: str, tasks: Collection) -> str:
     if context is None:
         raise UsageError(f"There is no task {name!r}.", remedy="./inv --list shows the tasks.")
     task = tasks[name]
-    words = "".join(f" {_metavar(word)}" for word in task.positional_words)
-    words += f" [{_metavar(task.variadic_word)} ...]" if task.variadic_word else ""
-    lines = [f"Usage: {called_as()} {name}{words} [options]", ""]
+    lines = [f"Usage: {called_as()} {name}{arguments_of(task)} [options]", ""]
     lines += [*(inspect.getdoc(task) or "").replace("./inv", called_as()).splitlines(), ""]
-    options = [
+    options = options_of(task, context)
+    if options:
+        lines += ["Options:", *_columns(options), ""]
+    return "\n".join(lines)
+
+
+def arguments_of(task: Any) -> str:
+    """Return the words that a task takes, as " TAG [BINARIES ...]"."""
+    words = "".join(f" {_metavar(word)}" for word in task.positional_words)
+    return words + (f" [{_metavar(task.variadic_word)} ...]" if task.variadic_word else "")
+
+
+def options_of(task: Any, context: ParserContext) -> list[tuple[str, str]]:
+    """Return the options of a task as they are typed, each with its meaning."""
+    return [
         (_spelled(argument), task.option_texts.get(_dashed(argument), ""))
         for argument in _arguments(context)
         if not argument.positional
     ]
-    if options:
-        lines += ["Options:", *_columns(options), ""]
-    return "\n".join(lines)
 
 
 def task_list(tasks: Collection, form: str) -> str:
