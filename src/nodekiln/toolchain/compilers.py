@@ -1,6 +1,6 @@
-"""The C and C++ compilers: what they are, and whether they compile and link.
+"""The C and C++ compilers: family and version, and checks that they compile, link and have headers for probes.
 
-Asks them as configure.py does (try_check_compiler), so that both always mean the same compiler.
+Runs them as configure.py does (try_check_compiler), so that both find the same compiler.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from nodekiln.core.errors import KilnError
-from nodekiln.core.process import capture
-from nodekiln.toolchain.commands import Command, Unusable, resolve
-from nodekiln.toolchain.environment import stray
-from nodekiln.toolchain.findings import Finding, Severity
+from nodekiln.core.process import capture, error_line
+from nodekiln.toolchain.environment import Command, Unusable, resolve, stray
 from nodekiln.toolchain.launchers import Launcher
-from nodekiln.toolchain.request import search_path, temporary_folder
+from nodekiln.toolchain.model import Finding, Severity, search_path, temporary_folder
 
 Version = tuple[int, ...]
 
@@ -31,17 +29,23 @@ _MACROS = (
 )
 _SOURCES = {
     "c": '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n',
-    # <concepts> is missing where clang takes gnu++20 but an old libstdc++ stands behind it.
+    # <concepts> is missing if clang accepts gnu++20 but uses an old libstdc++.
     "c++": "#if __cplusplus > 201703L\n#include <concepts>\n#endif\n"
     "#include <string>\nint main(int, char** argv) { return std::string(argv[0]).empty(); }\n",
 }
 _CANDIDATES = {"c": ("gcc", "clang"), "c++": ("g++", "clang++")}
+ERROR_LINE = re.compile(r"error|cannot|not found", re.IGNORECASE)
 _NEWEST_SUFFIX, _OLDEST_SUFFIX = 22, 8
-"""g++-8 to clang++-22 are looked for when a message names what could be used instead."""
+"""g++-8 to clang++-22 are suggested if they are installed."""
+_PROBE_PACKAGES = (
+    "apt install systemtap-sdt-dev (Debian, Ubuntu), dnf install systemtap-sdt-devel (Fedora), pacman -S"
+    " systemtap (Arch); Alpine has no package (alpinelinux/docker-alpine#20): copy sys/sdt.h from SystemTap's"
+    " sources. Or build with --no-probes."
+)
 
 
 class Family(StrEnum):
-    """Whose version numbers a compiler has."""
+    """The compiler families, each with version numbers of its own."""
 
     GCC = "gcc"
     CLANG = "clang"
@@ -50,7 +54,7 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """A compiler that answers; `spelled` is its text in CC or CXX (`variable`)."""
+    """A compiler that works; `spelled` is its text in CC or CXX (`variable`)."""
 
     variable: str
     spelled: str
@@ -68,18 +72,18 @@ class Compiler:
 
 
 def dotted(version: Version) -> str:
-    """(12, 2, 0) as 12.2.0."""
+    """Return (12, 2, 0) as 12.2.0."""
     return ".".join(map(str, version))
 
 
 def spelling(variable: str, env: Mapping[str, str], platform: str) -> str:
-    """CC or CXX as configure.py takes it: what is set, even when empty, or Node's default."""
+    """Return CC or CXX as configure.py reads it: its value, even if empty, or Node's default."""
     defaults = {"CC": "cc", "CXX": "c++"} if platform == "darwin" else {"CC": "gcc", "CXX": "g++"}
     return env.get(variable, defaults[variable])
 
 
 def probe(variable: str, env: Mapping[str, str], platform: str) -> Compiler | Finding:
-    """Asks the compiler behind CC or CXX for its family and version; an error where there is none."""
+    """Return the compiler in CC or CXX with family and version, or an error."""
     spelled = spelling(variable, env, platform)
     language = _LANGUAGE[variable]
     command = resolve(spelled, search_path(env))
@@ -90,10 +94,10 @@ def probe(variable: str, env: Mapping[str, str], platform: str) -> Compiler | Fi
             [*command.words, "-E", "-P", "-x", language, "-"], env=env, stdin=_MACROS, timeout=20
         )
     except (OSError, KilnError) as error:
-        return _mute(variable, spelled, str(error))
+        return _no_answer(variable, spelled, str(error))
     values = answer.stdout.decode(errors="replace").split()[-8:]
     if answer.returncode != 0 or len(values) != 8 or not (values[1] + values[2] + values[3]).isdecimal():
-        return _mute(variable, spelled, _first_error(answer.text) or f"exit code {answer.returncode}")
+        return _no_answer(variable, spelled, error_line(answer.text, ERROR_LINE))
     is_clang = values[0] == "1"
     numbers = values[4:7] if is_clang else values[1:4]
     family = Family.GCC if not is_clang else Family.APPLE if values[7].isdecimal() else Family.CLANG
@@ -101,7 +105,7 @@ def probe(variable: str, env: Mapping[str, str], platform: str) -> Compiler | Fi
 
 
 def launched(compiler: Compiler, launcher: Launcher) -> str:
-    """CC or CXX as the build gets it: with the launcher in front of the compiler, where it adds one."""
+    """Return CC or CXX for the build: with the launcher in front of the compiler if it adds one."""
     added = launcher.in_front(compiler.command)
     return compiler.spelled if added is None else compiler.command.behind(added)
 
@@ -109,25 +113,25 @@ def launched(compiler: Compiler, launcher: Launcher) -> str:
 def check_builds(
     compiler: Compiler, env: Mapping[str, str], launcher: Launcher, standard: str | None = None
 ) -> Iterator[Finding]:
-    """An error where a small program can't be compiled and linked (`standard`: gnu++20, None: default).
+    """Yield an error if compiling and linking a small program fails (`standard`: gnu++20, None: default).
 
-    Tries the very words that the build gets; where they fail, the compiler alone tells whose fault it is.
+    Runs the command that the build gets; if that fails, the compiler alone shows whether the launcher fails.
     """
     words = shlex.split(launched(compiler, launcher))
-    said = _try_out(words, compiler, {**env, **launcher.settings}, standard)
-    if not said:
+    failure = _compile_program(words, compiler, {**env, **launcher.settings}, standard)
+    if not failure:
         return
-    alone = _try_out(compiler.command.words, compiler, env, standard)
+    alone = _compile_program(compiler.command.words, compiler, env, standard)
     if not alone and (added := launcher.in_front(compiler.command)) is not None:
-        yield _launcher_fails(added, str(launcher), said)
+        yield _launcher_fails(added, str(launcher), failure)
     else:
-        yield _fails(compiler, standard, alone or said)
+        yield _fails(compiler, standard, alone or failure)
 
 
-def _try_out(words: Sequence[str], compiler: Compiler, env: Mapping[str, str], standard: str | None) -> str:
-    """What is said about a small program; empty where it compiles and links.
+def _compile_program(words: Sequence[str], compiler: Compiler, env: Mapping[str, str], standard: str | None) -> str:
+    """Return the error of compiling and linking a small program; empty on success.
 
-    In two steps, as in a build: ccache hands a command that does both on without a look at its folder.
+    In two steps, as in a build: ccache passes on a command that does both without using its folder.
     """
     flags = () if standard is None else (f"-std={standard}",)
     try:
@@ -137,14 +141,14 @@ def _try_out(words: Sequence[str], compiler: Compiler, env: Mapping[str, str], s
             for step in ([*flags, "-c", source.name, "-o", "try.o"], [*flags, "try.o", "-o", "try"]):
                 answer = capture([*words, *step], env=env, cwd=Path(folder))
                 if answer.returncode != 0:
-                    return _first_error(answer.text) or f"exit code {answer.returncode}"
+                    return error_line(answer.text, ERROR_LINE)
     except (OSError, KilnError) as error:
         return str(error)
     return ""
 
 
 def check_mixed(cc: Compiler, cxx: Compiler) -> Iterator[Finding]:
-    """A warning where C and C++ would be compiled by compilers of two kinds."""
+    """Yield a warning if C and C++ compilers are of two families."""
     if (cc.family is Family.GCC) != (cxx.family is Family.GCC):
         yield Finding(
             Severity.WARNING,
@@ -168,8 +172,8 @@ def _no_compiler(
     return Finding(
         Severity.ERROR,
         variable,
-        f"{variable} is not set, and there is no {spelled} on PATH.",
-        f"{spelled} is what Node is built with where {variable} names nothing else.",
+        f"{variable} is not set, and {spelled} was not found on PATH.",
+        f"Node is built with {spelled} unless {variable} names another compiler.",
         f"Install it ({install}), or set {variable} to another compiler{hint}.",
     )
 
@@ -181,43 +185,56 @@ def _installed(language: str, env: Mapping[str, str]) -> list[str]:
     return [name for name in names if shutil.which(name, path=path)][:4]
 
 
-def _mute(variable: str, spelled: str, said: str) -> Finding:
+def _no_answer(variable: str, spelled: str, output: str) -> Finding:
     return Finding(
         Severity.ERROR,
         variable,
-        f"{variable} is {spelled!r}, which does not answer as a compiler does: {said}",
-        "configure asks it for its version, in the same way.",
+        f"{variable} is {spelled!r}, which does not work as a compiler: {output}",
+        "configure asks it for its version with the same command.",
         f"unset {variable}, or set it to a compiler.",
     )
 
 
-def _launcher_fails(added: str, launcher: str, said: str) -> Finding:
-    show = f" ({added} --show-config tells its folder)" if added == "ccache" else ""
+def _launcher_fails(added: str, launcher: str, failure: str) -> Finding:
+    show = f" ({added} --show-config prints its folder)" if added == "ccache" else ""
     return Finding(
         Severity.ERROR,
         added,
-        f"{launcher} can't compile a small program, which the compiler alone can: {said}",
-        f"{added} is on PATH, and so it would stand in front of CC and CXX.",
-        f"Put it right{show}, or build without it: --launcher none",
+        f"Compiling a small program with {launcher} failed, but works without it: {failure}",
+        f"{added} is on PATH, so the build uses it in front of CC and CXX.",
+        f"Repair it{show}, or build without it: --launcher none",
     )
 
 
-def _fails(compiler: Compiler, standard: str | None, said: str) -> Finding:
+def _fails(compiler: Compiler, standard: str | None, failure: str) -> Finding:
     how = "" if standard is None else f" with -std={standard}"
     return Finding(
         Severity.ERROR,
         compiler.variable,
-        f"{compiler} can't compile and link a small program{how}: {said}",
-        "Every file of Node would fail in the same way."
+        f"{compiler}; compiling and linking a small program{how} failed: {failure}",
+        "Every file of Node would fail too."
         if standard is None
         else f"This tag is compiled with -std={standard}.",
-        "Install a newer compiler with its standard library, or set "
-        f"{compiler.variable} to another one that is installed.",
+        f"Install a newer compiler with its standard library, or set {compiler.variable} to another one.",
     )
 
 
-def _first_error(text: str) -> str:
-    """The line that says what is wrong: the first with "error" or "cannot", or the last of all."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"error|cannot|not found", line, re.IGNORECASE)]
-    return next(iter(telling or lines[-1:]), "")[:300]
+def check_probe_headers(cxx: Compiler, env: Mapping[str, str], platform: str) -> Iterator[Finding]:
+    """Yield an error if <sys/sdt.h> (Linux) or the program dtrace (elsewhere) is missing. About 0.02 s."""
+    if platform != "linux":
+        if shutil.which("dtrace", path=search_path(env)) is None:
+            yield _no_probes("dtrace was not found on PATH.", "Install DTrace, or build with --no-probes.")
+        return
+    argv = [*cxx.command.own, "-E", "-x", "c++", "-", "-o", "/dev/null"]
+    try:
+        answer = capture(argv, env=env, stdin=b"#include <sys/sdt.h>\n", timeout=20)
+    except (OSError, KilnError):
+        return  # the check of the compiler reports that
+    if answer.returncode != 0:
+        yield _no_probes("<sys/sdt.h> was not found.", _PROBE_PACKAGES)
+
+
+def _no_probes(what: str, remedy: str) -> Finding:
+    return Finding(
+        Severity.ERROR, "probes", what, "Node's USDT probes are compiled with it (nodejs/node#150).", remedy
+    )

@@ -1,23 +1,28 @@
-"""Why configure or a compilation failed: symptoms in the log, with cause and remedy.
-
-Pure: takes the end of a log as text. What is known stands in failures.toml.
-"""
+"""The causes of failed configure runs and compilations: known symptoms in the log (failures.toml)."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-_SHOWN = 200
-"""Characters of a log line that an explanation quotes: a compiler's command line has thousands."""
+from nodekiln.core.errors import BuildError
+from nodekiln.core.files import is_disk_full
+
+_KILLED = "out-of-memory"
+"""The entry of failures.toml."""
+_SHOWN_LINES = 12
+_DIAGNOSED = 2 * 2**20
+"""Bytes at the end of a log that are searched for known symptoms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A known failure: any of `patterns` in a log means it. `source` is a public thread, or empty."""
+    """A known failure, recognized by any of `patterns` in a log. `source` is a public thread, or empty."""
 
     name: str
     patterns: tuple[re.Pattern[str], ...]
@@ -26,20 +31,9 @@ class Failure:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One cause, what to type next, where it is discussed (or empty), and the line of the log that tells."""
-
-    name: str
-    cause: str
-    remedy: str
-    source: str
-    line: str
-
-
 @cache
 def known_failures() -> tuple[Failure, ...]:
-    """All failures that can be explained, the most specific first."""
+    """Return all known failures, the most specific first."""
     rows = tomllib.loads(Path(__file__).with_name("failures.toml").read_text())["failure"]
     return tuple(
         Failure(
@@ -53,27 +47,44 @@ def known_failures() -> tuple[Failure, ...]:
     )
 
 
-def diagnose(log_text: str) -> tuple[Explanation, ...]:
-    """Every known cause that the log shows, each once, the most specific first; none where nothing is known.
-
-    Time grows with the length of the text: about 0.2 s for 2 MB.
-    """
-    explanations = []
-    for failure in known_failures():
-        for pattern in failure.patterns:
-            if (match := pattern.search(log_text)) is not None:
-                line = _line_around(log_text, match.start())
-                explanations.append(
-                    Explanation(failure.name, failure.cause, failure.remedy, failure.source, line)
-                )
-                break
-    return tuple(explanations)
+def diagnose(log_text: str) -> tuple[Failure, ...]:
+    """Return every known failure in the log, the most specific first. About 0.2 s for 2 MB."""
+    return tuple(
+        failure
+        for failure in known_failures()
+        if any(pattern.search(log_text) for pattern in failure.patterns)
+    )
 
 
-def _line_around(text: str, position: int) -> str:
-    begin = text.rfind("\n", 0, position) + 1
-    end = text.find("\n", position)
-    line = text[begin : end if end >= 0 else len(text)]
-    # Of a long line the part with the symptom.
-    offset = max(0, position - begin - _SHOWN // 4) if len(line) > _SHOWN else 0
-    return line[offset : offset + _SHOWN].strip()
+@contextmanager
+def explained(log: Path) -> Iterator[None]:
+    """Add the end of `log` and known causes to a BuildError; raise BuildError for a full disk, too."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise BuildError(
+            f"The disk is full: writing {error.filename or log.parent} failed.",
+            remedy="Free some disk space and run the same command again: it continues from this point.",
+        ) from None
+    except BuildError as error:
+        text = _end_of(log)
+        last = [f"  | {line}" for line in text.splitlines()[-_SHOWN_LINES:]]
+        causes = [
+            f"  {failure.cause}\n  {failure.remedy}" + (f" ({failure.source})" if failure.source else "")
+            for failure in diagnose(text)[:2]
+        ]
+        raise BuildError("\n".join([error.message, *last, *causes]), remedy=f"The whole log: {log}") from None
+
+
+def was_killed(log: Path) -> bool:
+    """Return True if `log` shows that the system killed a compiler or linker."""
+    return any(failure.name == _KILLED for failure in diagnose(_end_of(log)))
+
+
+def _end_of(log: Path) -> str:
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _DIAGNOSED))
+        return file.read().decode(errors="backslashreplace")
+    return ""

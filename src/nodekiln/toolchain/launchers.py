@@ -1,15 +1,17 @@
-"""What stands in front of the compilers: a cache (ccache, sccache), a farm (distcc, icecc), or nothing.
+"""The program in front of the compilers: a cache (ccache, sccache), a farm (distcc, icecc), or none.
 
-Settles which, and with which settings; whoever has set one of these already wins. What a farm can do is asked
-in farms.py.
+Chooses it and its settings, which do not override the user's, and counts a cache's hits.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,9 +19,8 @@ from typing import Any
 
 from nodekiln.core.errors import KilnError, UsageError
 from nodekiln.core.process import capture
-from nodekiln.toolchain.commands import Command
-from nodekiln.toolchain.findings import Finding, Severity
-from nodekiln.toolchain.request import search_path
+from nodekiln.toolchain.environment import Command
+from nodekiln.toolchain.model import Finding, Severity, search_path
 
 CACHES, FARMS = ("ccache", "sccache"), ("distcc", "icecc")
 CHOICES = (*CACHES, *FARMS, "none")
@@ -30,10 +31,10 @@ _CCACHE_SETTING = re.compile(r"^\(([^)]*)\) (\w+) = ?(.*)$", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class Launcher:
-    """`prefix` is put in front of every compiler that has no launcher (None: of none).
+    """A launcher; `prefix` is put in front of every compiler that has no launcher (None: nothing).
 
     `cache` counts hits, `farm` compiles on other machines; `settings` are variables for the build, without
-    those that the user has set. `stats_log` is the file in which the user's own settings let ccache count.
+    those that the user has set. `stats_log` is the log that the user has configured for ccache.
     """
 
     prefix: str | None = None
@@ -46,12 +47,12 @@ class Launcher:
         return " behind ".join(filter(None, (self.farm, self.cache))) or "none"
 
     def in_front(self, command: Command) -> str | None:
-        """What the build puts in front of this compiler."""
+        """Return the word that the build puts in front of this compiler, if any."""
         return None if command.launcher is not None else self.prefix
 
 
 def check_choice(name: str) -> str:
-    """Returns the name if there is such a launcher; raises UsageError otherwise."""
+    """Return the name of a launcher; raise UsageError for another word."""
     if name not in CHOICES:
         raise UsageError(f"--launcher takes {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, not {name!r}.")
     return name
@@ -60,16 +61,16 @@ def check_choice(name: str) -> str:
 def choose_launcher(
     wanted: str | None, commands: Iterable[Command], env: Mapping[str, str], base: Path
 ) -> Launcher | Finding:
-    """The launcher for these compilers; an error where `wanted` is not there or CC and CXX name another.
+    """Return the launcher for these compilers; an error if `wanted` is missing or CC and CXX name another.
 
-    Without a wish: what CC and CXX name, else ccache, else sccache, as far as they are there. `base` is the
-    folder whose paths mean nothing to a cache. Takes one run of ccache (5 ms).
+    By default the one that CC and CXX name, otherwise ccache, otherwise sccache, if installed. Paths below
+    `base` do not count for a cache. Runs ccache once (5 ms).
     """
-    there = {name for name in (*CACHES, *FARMS) if shutil.which(name, path=search_path(env))}
+    installed = {name for name in (*CACHES, *FARMS) if shutil.which(name, path=search_path(env))}
     named = {command.launcher for command in commands if command.launcher is not None}
-    if wanted is not None and (trouble := _refusal(wanted, named, there, env)) is not None:
-        return trouble
-    cache = next((name for name in CACHES if name in (named or there)), None)
+    if wanted is not None and (problem := _refusal(wanted, named, installed, env)) is not None:
+        return problem
+    cache = next((name for name in CACHES if name in (named or installed)), None)
     farm = next((name for name in FARMS if name in named), None)
     match wanted:
         case "none":
@@ -78,8 +79,8 @@ def choose_launcher(
             cache = wanted
         case "distcc" | "icecc":
             farm = wanted
-            # sccache can't hand its misses to another launcher, and a farm that CC names stands there alone.
-            cache = "ccache" if "ccache" in (named or there) else None
+            # sccache can't pass its misses to another launcher, and a farm in CC has no cache in front.
+            cache = "ccache" if "ccache" in (named or installed) else None
     if cache != "ccache":
         settings = {"SCCACHE_BASEDIRS": str(base)} if cache and "SCCACHE_BASEDIRS" not in env else {}
         return Launcher(prefix=cache or farm, cache=cache, farm=farm, settings=settings)
@@ -99,15 +100,15 @@ def _facts() -> Mapping[str, Any]:
     return tomllib.loads(Path(__file__).with_name("launchers.toml").read_text())
 
 
-def _refusal(wanted: str, named: set[str], there: set[str], env: Mapping[str, str]) -> Finding | None:
-    if wanted != "none" and wanted not in there:
+def _refusal(wanted: str, named: set[str], installed: set[str], env: Mapping[str, str]) -> Finding | None:
+    if wanted != "none" and wanted not in installed:
         return _missing(wanted)
     if others := sorted(named - set(_facts()[wanted]["takes"])):
         return Finding(
             Severity.ERROR,
             "CC",
             f"CC or CXX has {' and '.join(others)} in front of the compiler.",
-            f"--launcher {wanted} asks for something else there.",
+            f"--launcher {wanted} conflicts with it.",
             "Set CC and CXX to the compilers alone (or unset them), or leave --launcher out.",
         )
     prefix = env.get("CCACHE_PREFIX", "")
@@ -116,7 +117,7 @@ def _refusal(wanted: str, named: set[str], there: set[str], env: Mapping[str, st
             Severity.ERROR,
             "CCACHE_PREFIX",
             f"CCACHE_PREFIX is {prefix!r}.",
-            f"--launcher {wanted} makes ccache hand what it doesn't have to {wanted}.",
+            f"With --launcher {wanted}, ccache passes its misses to {wanted}.",
             "unset CCACHE_PREFIX, or leave --launcher out.",
         )
     return None
@@ -126,19 +127,19 @@ def _missing(name: str) -> Finding:
     return Finding(
         Severity.ERROR,
         name,
-        f"there is no {name} on PATH.",
-        f"--launcher {name} asks for it.",
+        f"{name} was not found on PATH.",
+        f"--launcher {name} requires it.",
         f"Install it ({_facts()[name]['install']}), or leave --launcher out.",
     )
 
 
 def _ccache(env: Mapping[str, str], base: Path, farm: str | None) -> tuple[dict[str, str], dict[str, str]]:
-    """Our settings for ccache, and those that a user has made (environment or a configuration file)."""
+    """Return our settings for ccache, and the user's own (environment or a configuration file)."""
     try:
-        said = capture(["ccache", "--show-config"], env=env, timeout=20).stdout.decode(errors="replace")
+        config = capture(["ccache", "--show-config"], env=env, timeout=20).stdout.decode(errors="replace")
     except (OSError, KilnError):
-        said = ""  # the look at the compilers tells of a ccache that does not answer
-    own = own_settings(said)
+        config = ""  # the check of the compilers reports a ccache that does not work
+    own = own_settings(config)
     settings = {variable: value for name, (variable, value) in _relocatable(base).items() if name not in own}
     if farm is not None:
         settings["CCACHE_PREFIX"] = farm
@@ -146,20 +147,103 @@ def _ccache(env: Mapping[str, str], base: Path, farm: str | None) -> tuple[dict[
 
 
 def own_settings(config: str) -> dict[str, str]:
-    """Those of `ccache --show-config` that somebody has set, by ccache's names."""
+    """Return the settings in `ccache --show-config` that are not defaults, by ccache's names."""
     return {
         name: value.strip() for origin, name, value in _CCACHE_SETTING.findall(config) if origin != "default"
     }
 
 
 def _relocatable(base: Path) -> dict[str, tuple[str, str]]:
-    """What lets trees share objects, by ccache's name of the setting.
+    """Return the settings that let trees share objects, by ccache's name.
 
-    Absolute paths below `base` count as relative; the folder that a compiler runs in does not count; a
-    compiler counts by its bytes, which another installation of the same version has too.
+    Absolute paths below `base` count as relative; the compiler's working directory does not count; a compiler
+    is identified by its content, which another installation of the same version has too.
     """
     return {
         "base_dir": ("CCACHE_BASEDIR", str(base)),
         "hash_dir": ("CCACHE_NOHASHDIR", "1"),
         "compiler_check": ("CCACHE_COMPILERCHECK", "content"),
     }
+
+
+# Hits of a cache during one build
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Compilations that the cache answered (`hits`, `remote` of them from a remote store), and the others."""
+
+    hits: int
+    misses: int
+    remote: int = 0
+
+    def __str__(self) -> str:
+        total = self.hits + self.misses
+        # Rounded down: less than all is never 100%.
+        rate = self.hits * 1000 // total / 10 if total else 0.0
+        text = f"{self.hits} of {total} compilations from the cache ({rate:g}%)"
+        return text + (f", {self.remote} of them from the remote store" if self.remote else "")
+
+
+@contextmanager
+def counting_hits(
+    launcher: Launcher, env: Mapping[str, str], log: Path, report: Callable[[Hits], None]
+) -> Iterator[Mapping[str, str]]:
+    """Yield the environment for a build, and report the cache's hits at its end, if anything was compiled.
+
+    ccache counts in `log`, which belongs to this build, so that simultaneous builds are not counted; if the
+    user has configured another log, in that.
+    """
+    start = 0
+    if launcher.stats_log:
+        log = Path(launcher.stats_log)
+        start = log.stat().st_size if log.is_file() else 0
+    else:
+        log.unlink(missing_ok=True)
+    before = _sccache_stats(launcher, env)
+    yield {**env, "CCACHE_STATSLOG": str(log)} if launcher.cache == "ccache" else env
+    hits = None
+    if launcher.cache == "ccache":
+        with suppress(OSError):
+            hits = from_log(log.read_bytes()[start:].decode(errors="replace"))
+    elif launcher.cache == "sccache":
+        hits = between(before, _sccache_stats(launcher, env))
+    if hits is not None and hits.hits + hits.misses:
+        report(hits)
+
+
+def from_log(log: str) -> Hits:
+    """Return the counts in a stats log of ccache 4.0 or later: a counter's name a line, # before a file's."""
+    counted = Counter(line for line in log.splitlines() if not line.startswith("#"))
+    return Hits(
+        counted["direct_cache_hit"] + counted["preprocessed_cache_hit"],
+        counted["cache_miss"],
+        counted["remote_storage_hit"],
+    )
+
+
+def between(before: str, after: str) -> Hits | None:
+    """Return the difference of two outputs of sccache --show-stats (JSON); None if one is invalid."""
+    with suppress(ValueError, TypeError, KeyError):
+        first, last = _counts(before), _counts(after)
+        # A server that was restarted in between counts from zero.
+        base = first if last[0] >= first[0] and last[1] >= first[1] else (0, 0)
+        return Hits(last[0] - base[0], last[1] - base[1])
+    return None
+
+
+def _counts(output: str) -> tuple[int, int]:
+    stats = json.loads(output)["stats"]
+    hits, misses = (sum(stats[name]["counts"].values()) for name in ("cache_hits", "cache_misses"))
+    return hits, misses
+
+
+def _sccache_stats(launcher: Launcher, env: Mapping[str, str]) -> str:
+    """Start sccache's server as well, if none runs: started by the build, it would end with it."""
+    if launcher.cache != "sccache":
+        return ""
+    try:
+        answer = capture(SCCACHE_STATS, env=env, timeout=60)
+    except (OSError, KilnError):
+        return ""  # the check of the compilers reports an sccache that does not work
+    return answer.stdout.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The linker: which one, and whether it can be trusted with what is to be built.
+"""The linker: the choice, and a check that it can link this build.
 
 Node is linked twice for each recipe. On 2 cores, v20.19.2, one link takes GNU ld 1.7 s, lld and mold 0.3 s.
 """
@@ -14,16 +14,15 @@ from pathlib import Path
 from nodekiln.core.elf.file import open_elf
 from nodekiln.core.elf.notes import read_probes
 from nodekiln.core.errors import KilnError, UsageError
-from nodekiln.core.process import capture
-from nodekiln.toolchain.compilers import Compiler
-from nodekiln.toolchain.findings import Finding, Severity
-from nodekiln.toolchain.request import Request, search_path, temporary_folder
+from nodekiln.core.process import capture, error_line
+from nodekiln.toolchain.compilers import ERROR_LINE, Compiler
+from nodekiln.toolchain.model import Finding, Request, Severity, search_path, temporary_folder
 
 DEFAULT = "default"
 CHOICES = ("mold", "lld", "bfd", DEFAULT)
 
 _FAST = "lld"
-"""What is taken unasked. mold is as fast, but two of some 40 links by 2.37.1 never ended, at full load."""
+"""The default. mold is as fast, but two of some 40 links by 2.37.1 never ended, at full load."""
 _PACKAGES = {"mold": "mold", "lld": "lld", "bfd": "binutils"}
 _OWN_LINK = (
     "--enable-lto",
@@ -32,8 +31,8 @@ _OWN_LINK = (
     "--use-section-ordering-file",
     "--fully-static",
 )
-"""Arguments of configure that go with the compiler's own linker: gcc's LTO needs a plugin that lld lacks, and
-common.gypi names a linker for the ordering."""
+"""Arguments of configure that require the compiler's own linker: gcc's LTO uses a plugin that lld lacks, and
+common.gypi sets a linker for the ordering."""
 _FORCED = "-fuse-ld="
 _FORCED_BY_PATH = "--ld-path="
 
@@ -45,81 +44,83 @@ _PROBED = (
 
 @dataclass(frozen=True, slots=True)
 class Linker:
-    """`name` as --linker takes it; `version` is the first line of what it says of itself."""
+    """`name` as --linker takes it; `version` is the first line of its --version."""
 
     name: str
     version: str
 
     @property
     def flags(self) -> str:
-        """What LDFLAGS get."""
+        """The flags to add to LDFLAGS."""
         return "" if self.name == DEFAULT else _FORCED + self.name
 
 
 def check_choice(name: str) -> str:
-    """Returns the name if there is such a choice; raises UsageError otherwise."""
+    """Return the name of a choice; raise UsageError for another word."""
     if name not in CHOICES:
         raise UsageError(f"--linker takes {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, not {name!r}.")
     return name
 
 
 def choose_linker(request: Request, cxx: Compiler, env: Mapping[str, str]) -> Linker | Finding:
-    """The linker that was asked for, or an error that says why it can't be it.
+    """Return the requested linker, or an error if it can't be used.
 
-    Where none was asked for: that of before (another links torque anew, after which all of V8 is compiled
-    again), else lld if its programs run and keep probes, else the compiler's own. 0.1 s for each tried.
+    Without a request: the linker of the last build (another one relinks torque, after which all of V8 is
+    compiled again), otherwise lld if its programs run and keep probes, otherwise the compiler's own. Each
+    trial takes 0.1 s.
     """
-    if (own := _settled(request, env)) is not None:
-        if request.linker in (None, DEFAULT):
-            return _default(cxx, env)
-        return _refusal(request.linker, own, "Leave --linker out.")
-    if request.linker == DEFAULT:
-        return _default(cxx, env)
-    if request.linker is not None:
-        trouble = _trouble(request.linker, cxx, request, env)
-        return _linker(request.linker, cxx, env) if trouble is None else trouble
+    wanted = request.tools.linker
+    if (reason := _reason_for_default(request, env)) is not None:
+        if wanted in (None, DEFAULT):
+            return _linker(DEFAULT, cxx, env)
+        return _refusal(wanted, reason, "Leave --linker out.")
+    if wanted == DEFAULT:
+        return _linker(DEFAULT, cxx, env)
+    if wanted is not None:
+        problem = _problem(wanted, cxx, request, env)
+        return _linker(wanted, cxx, env) if problem is None else problem
     name = request.linker_before or _FAST
-    if name != DEFAULT and _is_there(name, env):
-        # What it linked before was run and checked then; probes and flags may be new.
+    if name != DEFAULT and _is_installed(name, env):
+        # The result of its last link was run and checked; probes and flags may be new.
         tried = request.linker_before is not None and not request.probes and not _flags(env)
-        if tried or not _try_out(name, cxx, request, env):
+        if tried or not _link_program(name, cxx, request, env):
             return _linker(name, cxx, env)
-    return _default(cxx, env)
+    return _linker(DEFAULT, cxx, env)
 
 
-def _settled(request: Request, env: Mapping[str, str]) -> str | None:
-    """Why the choice is not ours; None where it is."""
+def _reason_for_default(request: Request, env: Mapping[str, str]) -> str | None:
+    """Return why only the compiler's own linker can be used; None if others can."""
     if request.platform != "linux":
-        return f"the linker of {request.platform} is the only one that makes its programs"
+        return f"programs of {request.platform} require its own linker"
     for name in ("LDFLAGS", "CC", "CXX"):
         if any(forced in env.get(name, "") for forced in (_FORCED, _FORCED_BY_PATH)):
-            return f"{name} names one already"
+            return f"{name} sets a linker already"
     for argument in request.configure_args:
-        # configure takes every beginning of an option that no other begins with.
+        # configure accepts unambiguous abbreviations of its options.
         option = argument.partition("=")[0]
         if len(option) > len("--") and any(name.startswith(option) for name in _OWN_LINK):
-            return f"{argument} goes with the compiler's own linker"
+            return f"{argument} requires the compiler's own linker"
     return None
 
 
-def _is_there(name: str, env: Mapping[str, str]) -> bool:
+def _is_installed(name: str, env: Mapping[str, str]) -> bool:
     return shutil.which(f"ld.{name}", path=search_path(env)) is not None
 
 
-def _trouble(name: str, cxx: Compiler, request: Request, env: Mapping[str, str]) -> Finding | None:
-    if not _is_there(name, env):
+def _problem(name: str, cxx: Compiler, request: Request, env: Mapping[str, str]) -> Finding | None:
+    if not _is_installed(name, env):
         return _refusal(
-            name, f"there is no ld.{name} on PATH", f"apt install {_PACKAGES[name]}, or leave --linker out."
+            name, f"ld.{name} was not found on PATH", f"apt install {_PACKAGES[name]}, or leave --linker out."
         )
-    said = _try_out(name, cxx, request, env)
-    return _refusal(name, said, "Leave --linker out, or take another one.") if said else None
+    failure = _link_program(name, cxx, request, env)
+    return _refusal(name, failure, "Leave --linker out, or choose another one.") if failure else None
 
 
-def _try_out(name: str, cxx: Compiler, request: Request, env: Mapping[str, str]) -> str:
-    """What is wrong with a small program that it links; empty where nothing is.
+def _link_program(name: str, cxx: Compiler, request: Request, env: Mapping[str, str]) -> str:
+    """Return what is wrong with a small program that it links; empty if nothing is.
 
-    It is made with the user's flags, as Node will be: not every linker can take what -flto makes. With
-    probes, their note and the section that tells tracers how far the program was moved have to be there.
+    The program is built with the user's flags, as Node will be: not every linker supports the output of
+    -flto. With probes, it must have their notes and the section with the program's link-time address.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="nodekiln-", dir=temporary_folder(env)) as folder:
@@ -128,20 +129,18 @@ def _try_out(name: str, cxx: Compiler, request: Request, env: Mapping[str, str])
             argv = [*cxx.command.own, *_flags(env), _FORCED + name, source.name, "-o", program.name]
             answer = capture(argv, env=env, cwd=Path(folder))
             if answer.returncode != 0:
-                return (
-                    "it can't link a small program: " + (answer.text.strip().splitlines() or ["?"])[0][:300]
-                )
+                return f"linking a small program failed: {error_line(answer.text, ERROR_LINE)}"
             if capture([str(program)], env=env).returncode != 0:
                 return "a small program that it linked does not run"
             if request.probes and not _keeps_probes(program):
-                return "it drops what tracers need to find probes (.note.stapsdt or .stapsdt.base)"
+                return "it drops sections that tracers find probes by (.note.stapsdt or .stapsdt.base)"
     except (OSError, KilnError) as error:
         return str(error)
     return ""
 
 
 def _flags(env: Mapping[str, str]) -> list[str]:
-    """What the user adds to compilations and links, in words as gyp splits it."""
+    """Return the user's flags for compilations and links, split as gyp does."""
     return " ".join(env.get(name, "") for name in ("CPPFLAGS", "CXXFLAGS", "LDFLAGS")).split()
 
 
@@ -149,10 +148,6 @@ def _keeps_probes(program: Path) -> bool:
     with open_elf(program) as elf:
         found = [probe.name for probe in read_probes(elf)]
         return found == ["linked"] and any(section.name == ".stapsdt.base" for section in elf.sections)
-
-
-def _default(cxx: Compiler, env: Mapping[str, str]) -> Linker:
-    return _linker(DEFAULT, cxx, env)
 
 
 def _linker(name: str, cxx: Compiler, env: Mapping[str, str]) -> Linker:
@@ -167,5 +162,5 @@ def _linker(name: str, cxx: Compiler, env: Mapping[str, str]) -> Linker:
 
 def _refusal(name: str | None, why: str, remedy: str) -> Finding:
     return Finding(
-        Severity.ERROR, "linker", f"{name} can't link here: {why}.", f"--linker {name} asks for it.", remedy
+        Severity.ERROR, "linker", f"{name} can't be used: {why}.", f"--linker {name} requires it.", remedy
     )

@@ -1,4 +1,4 @@
-"""What a build needs of the machine besides programs: a path, disks, memory and a clock."""
+"""Checks of the machine besides its programs: build path, disks, memory, clock and git's line endings."""
 
 from __future__ import annotations
 
@@ -13,38 +13,47 @@ from nodekiln.core.errors import KilnError
 from nodekiln.core.process import capture
 from nodekiln.core.reporting import format_size
 from nodekiln.toolchain.farms import MEMORY_PER_JOB as FARM_MEMORY
-from nodekiln.toolchain.findings import Finding, Severity
 from nodekiln.toolchain.launchers import FARMS
-from nodekiln.toolchain.request import Request, temporary_folder
+from nodekiln.toolchain.model import Finding, Request, Severity, temporary_folder
 
 _HOSTILE = frozenset("\"'`$#:;&|<>()[]{}*?!\\%")
-"""Characters that make, ninja files, gyp or sh take for something else, besides white space."""
+"""Characters that are special in make, ninja files, gyp or sh, besides white space."""
 
 _JOB_MEMORY = 700 * 10**6
-"""Bytes for one compilation; V8's large ones take twice that and are limited apart (building/memory.toml)."""
-_LEAST_MEMORY = 10**9
-_MOST_OVER_LEAST = 5
-"""What builds take at most by what the smallest does: v20.19.2 with a distribution's libraries, 580 MB."""
+"""Bytes for one compilation; V8's large ones take twice that and have a limit of their own (building/memory.toml)."""
+_MIN_MEMORY = 10**9
+_MAX_OVER_MIN = 5
+"""The ratio of the largest build to the smallest: v20.19.2 with a distribution's libraries, 580 MB."""
 _TMP_LOW, _TMP_EMPTY = 2 * 10**9, 200 * 10**6
 _SKEW = 10.0
-"""Seconds between clock and disk that are no drift: network disks differ by one or two."""
+"""Accepted seconds between clock and disk: network disks differ by one or two."""
 _LONG_AGO = 1704067200.0
-"""2024-01-01: a clock before that was never set."""
+"""2024-01-01: an earlier clock was never set."""
+
+_CHANGED_ON_CHECKOUT = (
+    "Trees that you check out get carriage returns, in gyp's arguments too (nodejs/node#41476)."
+)
+_CHANGED_ON_ADD = "Files that you add lose their carriage returns, which vcbuild.bat and others have."
+_WHY = {
+    **dict.fromkeys(("true", "yes", "on", "1"), _CHANGED_ON_CHECKOUT),
+    "input": _CHANGED_ON_ADD,
+}
+"""By the values of git that change line endings."""
 
 
-def check_places(request: Request, env: Mapping[str, str]) -> Iterator[Finding]:
-    """Everything about this machine that stops a build or gets in its way."""
+def check_resources(request: Request, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield findings about build path, disks, memory and clock."""
     yield from _check_path(request.build_dir)
     yield from _check_build_disk(request.build_dir, request.disk_needed)
     yield from check_temporary(env)
-    per_job = FARM_MEMORY if request.launcher in FARMS else _JOB_MEMORY
+    per_job = FARM_MEMORY if request.tools.launcher in FARMS else _JOB_MEMORY
     yield from check_memory(machine.available_memory(), request.jobs, per_job)
     if request.platform == "darwin":
         yield from _check_command_line_tools(env)
 
 
 def nearest_existing(folder: Path) -> Path:
-    """`folder`, or the nearest above it that is there. Raises OSError where that can't be looked at."""
+    """Return `folder`, or its nearest existing parent; raise OSError if that can't be read."""
     nearest = folder.absolute()
     while not nearest.exists():
         nearest = nearest.parent
@@ -52,7 +61,7 @@ def nearest_existing(folder: Path) -> Path:
 
 
 def _check_path(build_dir: Path) -> Iterator[Finding]:
-    # configure works in the path with links followed, so both forms have to be plain.
+    # configure resolves links in the path, so both forms have to be plain.
     for path in dict.fromkeys((str(build_dir.absolute()), str(build_dir.resolve()))):
         if bad := sorted({sign for sign in path if sign.isspace() or sign in _HOSTILE}):
             signs = ", ".join("a space" if sign == " " else repr(sign) for sign in bad)
@@ -61,7 +70,7 @@ def _check_path(build_dir: Path) -> Iterator[Finding]:
                 "path",
                 f"The build folder {path!r} has {signs} in its path.",
                 "gyp and make split or expand such paths (nodejs/node#56401).",
-                "Move the checkout, or name a folder with a plain path with NODEKILN_BUILD.",
+                "Move the checkout, or set NODEKILN_BUILD to a folder with a plain path.",
             )
             return
 
@@ -76,27 +85,27 @@ def _check_build_disk(build_dir: Path, needed: int) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR,
             "disk",
-            f"The build folder {build_dir} can't be written: {error.strerror}.",
-            "Sources, objects and binaries go there.",
-            "Make it writable, or name another folder with NODEKILN_BUILD.",
+            f"Writing to the build folder {build_dir} failed: {error.strerror}.",
+            "Sources, objects and binaries are written there.",
+            "Make it writable, or set NODEKILN_BUILD to another folder.",
         )
         return
     yield from check_clock(written, now)
     if free < needed:
-        # What it really takes is known, and checked, once the tag's files are.
-        is_hopeless = free < needed // _MOST_OVER_LEAST
+        # The real need is known, and checked again, once the tag's files are.
+        is_hopeless = free < needed // _MAX_OVER_MIN
         yield Finding(
             Severity.ERROR if is_hopeless else Severity.WARNING,
             "disk",
-            f"{format_size(free)} are free for {build_dir}; what is still to do takes up to"
+            f"{format_size(free)} free in {build_dir}; the rest of the build takes up to"
             f" {format_size(needed)}.",
             f"The build {'would' if is_hopeless else 'may'} end half-way, with the disk full.",
-            "Make room (./inv clean), or name a folder on another disk with NODEKILN_BUILD.",
+            "Free some disk space (./inv clean), or set NODEKILN_BUILD to a folder on another disk.",
         )
 
 
 def check_clock(written: float, now: float) -> Iterator[Finding]:
-    """`written` is the time (seconds since 1970) of a file that was written just `now`."""
+    """Yield a warning if a file written `now` has another time, `written` (both in seconds since 1970)."""
     if abs(written - now) > _SKEW:
         what = f"Files on the build disk get a time that is {abs(written - now):.0f} seconds off the clock."
     elif now < _LONG_AGO:
@@ -107,20 +116,20 @@ def check_clock(written: float, now: float) -> Iterator[Finding]:
         Severity.WARNING,
         "clock",
         what,
-        "ninja and make go by the times of files: Clock skew makes them build too much or too little.",
+        "ninja and make compare times of files: with clock skew they build too much or too little.",
         "Set the clock (timedatectl set-ntp true; in WSL: hwclock -s).",
     )
 
 
 def check_temporary(env: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether compilers can write their temporary files, and room for those."""
+    """Yield a finding if compilers have no room for their temporary files, or can't write them."""
     folder = temporary_folder(env)
-    remedy = "Make room there, or set TMPDIR to a folder on another disk."
+    remedy = "Free some space there, or set TMPDIR to a folder on another disk."
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        state = "can't be written" if folder.is_dir() else "is no folder"
+        state = "is not writable" if folder.is_dir() else "is no folder"
         why = "Compilers write their temporary files there."
         yield Finding(
-            Severity.ERROR, "TMPDIR", f"{folder} {state}.", why, "Set TMPDIR to a folder that can be written."
+            Severity.ERROR, "TMPDIR", f"{folder} {state}.", why, "Set TMPDIR to a writable folder."
         )
         return
     free = machine.free_disk(folder)
@@ -128,26 +137,26 @@ def check_temporary(env: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             Severity.ERROR if free < _TMP_EMPTY else Severity.WARNING,
             "TMPDIR",
-            f"{format_size(free)} are free in {folder}.",
+            f"{format_size(free)} free in {folder}.",
             "Compilers write their temporary files there, one set for each job (nodejs/build#1954).",
             remedy,
         )
 
 
 def check_memory(available: int, jobs: int, per_job: int = _JOB_MEMORY) -> Iterator[Finding]:
-    """`available` bytes of memory for `jobs` compilations at a time, of `per_job` bytes each."""
-    if available < _LEAST_MEMORY:
+    """Yield a finding if `available` bytes are too few for `jobs` compilations of `per_job` bytes each."""
+    if available < _MIN_MEMORY:
         severity, remedy = Severity.ERROR, "End other programs, or use a machine with more memory."
     elif available < jobs * per_job:
         fitting = max(1, available // per_job)
-        severity, remedy = Severity.WARNING, f"Ask for {fitting} with --jobs {fitting}."
+        severity, remedy = Severity.WARNING, f"Set a smaller number: --jobs {fitting}"
     else:
         return
     yield Finding(
         severity,
         "memory",
-        f"{format_size(available)} of memory are free for {jobs} job{'s' if jobs != 1 else ''}.",
-        f"A compilation takes up to {format_size(per_job)}; without that the system kills compilers.",
+        f"{format_size(available)} of memory free for {jobs} job{'s' if jobs != 1 else ''}.",
+        f"A compilation takes up to {format_size(per_job)}; with less the system kills compilers.",
         remedy,
     )
 
@@ -161,7 +170,26 @@ def _check_command_line_tools(env: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding(
         Severity.ERROR,
         "xcode",
-        "There are no command line tools.",
-        "cc and c++ only offer to install them.",
+        "The command line tools are not installed.",
+        "Without them cc and c++ only offer to install them.",
         "xcode-select --install",
     )
+
+
+def check_autocrlf(build_dir: Path, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield a note if git is configured to change line endings; none if git is missing or fails."""
+    try:
+        answer = capture(
+            ["git", "config", "--get", "core.autocrlf"], env=env, cwd=nearest_existing(build_dir), timeout=10
+        )
+    except (OSError, KilnError):
+        return
+    value = answer.stdout.decode(errors="replace").strip().lower()
+    if answer.returncode == 0 and value in _WHY:
+        yield Finding(
+            Severity.NOTE,
+            "git",
+            f"core.autocrlf is {value} (git config --show-origin core.autocrlf shows the file).",
+            _WHY[value],
+            "No action needed: nodekiln's own checkout ignores it.",
+        )
