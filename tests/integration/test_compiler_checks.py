@@ -1,4 +1,4 @@
-"""Real compilers and Pythons of this machine, and broken ones made of shell scripts."""
+"""Checks of real compilers and Pythons, and of broken ones made of shell scripts."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from nodekiln.core.edit import Read
 from nodekiln.core.errors import ToolchainError
 from nodekiln.core.process import child_environment
 from nodekiln.core.recipe import Tag
-from nodekiln.toolchain.checks import check_machine, check_tag
+from nodekiln.toolchain import toolchain as toolchains
+from nodekiln.toolchain.build_tools import Interpreter, check_modules, find_interpreter
 from nodekiln.toolchain.compilers import Compiler, Family, check_mixed, probe
-from nodekiln.toolchain.findings import Finding, Round, Severity
-from nodekiln.toolchain.interpreters import Interpreter, check_modules, find_interpreter
-from nodekiln.toolchain.request import Request
-from nodekiln.toolchain.toolchain import Toolchain, detect
+from nodekiln.toolchain.model import Finding, Findings, Request, Severity
+from nodekiln.toolchain.toolchain import Programs, Toolchain
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("gcc") and shutil.which("g++")), reason="there is no gcc and g++ on PATH"
@@ -45,7 +45,7 @@ def script(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def request_(tmp_path: Path) -> Request:
-    """A build on this machine with an environment that nothing leaks into."""
+    """A build on this machine in a clean environment."""
     environ = {name: os.environ[name] for name in ("PATH", "HOME")}
     folder = script(tmp_path / "bin" / "python3", f'exec {sys.executable} "$@"').parent
     environ["PATH"] = f"{folder}{os.pathsep}{environ['PATH']}"
@@ -55,10 +55,8 @@ def request_(tmp_path: Path) -> Request:
         build_dir=tmp_path / "build",
         jobs=1,
         disk_needed=0,
-        clean_env=False,
         platform="linux",
         configure_args=(),
-        use_ninja=None,
     )
 
 
@@ -66,16 +64,24 @@ def with_environ(request: Request, **variables: str) -> Request:
     return replace(request, environ={**request.environ, **variables})
 
 
-def subjects(findings: tuple[Finding, ...]) -> list[str]:
-    return [finding.subject for finding in Round(findings).errors]
+def check_machine(request: Request) -> Findings:
+    return toolchains.check_machine(Programs(request))
 
 
-def test_a_machine_that_builds_has_no_errors(request_: Request) -> None:
+def check_tag(request: Request, read: Read) -> Findings:
+    return toolchains.check_tag(Programs(request), read)
+
+
+def subjects(found: Findings) -> list[str]:
+    return [finding.subject for finding in found.errors]
+
+
+def test_check_machine_on_a_working_machine_has_no_errors(request_: Request) -> None:
     assert check_machine(request_).errors == ()
 
 
 @pytest.mark.parametrize("cxx", ["g++-99", "env A=b g++-99", "/nonexistent/g++", ""])
-def test_a_stray_cxx_is_named_in_well_under_two_seconds(cxx: str, request_: Request) -> None:
+def test_check_machine_with_stray_cxx_reports_it_within_two_seconds(cxx: str, request_: Request) -> None:
     begun = time.monotonic()
     (error,) = check_machine(with_environ(request_, CXX=cxx)).errors
     assert time.monotonic() - begun < 2
@@ -83,19 +89,19 @@ def test_a_stray_cxx_is_named_in_well_under_two_seconds(cxx: str, request_: Requ
     assert "unset CXX" in error.remedy
 
 
-def test_everything_is_said_at_once(request_: Request, tmp_path: Path) -> None:
+def test_check_machine_reports_all_errors_at_once(request_: Request, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     wrong = replace(with_environ(request_, PATH=str(empty)), disk_needed=10**18)
-    assert subjects(check_machine(wrong).findings) == ["disk", "ninja", "CC", "CXX", "python"]
+    assert subjects(check_machine(wrong)) == ["disk", "ninja", "CC", "CXX", "python"]
 
 
-def test_a_program_that_is_no_compiler_is_not_taken_for_one(request_: Request, tmp_path: Path) -> None:
+def test_cxx_that_is_no_compiler_is_an_error(request_: Request, tmp_path: Path) -> None:
     script(tmp_path / "bin" / "fake", "echo hello")
-    assert subjects(check_machine(with_environ(request_, CXX="fake")).findings) == ["CXX"]
+    assert subjects(check_machine(with_environ(request_, CXX="fake"))) == ["CXX"]
 
 
-def test_a_compiler_that_can_not_link_is_found(request_: Request, tmp_path: Path) -> None:
+def test_compiler_that_cannot_link_is_an_error(request_: Request, tmp_path: Path) -> None:
     broken = script(
         tmp_path / "bin" / "halfway",
         'case " $* " in *" -o "*) echo error: no ld; exit 1;; esac\nexec g++ "$@"',
@@ -104,7 +110,7 @@ def test_a_compiler_that_can_not_link_is_found(request_: Request, tmp_path: Path
     assert "error: no ld" in error.what
 
 
-def test_the_family_is_told_by_the_macros_as_configure_does(request_: Request, tmp_path: Path) -> None:
+def test_probe_reads_the_family_from_macros(request_: Request, tmp_path: Path) -> None:
     clang = script(tmp_path / "bin" / "clang++-old", "echo 1 4 2 1 7 0 0 __apple_build_version__")
     apple = script(tmp_path / "bin" / "apple++", "echo 1 4 2 1 15 0 0 15000100")
     found = [probe("CXX", {**request_.environ, "CXX": str(each)}, "linux") for each in (clang, apple)]
@@ -114,7 +120,7 @@ def test_the_family_is_told_by_the_macros_as_configure_does(request_: Request, t
     ]
 
 
-def test_two_kinds_of_compilers_are_warned_about(request_: Request, tmp_path: Path) -> None:
+def test_compilers_of_two_families_are_a_warning(request_: Request, tmp_path: Path) -> None:
     clang = script(tmp_path / "bin" / "clang++-7", "echo 1 4 2 1 7 0 0 __apple_build_version__")
     cc = probe("CC", request_.environ, "linux")
     cxx = probe("CXX", {**request_.environ, "CXX": str(clang)}, "linux")
@@ -124,33 +130,33 @@ def test_two_kinds_of_compilers_are_warned_about(request_: Request, tmp_path: Pa
     assert not list(check_mixed(cc, cc))
 
 
-def test_a_compiler_older_than_the_tag_asks_is_an_error(request_: Request, tmp_path: Path) -> None:
+def test_compiler_older_than_the_tag_requires_is_an_error(request_: Request, tmp_path: Path) -> None:
     old = script(tmp_path / "bin" / "g++-9", "echo __clang__ 9 4 0 a b c d")
-    (error,) = Round(check_tag(with_environ(request_, CXX=str(old)), nothing)).errors
+    (error,) = check_tag(with_environ(request_, CXX=str(old)), nothing).errors
     assert "gcc 9.4.0" in error.what
     assert "g++ 10.1" in error.what
 
 
-def test_a_compiler_without_the_tags_standard_is_an_error(request_: Request) -> None:
+def test_compiler_without_the_standard_of_the_tag_is_an_error(request_: Request) -> None:
     common = b"'cflags_cc': [ '-std=gnu++99' ]"
-    (error,) = Round(check_tag(request_, {"common.gypi": common}.get)).errors
+    (error,) = check_tag(request_, {"common.gypi": common}.get).errors
     assert (error.subject, "-std=gnu++99" in error.what) == ("CXX", True)
 
 
-def test_the_python_that_configure_would_take_has_to_be_on_its_list(request_: Request) -> None:
-    (error,) = Round(check_tag(request_, {"configure": CONFIGURE}.get)).errors
+def test_python_that_configure_rejects_is_an_error(request_: Request) -> None:
+    (error,) = check_tag(request_, {"configure": CONFIGURE}.get).errors
     assert error.subject == "python"
     assert "3.98 to 3.99" in error.why
 
 
-def test_a_shim_that_does_not_run_stops_the_walk(request_: Request, tmp_path: Path) -> None:
+def test_find_interpreter_stops_at_a_broken_shim(request_: Request, tmp_path: Path) -> None:
     script(tmp_path / "bin" / "python3.99", "echo not installed >&2; exit 127")
     found = find_interpreter(("python3.99", "python3"), request_.environ)
     assert isinstance(found, Finding)
     assert "python3.99 does not run" in found.what
 
 
-def test_a_module_that_python_lacks_is_named(request_: Request) -> None:
+def test_missing_python_module_is_an_error(request_: Request) -> None:
     python = find_interpreter(("python3",), request_.environ)
     assert isinstance(python, Interpreter)
     modules = dict.fromkeys(("json", "nothing_of_that_name"), ("It is needed.", "install it"))
@@ -168,7 +174,7 @@ def test_a_module_that_python_lacks_is_named(request_: Request) -> None:
         (None, ("--v8-disable-temporal-support",), False),
     ],
 )
-def test_26_without_rust_is_warned_about(
+def test_tag_26_without_rust_is_a_warning(
     rustc: str | None, args: tuple[str, ...], warned: bool, request_: Request, tmp_path: Path
 ) -> None:
     folder = tmp_path / "rust"
@@ -180,65 +186,64 @@ def test_26_without_rust_is_warned_about(
         configure_args=args,
     )
     found = check_tag(asked, {"common.gypi": b"'-std=gnu++17'"}.get)
-    assert ("rust" in [each.subject for each in found]) is warned
+    assert ("rust" in [each.subject for each in found.warnings]) is warned
 
 
 def toolchain(request: Request) -> Toolchain:
-    return detect(request, nothing)
+    return toolchains.detect(Programs(request), nothing)
 
 
-def test_ccache_is_put_in_front_where_it_is_there(request_: Request, tmp_path: Path) -> None:
+def test_installed_ccache_is_used(request_: Request, tmp_path: Path) -> None:
     script(tmp_path / "bin" / "ccache", 'exec "$@"')
     found = toolchain(with_environ(request_, CXX="g++ -m64"))
     assert (found.cc, found.cxx, str(found.launcher)) == ("ccache gcc", "ccache g++ -m64", "ccache")
     assert found.build_env["CXX"] == found.cxx
 
 
-def test_ccache_stands_behind_the_settings_of_env(request_: Request, tmp_path: Path) -> None:
+def test_ccache_is_put_behind_settings_of_env(request_: Request, tmp_path: Path) -> None:
     script(tmp_path / "bin" / "ccache", 'exec "$@"')
     assert toolchain(with_environ(request_, CXX="env A=1 g++ -g")).cxx == "env A=1 ccache g++ -g"
 
 
-def test_a_ccache_that_fails_is_named_and_not_the_compiler(request_: Request, tmp_path: Path) -> None:
-    # As ccache does when it can't write its folder: commands that compile and link at once go through.
+def test_failing_ccache_is_reported_instead_of_the_compiler(request_: Request, tmp_path: Path) -> None:
+    # As ccache does if it can't write its folder: commands that compile and link at once are passed on.
     fails = 'case " $* " in *" -c "*) echo "ccache: error: No such file"; exit 1;; esac\nexec "$@"'
     script(tmp_path / "bin" / "ccache", fails)
     (error,) = check_machine(request_).errors
     assert error.subject == "ccache"
-    assert "the compiler alone can: ccache: error: No such file" in error.what
+    assert "ccache: error: No such file" in error.what
     assert "--launcher none" in error.remedy
 
 
-def test_where_the_compiler_fails_as_well_it_is_named(request_: Request, tmp_path: Path) -> None:
+def test_failing_compiler_behind_failing_ccache_is_reported(request_: Request, tmp_path: Path) -> None:
     script(tmp_path / "bin" / "ccache", "echo ccache: error; exit 1")
     broken = script(tmp_path / "bin" / "half", 'case " $* " in *" -c "*) exit 9;; esac\nexec g++ "$@"')
     errors = check_machine(with_environ(request_, CXX=str(broken))).errors
     assert [error.subject for error in errors] == ["ccache", "CXX"]
-    assert "exit code 9" in errors[1].what
 
 
-def test_a_launcher_of_the_users_stays_alone(request_: Request, tmp_path: Path) -> None:
+def test_launcher_in_cc_is_the_only_one(request_: Request, tmp_path: Path) -> None:
     for name in ("ccache", "sccache"):
         script(tmp_path / "bin" / name, 'exec "$@"')
     found = toolchain(with_environ(request_, CC="sccache gcc", CXX="sccache g++"))
     assert (found.cc, found.cxx, str(found.launcher)) == ("sccache gcc", "sccache g++", "sccache")
 
 
-def test_the_identity_is_that_of_the_compiler_not_of_its_spelling(request_: Request, tmp_path: Path) -> None:
+def test_identity_does_not_depend_on_the_launcher(request_: Request, tmp_path: Path) -> None:
     script(tmp_path / "bin" / "ccache", 'exec "$@"')
     plain, spelled = toolchain(request_), toolchain(with_environ(request_, CXX="ccache g++"))
     assert plain.identity == spelled.identity
     assert plain.identity != toolchain(with_environ(request_, CXX="g++ -m32")).identity
 
 
-def test_only_configure_gets_untranslated_messages(request_: Request) -> None:
+def test_configure_env_has_untranslated_messages(request_: Request) -> None:
     found = toolchain(with_environ(request_, LANG="de_DE.UTF-8"))
     assert found.configure_env["LC_ALL"] == "C"
     assert "LC_ALL" not in found.build_env
     assert found.build_env["LANG"] == "de_DE.UTF-8"
 
 
-def test_detection_without_a_compiler_ends_with_what_to_do(request_: Request) -> None:
+def test_detect_without_a_compiler_raises_with_a_remedy(request_: Request) -> None:
     with pytest.raises(ToolchainError, match=r"CXX: CXX is 'g\+\+-99'") as caught:
         toolchain(with_environ(request_, CXX="g++-99"))
     assert "unset CXX" in str(caught.value)
@@ -246,19 +251,19 @@ def test_detection_without_a_compiler_ends_with_what_to_do(request_: Request) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("include", "missing"), [("sys/sdt.h", []), ("sys/not-there.h", ["probes"])])
-def test_a_build_with_probes_needs_the_header_of_probes(
+def test_build_with_probes_requires_sdt_h(
     request_: Request, tmp_path: Path, include: str, missing: list[str]
 ) -> None:
-    """A header of our own stands in for SystemTap's, or is not found."""
+    """With a header of our own instead of SystemTap's, or none."""
     header = tmp_path / "include" / include
     header.parent.mkdir(parents=True)
     header.touch()
-    # Without the system's own headers, so that it does not matter what this machine has.
+    # Without the system's headers, which may include it.
     ours = f"-nostdinc -I{tmp_path}/include"
     compiler = script(
         tmp_path / "bin" / "cc-plus",
         f'case " $* " in *" -E -x c++ - -o "*) set -- {ours} "$@";; esac\nexec g++ "$@"',
     )
     asked = replace(with_environ(request_, CXX=str(compiler)), probes=True)
-    assert subjects(check_machine(asked).findings) == missing
+    assert subjects(check_machine(asked)) == missing
     assert check_machine(replace(asked, probes=False)).errors == ()

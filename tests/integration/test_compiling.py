@@ -19,7 +19,7 @@ from nodekiln.building.ninja import write_pool
 from nodekiln.building.timings import Timed
 from nodekiln.building.weights import Weights, shipped
 from nodekiln.core.errors import BuildError
-from nodekiln.pipelines.explaining import tells_of_a_kill
+from nodekiln.toolchain.diagnosis import was_killed
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln
@@ -71,7 +71,7 @@ class Recorder:
 
     @property
     def callbacks(self) -> Callbacks:
-        return Callbacks(self, self.warnings.append, tells_of_a_kill, self.kept.append)
+        return Callbacks(self, self.warnings.append, was_killed, self.kept.append)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is said where a tag's source can't be had: by the doctor as one finding beside all others."""
+"""doctor with an unavailable source: one finding among the others."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.pipelines import checking, planning
+from nodekiln.toolchain.model import ToolOptions
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln
@@ -26,31 +27,31 @@ WITH_TAG = (f"--tag={TAG}",)
 
 
 def ask(kiln: Kiln, *words: str, env: Mapping[str, str | None] | None = None) -> tuple[int, str]:
-    """The exit code, and what the one finding about the source says."""
+    """Return the exit code, and the text of the finding about the source."""
     done = kiln.run("doctor", "--format=json", *words, env=env)
-    told = json.loads(done.stdout)
-    [found] = [finding for finding in told["findings"] if finding["subject"] == "source"]
+    report = json.loads(done.stdout)
+    [found] = [finding for finding in report["findings"] if finding["subject"] == "source"]
     assert found["severity"] == "error"
     return done.code, f"{found['what']} {found['remedy']}"
 
 
 @pytest.mark.parametrize("words", [(), WITH_TAG], ids=["machine", "tag"])
-def test_a_git_that_fails_is_a_finding_with_gits_own_words(kiln: Kiln, words: tuple[str, ...]) -> None:
+def test_failing_git_is_a_finding_with_its_message(kiln: Kiln, words: tuple[str, ...]) -> None:
     config = Path(os.environ["HOME"], ".gitconfig")
     config.write_text("[user\n")
-    code, told = ask(kiln, *words)
+    code, text = ask(kiln, *words)
     assert code == TOOLCHAIN
-    assert f"git fails: bad config line 1 in file {config}" in told
-    assert "once `git version` works" in told
+    assert f"git fails: bad config line 1 in file {config}" in text
+    assert "once `git version` works" in text
 
 
-def test_no_git_is_a_finding(kiln: Kiln) -> None:
-    code, told = ask(kiln, env={"PATH": kiln.path("git")})
+def test_missing_git_is_a_finding(kiln: Kiln) -> None:
+    code, text = ask(kiln, env={"PATH": kiln.path("git")})
     assert code == TOOLCHAIN
-    assert "There is no git on the PATH. Install git" in told
+    assert "There is no git on the PATH. Install git" in text
 
 
-def test_a_git_that_fails_is_not_told_as_missing_by_the_others(kiln: Kiln) -> None:
+def test_failing_git_is_not_reported_as_missing(kiln: Kiln) -> None:
     Path(os.environ["HOME"], ".gitconfig").write_text("[user\n")
     done = kiln.run("patch", *WITH_TAG, "--no-backpressure")
     assert done.code == 6
@@ -58,29 +59,29 @@ def test_a_git_that_fails_is_not_told_as_missing_by_the_others(kiln: Kiln) -> No
     assert "Install git" not in done.stderr
 
 
-def test_a_build_folder_that_can_not_be_made_is_a_finding(kiln: Kiln) -> None:
+def test_unwritable_build_folder_is_a_finding(kiln: Kiln) -> None:
     (kiln.folder / "file").touch()
     folder = kiln.folder / "file" / "build"
-    code, told = ask(kiln, *WITH_TAG, env={"NODEKILN_BUILD": str(folder)})
+    code, text = ask(kiln, *WITH_TAG, env={"NODEKILN_BUILD": str(folder)})
     assert code == TOOLCHAIN
-    assert f"{folder} can't be written: " in told
+    assert f"{folder} can't be written: " in text
 
 
-def test_a_repository_that_is_gone_is_a_finding(kiln: Kiln) -> None:
-    code, told = ask(kiln, *WITH_TAG, env={"NODEKILN_REPOSITORY": str(kiln.folder / "gone.git")})
+def test_missing_repository_is_a_finding(kiln: Kiln) -> None:
+    code, text = ask(kiln, *WITH_TAG, env={"NODEKILN_REPOSITORY": str(kiln.folder / "gone.git")})
     assert code == TOOLCHAIN
-    assert "gone.git is not there" in told
+    assert "gone.git is not there" in text
 
 
 @pytest.mark.slow
-def test_a_tag_on_the_tree_of_another_release_is_a_finding(kiln: Kiln, moved_tag: Path) -> None:
-    code, told = ask(kiln, "--tag=v20.5.0", env={"NODEKILN_REPOSITORY": str(moved_tag)})
+def test_tag_on_the_tree_of_another_release_is_a_finding(kiln: Kiln, moved_tag: Path) -> None:
+    code, text = ask(kiln, "--tag=v20.5.0", env={"NODEKILN_REPOSITORY": str(moved_tag)})
     assert code == TOOLCHAIN
-    assert f"v20.5.0 of {moved_tag} holds the sources of {TAG}" in told
+    assert f"v20.5.0 of {moved_tag} holds the sources of {TAG}" in text
 
 
 @pytest.mark.parametrize("task", ["patch", "build"])
-def test_a_tag_on_the_tree_of_another_release_is_refused_before_the_plan(
+def test_tag_on_the_tree_of_another_release_is_an_error_before_planning(
     kiln: Kiln, moved_tag: Path, task: str
 ) -> None:
     done = kiln.run(task, "--tag=v20.5.0", "--no-backpressure", "--no-probes", f"--repository={moved_tag}")
@@ -99,14 +100,14 @@ def moved_tag(tiny_node: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "text"),
     [
         (OSError(30, "Read-only file system", "/b/locks/mirror.lock"), "/b/locks/mirror.lock: Read-only"),
         (ToolchainError("It can't be written.", remedy="Make it so."), "It can't be written."),
     ],
 )
-def test_whatever_is_in_the_way_of_the_source_is_a_finding_beside_the_others(
-    kiln: Kiln, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+def test_error_of_the_source_is_a_finding_among_others(
+    kiln: Kiln, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
 ) -> None:
     def fail(*args: Any, **named: Any) -> None:
         raise error
@@ -118,8 +119,8 @@ def test_whatever_is_in_the_way_of_the_source_is_a_finding_beside_the_others(
         tag=Tag.parse(TAG),
         repository=None,
         configure_args=(),
-        clean_env=False,
         probes=False,
+        tools=ToolOptions(),
     )
-    assert told in found.findings[-1].what
+    assert text in found.findings[-1].what
     assert found.errors[-1] is found.findings[-1]

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.toolchain.checks import check_machine
-from nodekiln.toolchain.findings import Finding, Severity
-from nodekiln.toolchain.lineendings import check_autocrlf
-from nodekiln.toolchain.request import Request
+from nodekiln.toolchain.machine_checks import check_autocrlf
+from nodekiln.toolchain.model import Finding, Request, Severity
+from nodekiln.toolchain.toolchain import Programs, check_machine
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def check(build_dir: Path, environ: dict[str, str]) -> list[Finding]:
 
 @pytest.mark.parametrize(
     ("value", "why"),
-    [("true", "nodejs/node#41476"), ("Yes", "nodejs/node#41476"), ("input", "loses its carriage returns")],
+    [("true", "nodejs/node#41476"), ("Yes", "nodejs/node#41476"), ("input", "lose their carriage returns")],
 )
 def test_changed_line_endings_are_noted(
     value: str, why: str, environ: dict[str, str], tmp_path: Path
@@ -44,7 +43,7 @@ def test_changed_line_endings_are_noted(
     assert note.severity is Severity.NOTE
     assert note.what.startswith(f"core.autocrlf is {value.lower()} ")
     assert why in note.why
-    assert "Nothing has to be done" in note.remedy
+    assert "No action" in note.remedy
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_without_git_there_is_nothing_to_say(environ: dict[str, str], tmp_path: 
     assert check(tmp_path, {**environ, "PATH": str(tmp_path)}) == []
 
 
-def test_the_look_at_the_machine_tells_it(environ: dict[str, str], tmp_path: Path) -> None:
+def test_check_machine_reports_autocrlf(environ: dict[str, str], tmp_path: Path) -> None:
     set_up(environ, "[core]\n\tautocrlf = true\n")
     request = Request(
         tag=None,
@@ -86,12 +85,10 @@ def test_the_look_at_the_machine_tells_it(environ: dict[str, str], tmp_path: Pat
         build_dir=tmp_path / "build",
         jobs=1,
         disk_needed=0,
-        clean_env=False,
         platform="linux",
         configure_args=(),
-        use_ninja=None,
     )
 
-    findings = check_machine(request).findings
+    findings = check_machine(Programs(request)).findings
 
     assert [finding.subject for finding in findings if finding.severity is Severity.NOTE] == ["git"]

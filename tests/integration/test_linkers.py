@@ -1,4 +1,4 @@
-"""Linkers on a PATH: which is taken, which is refused, and what tells it afterwards."""
+"""The choice of a linker among those on a PATH, and the errors for requested ones."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 
 from nodekiln.core.errors import UsageError
 from nodekiln.toolchain.compilers import Compiler, probe
-from nodekiln.toolchain.findings import Finding
 from nodekiln.toolchain.linkers import Linker, check_choice, choose_linker
-from nodekiln.toolchain.request import Request
+from nodekiln.toolchain.model import Finding, Request, ToolOptions
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("g++", "ld.bfd", "objcopy"))), reason="there is no g++ or no GNU ld on PATH"
@@ -25,7 +24,7 @@ ld.bfd "$@" || exit
 while [ "$1" != -o ]; do shift; done
 exec objcopy --remove-section=.note.stapsdt "$2"
 """
-# A probe as <sys/sdt.h> notes it, without its argument, for machines that have no such header.
+# A probe as in <sys/sdt.h>, without its argument, for machines without that header.
 SDT = """\
 #define DTRACE_PROBE1(provider, name, argument) \\
   __asm__ __volatile__( \\
@@ -38,6 +37,8 @@ SDT = """\
     ".weak _.stapsdt.base\\n_.stapsdt.base: .space 1\\n.size _.stapsdt.base, 1\\n.popsection\\n.endif\\n" \\
     : : "r"(argument))
 """
+
+LLD = ToolOptions(linker="lld")
 
 
 @pytest.fixture
@@ -57,16 +58,14 @@ def asked(tmp_path: Path) -> Request:
         build_dir=tmp_path / "build",
         jobs=1,
         disk_needed=0,
-        clean_env=False,
         platform="linux",
         configure_args=(),
-        use_ninja=None,
         probes=True,
     )
 
 
 def install(request: Request, name: str, text: str) -> None:
-    """Puts a linker made of a script on the PATH."""
+    """Put a linker made of a script on the PATH."""
     program = Path(request.environ["PATH"]) / f"ld.{name}"
     program.write_text(f"#!/bin/sh\n{text}\n")
     program.chmod(0o755)
@@ -89,65 +88,63 @@ def name_of(linker: Linker | Finding) -> str:
     return linker.name
 
 
-def test_without_another_the_compilers_own_links(asked: Request) -> None:
+def test_default_without_other_linkers_is_the_compilers_own(asked: Request) -> None:
     linker = chosen(asked)
     assert isinstance(linker, Linker)
     assert (linker.name, linker.flags) == ("default", "")
     assert "GNU ld" in linker.version
 
 
-def test_lld_is_taken_unasked_where_it_keeps_probes(asked: Request) -> None:
+def test_default_is_lld_if_it_keeps_probes(asked: Request) -> None:
     install(asked, "lld", BFD)
     assert chosen(asked) == Linker("lld", "Fake 1.0")
 
 
-def test_mold_is_taken_only_where_it_is_asked_for(asked: Request) -> None:
+def test_mold_is_used_on_request_only(asked: Request) -> None:
     install(asked, "mold", BFD)
     assert name_of(chosen(asked)) == "default"
-    assert chosen(replace(asked, linker="mold")) == Linker("mold", "Fake 1.0")
+    assert chosen(replace(asked, tools=ToolOptions(linker="mold"))) == Linker("mold", "Fake 1.0")
 
 
 @pytest.mark.parametrize("text", [DROPS, "exit 1", 'cp /bin/false "$TMPDIR/x"; exit 0'])
-def test_one_that_can_not_be_trusted_is_passed_over_and_refused_where_asked_for(
-    asked: Request, text: str
-) -> None:
+def test_broken_linker_is_skipped_by_default_and_an_error_on_request(asked: Request, text: str) -> None:
     install(asked, "lld", text)
     assert name_of(chosen(asked)) == "default"
-    assert "lld can't link here" in refused(replace(asked, linker="lld"))
+    assert "lld can't be used" in refused(replace(asked, tools=LLD))
 
 
-def test_what_drops_the_notes_of_probes_is_told_and_does_without_probes(asked: Request) -> None:
+def test_linker_that_drops_probes_is_an_error_with_probes_only(asked: Request) -> None:
     install(asked, "lld", DROPS)
-    assert ".note.stapsdt" in refused(replace(asked, linker="lld"))
-    assert name_of(chosen(replace(asked, linker="lld", probes=False))) == "lld"
+    assert ".note.stapsdt" in refused(replace(asked, tools=LLD))
+    assert name_of(chosen(replace(asked, tools=LLD, probes=False))) == "lld"
 
 
-def test_that_of_before_stays_so_that_nothing_is_linked_anew(asked: Request) -> None:
+def test_linker_of_the_last_build_is_kept(asked: Request) -> None:
     install(asked, "lld", BFD)
     install(asked, "mold", BFD)
     for before in ("default", "mold", "lld"):
         assert name_of(chosen(replace(asked, linker_before=before))) == before
-        assert name_of(chosen(replace(asked, linker_before=before, linker="lld"))) == "lld"
+        assert name_of(chosen(replace(asked, linker_before=before, tools=LLD))) == "lld"
 
 
-def test_one_of_before_that_is_gone_is_replaced_by_the_compilers_own(asked: Request) -> None:
+def test_missing_linker_of_the_last_build_falls_back_to_default(asked: Request) -> None:
     assert name_of(chosen(replace(asked, linker_before="mold"))) == "default"
 
 
 @pytest.mark.parametrize("name", ["CXXFLAGS", "LDFLAGS"])
 @pytest.mark.parametrize("before", [None, "lld"])
-def test_one_that_can_not_link_with_the_users_flags_is_passed_over(
+def test_linker_that_rejects_the_users_flags_is_skipped(
     asked: Request, name: str, before: str | None
 ) -> None:
     install(asked, "lld", BFD)
     environ = {**asked.environ, name: "-Wl,--no-such-option"}
     request = replace(asked, environ=environ, linker_before=before, probes=False)
     assert name_of(chosen(request)) == "default"
-    assert "lld can't link here" in refused(replace(request, linker="lld"))
+    assert "lld can't be used" in refused(replace(request, tools=LLD))
 
 
-def test_one_that_is_not_there_is_refused_with_its_package(asked: Request) -> None:
-    assert "apt install mold" in refused(replace(asked, linker="mold"))
+def test_missing_linker_is_an_error_with_its_package(asked: Request) -> None:
+    assert "apt install mold" in refused(replace(asked, tools=ToolOptions(linker="mold")))
 
 
 @pytest.mark.parametrize(
@@ -160,16 +157,16 @@ def test_one_that_is_not_there_is_refused_with_its_package(asked: Request) -> No
         {"platform": "darwin"},
     ],
 )
-def test_where_the_choice_is_not_ours_none_is_made(asked: Request, changes: dict[str, object]) -> None:
+def test_flags_that_fix_the_linker_prevent_a_choice(asked: Request, changes: dict[str, object]) -> None:
     install(asked, "lld", BFD)
     environ = changes.pop("environ", {})
     assert isinstance(environ, dict)
     request = replace(asked, environ={**asked.environ, **environ}, **changes)  # type: ignore[arg-type]  # by name
     assert name_of(chosen(request)) == "default"
-    assert "lld can't link here" in refused(replace(request, linker="lld"))
+    assert "lld can't be used" in refused(replace(request, tools=LLD))
 
 
-def test_a_linker_that_is_none_is_refused() -> None:
+def test_unknown_linker_is_a_usage_error() -> None:
     assert check_choice("bfd") == "bfd"
     with pytest.raises(UsageError, match="mold, lld, bfd or default, not 'gold'"):
         check_choice("gold")

@@ -18,7 +18,7 @@ from nodekiln.core.errors import BuildError, PatchError, SourceError
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
-from nodekiln.pipelines.build import BuildRequest
+from nodekiln.pipelines.build import BuildOptions
 from nodekiln.pipelines.matrix import Matrix, build_matrix, now_in_tree, ordered
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def make(kiln: Kiln, settings: Settings, **options: bool) -> tuple[Matrix, str]:
     """Makes all four; answers with what became of them and what was said."""
     said = io.StringIO()
     reporter = Reporter(Console(file=said, soft_wrap=True))
-    request = BuildRequest(recipe=Recipe(tag=Tag.parse(TAG)), **options)  # type: ignore[arg-type]  # by name
+    request = BuildOptions(recipe=Recipe(tag=Tag.parse(TAG)), **options)  # type: ignore[arg-type]  # by name
     return build_matrix(request, settings, reporter), said.getvalue()
 
 

@@ -23,11 +23,10 @@ from nodekiln.core.edit import Read
 from nodekiln.core.process import child_environment
 from nodekiln.core.recipe import Tag
 from nodekiln.core.settings import read_configure_file
-from nodekiln.toolchain import cachestats, farms
-from nodekiln.toolchain.cachestats import Hits
-from nodekiln.toolchain.checks import check_machine
-from nodekiln.toolchain.request import Request
-from nodekiln.toolchain.toolchain import Toolchain, detect
+from nodekiln.toolchain import farms
+from nodekiln.toolchain.launchers import Hits, counting_hits
+from nodekiln.toolchain.model import Request, ToolOptions
+from nodekiln.toolchain.toolchain import Programs, Toolchain, check_machine, detect
 
 _ENVIRONMENT = dict(os.environ)
 _TAG = "v20.19.2"
@@ -59,19 +58,24 @@ class Tree:
         for former in (self.source / "out/Release/obj").rglob("*.[oa]"):
             former.unlink()
         asked = replace(self.request, environ={**self.request.environ, **variables})
-        toolchain = detect(asked, reader(self.source))
+        toolchain = detect(Programs(asked), reader(self.source))
         slots = farms.slots(toolchain.launcher, toolchain.build_env) or 1
-        reading, env = cachestats.start(toolchain.launcher, toolchain.build_env, self.source / "stats.log")
         targets = [f"obj/{target}" for target in _TARGETS]
-        argv = [*toolchain.make_argv, "-C", "out/Release", "-j", str(slots), *targets]
-        done = subprocess.run(argv, cwd=self.source, env=env, capture_output=True, text=True, check=False)
+        argv = [toolchain.build_program, "-C", "out/Release", "-j", str(slots), *targets]
+        hits: list[Hits] = []
+        with counting_hits(
+            toolchain.launcher, toolchain.build_env, self.source / "stats.log", hits.append
+        ) as env:
+            done = subprocess.run(
+                argv, cwd=self.source, env=dict(env), capture_output=True, text=True, check=False
+            )
         assert done.returncode == 0, done.stdout + done.stderr
         out = self.source / "out/Release"
         digests = {
             path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(out.glob("obj/**/*.o"))
         }
-        return Part(digests, cachestats.finish(reading))
+        return Part(digests, hits[0] if hits else None)
 
 
 def reader(source: Path) -> Read:
@@ -108,14 +112,11 @@ def plant(tmp_path: Path, node_repository: Path) -> Plant:
             build_dir=tmp_path / name,
             jobs=1,
             disk_needed=0,
-            clean_env=False,
             platform=sys.platform,
             configure_args=read_configure_file(Path(named), "NODEKILN_CONFIGURE_FILE") if named else (),
-            use_ninja=True,
-            launcher=launcher,
-            linker="default",
+            tools=ToolOptions(launcher=launcher, linker="default"),
         )
-        tree = Tree(source, request, detect(request, reader(source)))
+        tree = Tree(source, request, detect(Programs(request), reader(source)))
         argv = ["./configure", "--ninja", *request.configure_args]
         env = dict(tree.toolchain.configure_env)
         subprocess.run(argv, cwd=source, env=env, check=True, capture_output=True)
@@ -205,7 +206,7 @@ def test_two_daemons_compile_what_the_cache_does_not_have(plant: Plant, tmp_path
         tree = plant("tree", "distcc", **farm)
         assert str(tree.toolchain.launcher) == "distcc behind ccache"
         assert farms.slots(tree.toolchain.launcher, tree.toolchain.build_env) == 4
-        assert [error.what for error in check_machine(tree.request).errors] == []
+        assert [error.what for error in check_machine(Programs(tree.request)).errors] == []
         before = [log.read_text().count("COMPILE_OK") for log in logs]
         remote = tree.compile(CCACHE_DIR=str(tmp_path / "remote"))
         compiled = [
@@ -213,7 +214,10 @@ def test_two_daemons_compile_what_the_cache_does_not_have(plant: Plant, tmp_path
         ]
     assert all(compiled)
     assert sum(compiled) == len(remote.objects)
-    local = replace(tree, request=replace(tree.request, launcher="ccache"))
+    local = replace(
+        tree,
+        request=replace(tree.request, tools=ToolOptions(launcher="ccache", linker="default")),
+    )
     assert local.compile(CCACHE_DIR=str(tmp_path / "local")).objects == remote.objects
 
 

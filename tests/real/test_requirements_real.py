@@ -41,13 +41,13 @@ def reader(repository: Path, tag: str) -> Read:
         ("v24.21.0", (12, 2, 0), "gnu++20", 9, 14),
     ],
 )
-def test_the_files_of_a_tag_say_what_it_needs(
+def test_requirements_are_read_from_the_files_of_a_tag(
     tag: str, gxx: tuple[int, ...], standard: str, oldest: int, newest: int, node_repository: Path
 ) -> None:
     needs = read_requirements(Tag.parse(tag), reader(node_repository, tag))
     assert (needs.gxx, needs.clang, needs.standard) == (gxx, (8, 0, 0), standard)
     assert needs.pythons == tuple((3, minor) for minor in range(newest, oldest - 1, -1))
-    assert needs.walk == (
+    assert needs.python_names == (
         *(f"python3.{minor}" for minor in range(newest, oldest - 1, -1)),
         "python3",
         "python",
@@ -55,7 +55,7 @@ def test_the_files_of_a_tag_say_what_it_needs(
 
 
 @pytest.mark.parametrize("tag", ["v18.20.4", "v20.19.2", "v22.22.2", "v24.21.0"])
-def test_the_table_says_the_same_as_the_tag(tag: str, node_repository: Path) -> None:
+def test_table_agrees_with_the_tag(tag: str, node_repository: Path) -> None:
     said = read_requirements(Tag.parse(tag), reader(node_repository, tag))
     table = read_requirements(Tag.parse(tag), nothing)
     assert table.pythons == said.pythons
@@ -63,7 +63,7 @@ def test_the_table_says_the_same_as_the_tag(tag: str, node_repository: Path) -> 
     assert table.standard == said.standard
 
 
-def test_the_last_tag_that_imports_distutils(node_repository: Path) -> None:
+def test_last_tag_that_imports_distutils(node_repository: Path) -> None:
     needs = [
         "distutils" in read_requirements(Tag.parse(tag), reader(node_repository, tag)).modules_missing
         for tag in ("v18.20.4", "v20.19.2")

@@ -24,7 +24,7 @@ from nodekiln.core.elf.notes import read_probes
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
-from nodekiln.pipelines.build import BuildRequest, build
+from nodekiln.pipelines.build import BuildOptions, build
 from nodekiln.pipelines.matrix import Matrix, build_matrix
 from nodekiln.tracing.proof import prove
 
@@ -74,7 +74,7 @@ class Built:
         recipe = Recipe(
             tag=_TAG, backpressure=backpressure, probes=probes, default_args=self.recipe.default_args
         )
-        build(BuildRequest(recipe=recipe, force=True), self.settings, Reporter())
+        build(BuildOptions(recipe=recipe, force=True), self.settings, Reporter())
         return {output for step in log.read() for output in step.outputs}
 
 
@@ -92,7 +92,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         venv=Path(sys.prefix),
     )
     recipe = Recipe(tag=_TAG, default_args=settings.configure_args)
-    matrix = build_matrix(BuildRequest(recipe=recipe), settings, Reporter())
+    matrix = build_matrix(BuildOptions(recipe=recipe), settings, Reporter())
     matrix.raise_for()
     yield Built(settings, recipe, matrix)
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""What caches and farms answer, and which launcher is taken. Fake programs are files on a PATH."""
+"""The choice of a launcher, and the output of caches and farms. Fake programs are files on a PATH."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 
 from nodekiln.core.errors import UsageError
-from nodekiln.toolchain.cachestats import Hits, between, from_log
-from nodekiln.toolchain.commands import Command
+from nodekiln.toolchain.environment import Command
 from nodekiln.toolchain.farms import icecc_slots, sccache_slots
-from nodekiln.toolchain.findings import Finding
-from nodekiln.toolchain.launchers import Launcher, check_choice, choose_launcher, own_settings
+from nodekiln.toolchain.launchers import (
+    Hits,
+    Launcher,
+    between,
+    check_choice,
+    choose_launcher,
+    from_log,
+    own_settings,
+)
+from nodekiln.toolchain.model import Finding
 
 CONFIG = """\
 (default) base_dir =
@@ -29,16 +36,16 @@ def command(launcher: str | None = None) -> Command:
 
 
 def choose(
-    folder: Path, wanted: str | None, *there: str, named: str | None = None, **variables: str
+    folder: Path, wanted: str | None, *installed: str, named: str | None = None, **variables: str
 ) -> Launcher | Finding:
-    """The choice where the programs `there` are on PATH and CC and CXX name the launcher `named`."""
-    for name in there:
+    """Choose with the programs `installed` on PATH and the launcher `named` in CC and CXX."""
+    for name in installed:
         (folder / name).touch(mode=0o755)
     env = {"PATH": str(folder), **variables}
     return choose_launcher(wanted, [command(named), command(named)], env, Path("/build"))
 
 
-def test_only_what_somebody_has_set_counts_as_set() -> None:
+def test_own_settings_leave_out_defaults() -> None:
     assert own_settings(CONFIG) == {
         "cache_dir": "/srv/ccache",
         "hash_dir": "false",
@@ -47,37 +54,37 @@ def test_only_what_somebody_has_set_counts_as_set() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "ccache: error: no such option", "(default) x"])
-def test_an_answer_that_is_no_configuration_sets_nothing(text: str) -> None:
+def test_own_settings_of_other_text_are_empty(text: str) -> None:
     assert own_settings(text) == {}
 
 
-def test_sccache_is_taken_where_there_is_no_ccache(tmp_path: Path) -> None:
+def test_sccache_is_used_without_ccache(tmp_path: Path) -> None:
     assert choose(tmp_path, None, "sccache") == Launcher(
         prefix="sccache", cache="sccache", settings={"SCCACHE_BASEDIRS": "/build"}
     )
 
 
-def test_base_directories_of_the_users_stay(tmp_path: Path) -> None:
+def test_sccache_base_directories_of_the_user_are_kept(tmp_path: Path) -> None:
     chosen = choose(tmp_path, "sccache", "sccache", SCCACHE_BASEDIRS="/mine")
     assert chosen == Launcher(prefix="sccache", cache="sccache")
 
 
-def test_where_nothing_is_there_nothing_is_put_in_front(tmp_path: Path) -> None:
+def test_nothing_installed_means_no_launcher(tmp_path: Path) -> None:
     assert choose(tmp_path, None) == Launcher()
 
 
-def test_none_is_nothing_even_where_a_cache_is_there(tmp_path: Path) -> None:
+def test_launcher_none_ignores_installed_caches(tmp_path: Path) -> None:
     assert choose(tmp_path, "none", "ccache", "sccache", "distcc") == Launcher()
 
 
 @pytest.mark.parametrize("farm", ["distcc", "icecc"])
-def test_a_farm_stands_alone_where_there_is_no_ccache(tmp_path: Path, farm: str) -> None:
+def test_farm_without_ccache_has_no_cache(tmp_path: Path, farm: str) -> None:
     chosen = choose(tmp_path, farm, farm, "sccache")
     assert chosen == Launcher(prefix=farm, farm=farm)
     assert str(chosen) == farm
 
 
-def test_a_farm_that_cc_names_is_one(tmp_path: Path) -> None:
+def test_farm_in_cc_is_used(tmp_path: Path) -> None:
     chosen = choose(tmp_path, None, "distcc", "sccache", named="distcc")
     assert isinstance(chosen, Launcher)
     assert chosen.farm == "distcc"
@@ -85,10 +92,10 @@ def test_a_farm_that_cc_names_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["ccache", "sccache", "distcc", "icecc"])
-def test_a_launcher_that_is_not_there_is_named_with_its_packages(tmp_path: Path, wanted: str) -> None:
+def test_missing_launcher_is_an_error_with_its_package(tmp_path: Path, wanted: str) -> None:
     refused = choose(tmp_path, wanted)
     assert isinstance(refused, Finding)
-    assert refused.what == f"there is no {wanted} on PATH."
+    assert refused.what == f"{wanted} was not found on PATH."
     assert f"apt install {wanted}" in refused.remedy
 
 
@@ -104,18 +111,20 @@ def test_a_launcher_that_is_not_there_is_named_with_its_packages(tmp_path: Path,
         ("sccache", "sccache", False),
     ],
 )
-def test_cc_and_the_option_may_not_name_two(tmp_path: Path, wanted: str, named: str, refused: bool) -> None:
+def test_launcher_that_conflicts_with_cc_is_an_error(
+    tmp_path: Path, wanted: str, named: str, refused: bool
+) -> None:
     chosen = choose(tmp_path, wanted, "ccache", "sccache", "distcc", "icecc", named=named)
     assert isinstance(chosen, Finding) is refused
 
 
-def test_a_prefix_of_the_users_and_another_farm_are_told_apart(tmp_path: Path) -> None:
+def test_farm_that_conflicts_with_ccache_prefix_is_an_error(tmp_path: Path) -> None:
     refused = choose(tmp_path, "distcc", "distcc", CCACHE_PREFIX="/usr/bin/icecc")
     assert isinstance(refused, Finding)
     assert refused.subject == "CCACHE_PREFIX"
 
 
-def test_a_launcher_that_is_none_is_refused() -> None:
+def test_unknown_launcher_is_a_usage_error() -> None:
     assert check_choice("icecc") == "icecc"
     with pytest.raises(UsageError, match="ccache, sccache, distcc, icecc or none, not 'make'"):
         check_choice("make")
@@ -137,12 +146,12 @@ called_for_link
 
 
 @pytest.mark.parametrize(("log", "hits"), [(LOG, Hits(2, 1, remote=1)), ("", Hits(0, 0))])
-def test_a_stats_log_is_counted(log: str, hits: Hits) -> None:
+def test_ccache_stats_log_is_counted(log: str, hits: Hits) -> None:
     assert from_log(log) == hits
 
 
 @pytest.mark.parametrize(
-    ("hits", "told"),
+    ("hits", "text"),
     [
         (Hits(1, 0), "1 of 1 compilations from the cache (100%)"),
         (Hits(1999, 1), "1999 of 2000 compilations from the cache (99.9%)"),
@@ -151,25 +160,25 @@ def test_a_stats_log_is_counted(log: str, hits: Hits) -> None:
         (Hits(2, 1, remote=2), "2 of 3 compilations from the cache (66.6%), 2 of them from the remote store"),
     ],
 )
-def test_a_rate_is_not_rounded_up(hits: Hits, told: str) -> None:
-    assert str(hits) == told
+def test_hit_rate_is_rounded_down(hits: Hits, text: str) -> None:
+    assert str(hits) == text
 
 
 def stats(hits: dict[str, int], misses: dict[str, int]) -> str:
     return json.dumps({"stats": {"cache_hits": {"counts": hits}, "cache_misses": {"counts": misses}}})
 
 
-def test_sccache_is_counted_by_difference_over_all_languages() -> None:
+def test_sccache_hits_are_the_difference_over_all_languages() -> None:
     before, after = stats({"C/C++": 1}, {}), stats({"C/C++": 5, "Rust": 2}, {"C/C++": 3})
     assert between(before, after) == Hits(6, 3)
 
 
-def test_a_server_that_was_started_anew_counts_from_nothing() -> None:
+def test_sccache_hits_after_a_server_restart_count_from_zero() -> None:
     assert between(stats({"C/C++": 9}, {"C/C++": 9}), stats({"C/C++": 2}, {"C/C++": 1})) == Hits(2, 1)
 
 
 @pytest.mark.parametrize("answer", ["", "{}", "[]", '{"stats": 1}', "sccache: error"])
-def test_an_sccache_that_does_not_tell_has_no_rate(answer: str) -> None:
+def test_sccache_hits_of_invalid_output_are_unknown(answer: str) -> None:
     assert between(answer, answer) is None
 
 
@@ -184,7 +193,7 @@ def test_an_sccache_that_does_not_tell_has_no_rate(answer: str) -> None:
         ("", None),
     ],
 )
-def test_sccaches_scheduler_tells_its_cores(status: str, slots: int | None) -> None:
+def test_sccache_slots_are_the_schedulers_cores(status: str, slots: int | None) -> None:
     assert sccache_slots(status) == slots
 
 
@@ -200,5 +209,5 @@ LISTING = """\
 @pytest.mark.parametrize(
     ("listing", "slots"), [(LISTING, 11), ("", None), ("200 done", None), (" x jobs=0/? jobs=1", None)]
 )
-def test_iceccs_scheduler_tells_the_jobs_of_its_machines(listing: str, slots: int | None) -> None:
+def test_icecc_slots_are_the_jobs_of_all_machines(listing: str, slots: int | None) -> None:
     assert icecc_slots(listing) == slots

@@ -36,7 +36,7 @@ def reader(**files: bytes) -> Read:
     return lambda path: named.get(path)
 
 
-def test_the_tags_own_words_win_over_the_table() -> None:
+def test_files_of_the_tag_override_the_table() -> None:
     needs = read_requirements(
         Tag(20, 0, 0), reader(configure=CONFIGURE, configure__py=CONFIGURE_PY, common__gypi=COMMON)
     )
@@ -44,14 +44,14 @@ def test_the_tags_own_words_win_over_the_table() -> None:
     assert needs.clang == (19, 1, 0)
     assert needs.standard == "gnu++23"
     assert needs.pythons == ((3, 13), (3, 12))
-    assert needs.walk == ("python3.13", "python3.12", "python3", "python")
+    assert needs.python_names == ("python3.13", "python3.12", "python3", "python")
 
 
-def test_the_table_answers_for_a_tag_that_says_nothing() -> None:
+def test_table_is_used_for_a_tag_without_requirements() -> None:
     needs = read_requirements(Tag(24, 2, 0), reader())
     assert (needs.gxx, needs.clang, needs.standard) == ((12, 2), (8, 0), "gnu++20")
     assert (needs.pythons[0], needs.pythons[-1]) == ((3, 13), (3, 9))
-    assert needs.walk == any_python()
+    assert needs.python_names == any_python()
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def test_the_table_answers_for_a_tag_that_says_nothing() -> None:
         ("24.13.1", 14),
     ],
 )
-def test_the_table_knows_from_which_release_a_python_is_accepted(tag: str, newest: int) -> None:
+def test_table_has_the_newest_python_of_a_release(tag: str, newest: int) -> None:
     assert read_requirements(Tag.parse(tag), reader()).pythons[0] == (3, newest)
 
 
-def test_a_major_that_nobody_knows_asks_for_nothing() -> None:
+def test_unknown_major_has_no_requirements() -> None:
     needs = read_requirements(Tag(99, 0, 0), reader())
     assert (needs.gxx, needs.clang, needs.standard, needs.pythons, needs.rust) == ((), (), "", (), ())
 
@@ -93,7 +93,7 @@ def test_a_major_that_nobody_knows_asks_for_nothing() -> None:
         ("20.0.0", "14.1.0", False),
     ],
 )
-def test_compilers_that_are_known_to_fail(tag: str, version: str, fails: bool) -> None:
+def test_known_bad_compilers_of_a_tag(tag: str, version: str, fails: bool) -> None:
     bad = read_requirements(Tag.parse(tag), reader()).known_bad
     assert any(each.covers(parse_version(version)) for each in bad) is fails
 
@@ -115,10 +115,10 @@ GYP = {"tools/gyp/pylib/gyp/__init__.py": b"import sys\n"}
         ({"configure.py": b"try:\n  from distutils.spawn import x\n"} | GYP, ()),
     ],
 )
-def test_modules_that_the_tree_does_not_bring(files: dict[str, bytes], modules: tuple[str, ...]) -> None:
+def test_missing_modules_of_a_tree(files: dict[str, bytes], modules: tuple[str, ...]) -> None:
     assert read_requirements(Tag(20, 0, 0), files.get).modules_missing == modules
 
 
-def test_rust_is_asked_for_from_26_on() -> None:
+def test_rust_is_required_from_26_on() -> None:
     assert read_requirements(Tag(25, 0, 0), reader()).rust == ()
     assert read_requirements(Tag(26, 0, 0), reader()).rust == (1, 82)

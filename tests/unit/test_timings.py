@@ -1,4 +1,4 @@
-"""What is told of a build: its longest steps, how many ran at once, the critical path; and how it is kept."""
+"""The timings of a build: longest steps, steps at once, the critical path, and the kept file."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ LINK = Timed("LINK node", 6.5, 9.0, (1, 2))
 BUILD = Timings(name="v20.1.0", jobs=2, steps=(A, B, GEN, LINK))
 
 
-def test_the_critical_path_is_the_longest_chain_and_not_the_longest_steps() -> None:
+def test_critical_path_is_the_longest_chain() -> None:
     assert BUILD.critical_path() == (A, GEN, LINK)
 
 
-def test_a_build_takes_from_its_first_begin_to_its_last_end() -> None:
+def test_seconds_are_from_first_start_to_last_end() -> None:
     assert BUILD.seconds == 9.0
     assert BUILD.busy == 14.0
 
 
-def test_steps_are_told_longest_first() -> None:
+def test_longest_steps_are_sorted() -> None:
     assert BUILD.longest(2) == (B, A)
 
 
-def test_compilations_are_told_by_target_and_other_steps_by_kind() -> None:
+def test_groups_are_targets_of_compilations_and_other_kinds() -> None:
     assert BUILD.groups() == (
         Group("compile libnode", 2, 9.0),
         Group("ACTION", 1, 2.5),
@@ -37,7 +37,7 @@ def test_compilations_are_told_by_target_and_other_steps_by_kind() -> None:
     )
 
 
-def test_the_course_tells_how_many_ran_in_each_part() -> None:
+def test_course_counts_steps_in_each_part() -> None:
     moments, rows = BUILD.course(9, 2)
     assert moments == pytest.approx([float(second) for second in range(9)])
     assert rows["compile libnode"] == pytest.approx([2, 2, 2, 2, 1, 0, 0, 0, 0])
@@ -45,12 +45,12 @@ def test_the_course_tells_how_many_ran_in_each_part() -> None:
     assert rows["other"] == pytest.approx([0, 0, 0, 0, 0, 0, 0.5, 1, 1])
 
 
-def test_a_build_without_steps_has_nothing_to_tell() -> None:
+def test_timings_without_steps_are_zero() -> None:
     none = Timings(name="v20.1.0", jobs=2, steps=())
     assert (none.seconds, none.busy, none.critical_path(), none.groups()) == (0.0, 0, (), ())
 
 
-def test_what_is_kept_is_read_again() -> None:
+def test_json_round_trip() -> None:
     assert Timings.from_json(BUILD.to_json()) == BUILD
 
 
@@ -66,18 +66,18 @@ def test_what_is_kept_is_read_again() -> None:
         {"jobs": None},
     ],
 )
-def test_what_is_no_record_is_refused(change: dict[str, object]) -> None:
+def test_damaged_record_raises_build_error(change: dict[str, object]) -> None:
     with pytest.raises(BuildError, match="damaged"):
         Timings.from_json(json.dumps(json.loads(BUILD.to_json()) | change))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", "\x00"])
-def test_a_text_that_is_none_is_refused(text: str) -> None:
+def test_text_that_is_no_record_raises_build_error(text: str) -> None:
     with pytest.raises(BuildError, match="damaged"):
         Timings.from_json(text)
 
 
-def test_machines_get_all_of_it() -> None:
+def test_as_data_has_all_figures() -> None:
     told = BUILD.as_data(1)
     assert (told["name"], told["jobs"], told["steps"], told["seconds"]) == ("v20.1.0", 2, 4, 9.0)
     assert told["critical_path_seconds"] == 9.0

@@ -1,4 +1,4 @@
-"""What steps are called in tables of times, what is expected of them, and what builds teach."""
+"""Names of steps, their expected times, and updates from builds."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ NEW = Weights({}, BASE)
         ("", ""),
     ],
 )
-def test_a_step_has_one_name_in_every_tree_and_build_system(description: str, key: str) -> None:
+def test_key_is_the_same_in_every_tree_and_build_system(description: str, key: str) -> None:
     assert key_of(description) == key
 
 
@@ -67,34 +67,34 @@ def test_a_step_has_one_name_in_every_tree_and_build_system(description: str, ke
         ("RUST x", 0.1),
     ],
 )
-def test_the_nearest_that_is_known_is_expected(key: str, seconds: float) -> None:
+def test_expect_uses_the_nearest_known_group(key: str, seconds: float) -> None:
     assert NEW.expect(key).seconds == seconds
 
 
-def test_only_compilations_can_be_hits() -> None:
+def test_hits_are_compilations_only() -> None:
     assert NEW.expect("LINK node").hit is None
     assert NEW.expect("CXX node gen snapshot").hit is None
     assert NEW.expect(API).is_hit(0.03)
     assert not NEW.expect(API).is_hit(3.0)
 
 
-def test_a_build_without_hits_teaches_what_a_compilation_takes() -> None:
+def test_cold_build_updates_times_of_compilations() -> None:
     learnt = NEW.after([(API, 6.0), ("LINK node", 0.3)])
     assert learnt.expect(API) == Expected(6.0, 0.02)
     assert learnt.expect("LINK node") == Expected(0.3)
     assert learnt.expect("CXX v8_base src/other x") == NEW.expect("CXX v8_base src/other x")
 
 
-def test_a_hit_does_not_make_the_next_compilation_look_fast() -> None:
+def test_hit_does_not_change_the_time_without_a_hit() -> None:
     assert NEW.after([(API, 0.03)]).expect(API) == Expected(9.0, 0.03)
 
 
-def test_the_newest_times_count_and_both_kinds_are_kept() -> None:
+def test_newest_times_replace_older_ones_of_their_kind() -> None:
     learnt = NEW.after([(API, 8.0)]).after([(API, 0.03)]).after([(API, 7.0)])
     assert learnt.expect(API) == Expected(7.0, 0.03)
 
 
-def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
+def test_written_weights_are_read_again(tmp_path: Path) -> None:
     place = tmp_path / "timings" / "steps.json"
     write_weights(place, NEW.after([(API, 0.03), ("LINK node", 1.0)]))
     own = read_weights(place).own
@@ -105,17 +105,17 @@ def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"steps": []}', '{"steps": {"a": 1}}', '{"steps": {"a": ["x", null]}}']
 )
-def test_a_file_that_cannot_be_taken_is_as_if_there_were_none(tmp_path: Path, text: str) -> None:
+def test_damaged_weights_file_is_ignored(tmp_path: Path, text: str) -> None:
     place = tmp_path / "steps.json"
     place.write_text(text)
     assert read_weights(place) == Weights({}, shipped())
 
 
-def test_every_shipped_compilation_is_slower_than_its_hit() -> None:
+def test_shipped_compilations_are_slower_than_their_hits() -> None:
     for group, expected in shipped().groups.items():
         assert expected.hit is not None
         assert 0 < 2 * expected.hit < expected.seconds, group
 
 
-def test_the_shipped_groups_are_named_as_steps_are() -> None:
+def test_shipped_groups_are_names_of_steps() -> None:
     assert group_of(key_of("CXX obj/deps/v8/src/heap/v8_base_without_compiler.heap.o")) in shipped().groups

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # imported where it is used, so that --help and completion do
     from nodekiln.core.recipe import Recipe
     from nodekiln.core.reporting import Reporter
     from nodekiln.core.settings import Settings
+    from nodekiln.toolchain.model import ToolOptions
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 """The folder with ./inv, unless nodekiln is installed."""
@@ -261,11 +262,13 @@ def is_json(value: str) -> bool:
     return value == "json"
 
 
-def tools(launcher: str, linker: str) -> tuple[str | None, str | None]:
-    """Return what --launcher and --linker name, None if not given; raise UsageError for unknown names."""
+def tools(launcher: str, linker: str, *, clean_env: bool) -> ToolOptions:
+    """Return the options for the toolchain; raise UsageError for unknown launchers and linkers."""
     from nodekiln.toolchain import launchers, linkers
+    from nodekiln.toolchain.model import ToolOptions
 
-    return (
-        launchers.check_choice(launcher) if launcher else None,
-        linkers.check_choice(linker) if linker else None,
+    return ToolOptions(
+        launcher=launchers.check_choice(launcher) if launcher else None,
+        linker=linkers.check_choice(linker) if linker else None,
+        clean_env=clean_env,
     )

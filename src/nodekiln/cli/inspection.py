@@ -64,7 +64,7 @@ def doctor(
     settings = read_settings(context)
     more = more_arguments(settings, configure_args, configure_file)
     as_json = is_json(format)
-    wanted_launcher, wanted_linker = tools(launcher, linker)
+    tool_options = tools(launcher, linker, clean_env=clean_env)
     reporter = make_reporter(context)
     if tag and is_shorthand(tag):
         tag = str(source_tag(tag, repository or None, settings, reporter))
@@ -74,10 +74,8 @@ def doctor(
         tag=Tag.parse(tag) if tag else None,
         repository=repository or None,
         configure_args=settings.configure_args + more,
-        clean_env=clean_env,
         probes=probes,
-        launcher=wanted_launcher,
-        linker=wanted_linker,
+        tools=tool_options,
     )
     if as_json:
         print(json.dumps(found.as_data(), indent=2))
@@ -161,18 +159,19 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
     Shows the longest steps, the kinds of steps, and the critical path (*).
     """
     from nodekiln.core.reporting import show_table
-    from nodekiln.pipelines.timings import Shown, store_of, write_pictures
+    from nodekiln.pipelines.timings import TimingStore, as_data, rows, summary, write_pictures
 
     as_json = is_json(format)
-    store, reporter = store_of(read_settings(context).workspace), make_reporter(context)
-    shown = Shown(store.get(name))
+    store = TimingStore(read_settings(context).workspace.timings)
+    reporter = make_reporter(context)
+    found = store.get(name)
     if as_json:
-        print(json.dumps(shown.as_data(), indent=2))
+        print(json.dumps(as_data(found), indent=2))
         return
-    for line in shown.summary:
+    for line in summary(found):
         reporter.say(line)
-    show_table(("step", "took", "critical"), shown.rows)
-    for picture in write_pictures(shown.timings, store):
+    show_table(("step", "took", "critical"), rows(found))
+    for picture in write_pictures(found, store):
         reporter.say(str(picture))
 
 

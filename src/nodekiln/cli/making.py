@@ -142,37 +142,35 @@ def build(
     build/binaries and prints its path.
     """
     settings, reporter, count = read_settings(context), make_reporter(context), number("--jobs", jobs)
-    wanted_launcher, wanted_linker = tools(launcher, linker)
+    tool_options = tools(launcher, linker, clean_env=clean_env)
     as_json = is_json(format)
     if matrix and not (backpressure and probes):
         raise UsageError("--matrix makes all four recipes: leave out --no-backpressure and --no-probes.")
     tag = _source_tag(tag, repository, context)
     recipe = make_recipe(settings, tag, backpressure, probes, configure_args, configure_file, name)
-    from nodekiln.pipelines.build import BuildRequest, build  # a mistyped option should not wait for it
+    from nodekiln.pipelines.build import BuildOptions, build  # a mistyped option should not wait for it
     from nodekiln.pipelines.matrix import Made, Matrix, build_matrix
-    from nodekiln.pipelines.timings import store_of, tell
+    from nodekiln.pipelines.timings import TimingStore, report_timings
 
-    request = BuildRequest(
+    options = BuildOptions(
         recipe=recipe,
+        tools=tool_options,
         repository=repository or None,
         jobs=count,
-        launcher=wanted_launcher,
-        linker=wanted_linker,
         force=force,
         from_scratch=from_scratch,
-        clean_env=clean_env,
         dry_run=dry_run,
         accept_moved_tag=accept_moved_tag,
         discard_edits=discard_edits,
     )
     if matrix:
-        done = build_matrix(request, settings, reporter)
+        done = build_matrix(options, settings, reporter)
     else:
-        done = Matrix((Made(recipe, build(request, settings, reporter)),))
+        done = Matrix((Made(recipe, build(options, settings, reporter)),))
     made = [each for each in done.recipes if each.path is not None]
     if timings:
         for each in made:
-            tell(each.recipe.name, store_of(settings.workspace), reporter)
+            report_timings(each.recipe.name, TimingStore(settings.workspace.timings), reporter)
     paths = [each.path for each in made if each.path is not None]
     _print_made(paths, settings, as_json=as_json, as_list=matrix)
     done.raise_for()

@@ -11,7 +11,7 @@ from nodekiln.core.errors import KilnError, SourceError, ToolchainError, UsageEr
 from nodekiln.core.recipe import Recipe
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
-from nodekiln.pipelines.build import BuildRequest, build
+from nodekiln.pipelines.build import BuildOptions, build
 from nodekiln.source.tree import WorkingTree
 
 
@@ -51,20 +51,20 @@ class Matrix:
         )
 
 
-def build_matrix(request: BuildRequest, settings: Settings, reporter: Reporter) -> Matrix:
-    """Builds the four recipes of `request`'s tag and configure arguments.
+def build_matrix(options: BuildOptions, settings: Settings, reporter: Reporter) -> Matrix:
+    """Builds the four recipes of `options`'s tag and configure arguments.
 
     A recipe that fails does not keep the others from being made, unless it is for a source, a setting or a
     machine that all of them share. An interrupt ends all.
     """
-    recipes = ordered(request.recipe, now_in_tree(request.recipe, settings))
+    recipes = ordered(options.recipe, now_in_tree(options.recipe, settings))
     done: list[Made] = []
     for number, recipe in enumerate(recipes, 1):
         reporter.say(f"recipe {number} of {len(recipes)}: {recipe.name}")
         # An empty out/ is for the first that is made; the others go on from it.
-        empty = request.from_scratch and not any(made.path for made in done)
+        empty = options.from_scratch and not any(made.path for made in done)
         asked = replace(
-            request, recipe=recipe, from_scratch=empty, force=request.force or request.from_scratch
+            options, recipe=recipe, from_scratch=empty, force=options.force or options.from_scratch
         )
         try:
             done.append(Made(recipe, path=build(asked, settings, reporter)))

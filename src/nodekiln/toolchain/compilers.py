@@ -1,4 +1,4 @@
-"""The C and C++ compilers: family and version, and checks that they compile, link and have headers for probes.
+"""The C and C++ compilers: family, version, and checks that they compile, link and find <sys/sdt.h>.
 
 Runs them as configure.py does (try_check_compiler), so that both find the same compiler.
 """
@@ -128,7 +128,9 @@ def check_builds(
         yield _fails(compiler, standard, alone or failure)
 
 
-def _compile_program(words: Sequence[str], compiler: Compiler, env: Mapping[str, str], standard: str | None) -> str:
+def _compile_program(
+    words: Sequence[str], compiler: Compiler, env: Mapping[str, str], standard: str | None
+) -> str:
     """Return the error of compiling and linking a small program; empty on success.
 
     In two steps, as in a build: ccache passes on a command that does both without using its folder.

@@ -70,7 +70,7 @@ def children_environment(request: Request) -> dict[str, str]:
 
 
 def check_leaks(request: Request) -> Iterator[Finding]:
-    """Yield a warning for each variable that leaks into the build; with --clean-env, a note of those dropped."""
+    """Yield a warning for each leaking variable; with --clean-env, a note of the dropped ones."""
     if request.tools.clean_env:
         dropped = sorted(set(request.environ) - set(clean_environment(request.environ)))
         if dropped:
@@ -135,7 +135,7 @@ class Command:
     program: Path
 
     def behind(self, launcher: str) -> str:
-        """Return this command as text with another launcher in front of the compiler, after env's settings."""
+        """Return this command as text with a launcher in front of the compiler, after env's settings."""
         before = len(self.words) - len(self.own)
         return shlex.join((*self.words[:before], launcher, *self.words[before:]))
 
@@ -172,9 +172,7 @@ def _missing(word: str, path: str) -> Unusable | None:
     if os.sep in word and not word.startswith(os.sep):
         return Unusable(f"{word} is a relative path: configure runs in another folder")
     if shutil.which(word, path=path) is None:
-        return Unusable(
-            f"{word} does not exist" if os.sep in word else f"{word} was not found on PATH"
-        )
+        return Unusable(f"{word} does not exist" if os.sep in word else f"{word} was not found on PATH")
     return None
 
 

@@ -20,7 +20,8 @@ _HOSTILE = frozenset("\"'`$#:;&|<>()[]{}*?!\\%")
 """Characters that are special in make, ninja files, gyp or sh, besides white space."""
 
 _JOB_MEMORY = 700 * 10**6
-"""Bytes for one compilation; V8's large ones take twice that and have a limit of their own (building/memory.toml)."""
+"""Bytes for one compilation; V8's large ones take twice that and have a limit of their own
+(building/memory.toml)."""
 _MIN_MEMORY = 10**9
 _MAX_OVER_MIN = 5
 """The ratio of the largest build to the smallest: v20.19.2 with a distribution's libraries, 580 MB."""
@@ -128,9 +129,7 @@ def check_temporary(env: Mapping[str, str]) -> Iterator[Finding]:
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         state = "is not writable" if folder.is_dir() else "is no folder"
         why = "Compilers write their temporary files there."
-        yield Finding(
-            Severity.ERROR, "TMPDIR", f"{folder} {state}.", why, "Set TMPDIR to a writable folder."
-        )
+        yield Finding(Severity.ERROR, "TMPDIR", f"{folder} {state}.", why, "Set TMPDIR to a writable folder.")
         return
     free = machine.free_disk(folder)
     if free < _TMP_LOW:

@@ -170,8 +170,8 @@ class Toolchain:
 
     `cc` and `cxx` are as the user or Node spells them, with the launcher in front if it adds one. `identity`
     changes when a compiler changes, and only then. `caller_env` is the user's environment; `build_env` adds
-    the settings of launcher and linker, and `configure_env` untranslated messages, which configure parses (the
-    build keeps the user's locale, which is part of ccache's keys).
+    the settings of launcher and linker, and `configure_env` untranslated messages, which configure parses
+    (the build keeps the user's locale, which is part of ccache's keys).
     """
 
     cc: str
@@ -191,7 +191,8 @@ class Toolchain:
 def detect(programs: Programs, read: Read) -> Toolchain:
     """Return the toolchain for the request; `read` returns the tag's files. About 0.1 s.
 
-    Raises ToolchainError if compilers, Python, ninja and make, or the requested launcher or linker are missing.
+    Raises ToolchainError if compilers, Python, ninja and make, or the requested launcher or linker are
+    missing.
     """
     request, env = programs.request, programs.env
     names = any_python() if request.tag is None else read_requirements(request.tag, read).python_names

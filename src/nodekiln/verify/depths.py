@@ -23,9 +23,11 @@ from nodekiln.core.process import Captured, capture, error_line
 from nodekiln.core.recipe import Recipe
 from nodekiln.core.reporting import Meter, Reporter
 from nodekiln.core.settings import Settings
-from nodekiln.pipelines.build import BuildRequest, build, configured
-from nodekiln.pipelines.checking import look_at_machine, make_request
+from nodekiln.pipelines.build import BuildOptions, build, configured
+from nodekiln.pipelines.checking import check, make_request
 from nodekiln.pipelines.planning import make_plan, open_tag
+from nodekiln.toolchain.model import ToolOptions
+from nodekiln.toolchain.toolchain import Programs
 from nodekiln.verify.outcome import Depth, Finding, Kind, Row, Status, worst
 
 _UNPROVEN = "unproven"
@@ -46,16 +48,14 @@ def check_machine(kinds: Iterable[Kind], settings: Settings, reporter: Reporter)
     """
     request = make_request(
         settings,
-        None,
+        ToolOptions(),
+        tag=None,
         configure_args=settings.configure_args,
         jobs=1,
         disk_needed=0,  # each build checks its own need
-        clean_env=False,
         probes=all(kind.probes for kind in kinds),  # probes have more requirements
-        launcher=None,
-        linker=None,
     )
-    look_at_machine(request, reporter)
+    check(Programs(request), reporter)
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class DeepCheck:
 
     def _compile_units(self, recipe: Recipe, paths: tuple[str, ...]) -> tuple[Finding, ...]:
         with (
-            configured(self._request(recipe), self.settings, self.reporter) as job,
+            configured(self._options(recipe), self.settings, self.reporter) as job,
             self.reporter.progress(f"{recipe.name}, files") as meter,
         ):
             toolchain = job.toolchain
@@ -122,12 +122,12 @@ class DeepCheck:
                 raise BuildError(
                     "Reading the compiler flags failed: ninja not found.", remedy="Install ninja."
                 )
-            units = Units(job.tree.source, toolchain.make_argv[0], toolchain.build_env)
+            units = Units(job.tree.source, toolchain.build_program, toolchain.build_env)
             return units.check(paths, jobs=job.jobs, meter=meter)
 
     def _build(self, recipe: Recipe, commit: str | None) -> tuple[Finding, ...]:
         """Build and run the binary; its manifest has whether the probes fired."""
-        build(self._request(recipe), self.settings, self.reporter)
+        build(self._options(recipe), self.settings, self.reporter)
         facts = Store(self.settings.workspace).get(recipe.name).facts or {}
         _check_commit(recipe, commit, facts.get("commit"))
         seen = str(facts.get("probes_seen") or "")
@@ -135,8 +135,8 @@ class DeepCheck:
             return ()
         return (Finding(Status.CLEAN, "built", f"whether its probes fire is {seen}"),)
 
-    def _request(self, recipe: Recipe) -> BuildRequest:
-        return BuildRequest(
+    def _options(self, recipe: Recipe) -> BuildOptions:
+        return BuildOptions(
             recipe=recipe,
             repository=self.repository,
             jobs=self.jobs,

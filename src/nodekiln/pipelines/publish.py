@@ -1,4 +1,4 @@
-"""The last step of a build: what was linked is copied, checked, described and put where users find it."""
+"""The last step of a build: copy the linked binary, check it, write its manifest and publish it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import platform
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nodekiln
 from nodekiln.binaries import selfcheck
@@ -19,12 +20,14 @@ from nodekiln.changes import diff
 from nodekiln.core.errors import CheckError
 from nodekiln.core.files import hash_file
 from nodekiln.core.process import without_node_options
-from nodekiln.pipelines.buildjob import BuildJob
 from nodekiln.tracing.proof import prove
+
+if TYPE_CHECKING:
+    from nodekiln.pipelines.build import BuildJob
 
 
 def publish(job: BuildJob, configure: Configure, compiled: Compiled) -> Path:
-    """Returns where the binary is; raises CheckError where it does not do what its recipe says."""
+    """Return the path of the published binary; raise CheckError if it does not match its recipe."""
     toolchain = job.toolchain
     with job.store.staging() as folder:
         binary = _copy(job.compiler.output, folder)
@@ -39,7 +42,7 @@ def publish(job: BuildJob, configure: Configure, compiled: Compiled) -> Path:
             bring=os.replace,
         )
     job.reporter.say(
-        f"self-check: {found.version}, write() answers {str(found.write_answers).lower()} on a full stream"
+        f"self-check: {found.version}, write() returns {str(found.write_answers).lower()} on a full stream"
     )
     if seen is not None:
         job.reporter.say(f"probes: {seen}")
@@ -47,7 +50,7 @@ def publish(job: BuildJob, configure: Configure, compiled: Compiled) -> Path:
 
 
 def _copy(output: Path, folder: Path) -> Path:
-    """What is checked is what is published: the copy, not what the next build may link anew."""
+    """Copy the binary, so that the next build can't replace it between check and publication."""
     try:
         return Path(shutil.copy2(output, folder / "node"))
     except FileNotFoundError as error:
@@ -57,8 +60,8 @@ def _copy(output: Path, folder: Path) -> Path:
 def _check(job: BuildJob, binary: Path) -> Findings:
     expected = Expected(
         version=str(job.recipe.tag),
-        recipe=job.marks["nodekiln_recipe"],
-        plan=job.marks["nodekiln_plan"],
+        recipe=job.markers["nodekiln_recipe"],
+        plan=job.markers["nodekiln_plan"],
         backpressure=job.recipe.backpressure,
     )
     return selfcheck.check(binary, expected, env=job.toolchain.build_env)
