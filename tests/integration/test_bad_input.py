@@ -180,16 +180,16 @@ ROWS = (
     Row("tarball, no file named", USAGE, ("import-tarball", "--tag=v20.1.0"), ("--file is required",)),
     _tree("no writable.js", PATCH, "v20.2.0", "writable.js", "there is no such file"),
     _tree("two functions", PATCH, "v20.2.1", "declared 2 times, lines 3, 13"),
-    _tree("a syntax error", PATCH, "v20.2.2", "writable.js: line 5", "no JavaScript"),
+    _tree("a syntax error", PATCH, "v20.2.2", "writable.js: line 5", "does not parse"),
     _tree("rewritten before", PATCH, "v20.2.3", "returns true already"),
     _tree("junk", PATCH, "v20.2.4", "writable.js: line 1"),
     _tree("another adapter", PATCH, "v20.2.5", "adapters.js", "declared 0 times"),
     _tree("an empty file", PATCH, "v20.2.6", "no function of that name"),
     _tree("another function", PATCH, "v20.2.7", "no function of that name"),
-    _tree("no configure", BUILD, "v99.3.0", "./configure can't be run: No such file"),
+    _tree("no configure", BUILD, "v99.3.0", "./configure failed: No such file"),
     _tree("configure fails", BUILD, "v20.3.1", "exit code 1", "| ERROR: no luck", "configure.log"),
     _tree("configure writes nothing", BUILD, "v20.3.2", "config.gypi", "configure.log"),
-    _tree("configure writes junk", BUILD, "v20.3.3", "config.gypi that can't be read"),
+    _tree("configure writes junk", BUILD, "v20.3.3", "config.gypi failed"),
     _tree("the link fails", BUILD, "v20.3.4", "ninja failed", "| ERROR: can not link", "build.log"),
     _tree("the compiler fails", BUILD, "v20.3.5", "ninja failed", "main.c:1:", "build.log"),
     _tree("a known symptom", BUILD, "v20.3.6", "ninja failed", "compiler is too old", "build.log"),
@@ -208,16 +208,18 @@ ROWS = (
     _build("compiler, absent", TOOLCHAIN, "--no-probes", "CXX is 'g++-99'", "unset CXX", CXX="g++-99"),
     _build("compiler, empty", TOOLCHAIN, "--no-probes", "CXX is set, but empty", CXX=""),
     _build("compiler, a file", TOOLCHAIN, "--no-probes", "CC is '/etc/passwd'", CC="/etc/passwd"),
-    _build("compiler, mute", TOOLCHAIN, "--no-probes", "does not answer", CC="uname"),
+    _build("compiler, mute", TOOLCHAIN, "--no-probes", "CC is 'uname'", CC="uname"),
     _build("build folder, a space", TOOLCHAIN, "--no-probes", "a space", NODEKILN_BUILD="{here}/my build"),
-    _build("build folder, a file", TOOLCHAIN, "", "can't be written", NODEKILN_BUILD="{here}/words.txt"),
-    _build("build folder, not to be made", TOOLCHAIN, "", "can't be written", NODEKILN_BUILD="/proc/kiln"),
+    _build("build folder, a file", TOOLCHAIN, "", "words.txt", NODEKILN_BUILD="{here}/words.txt"),
+    _build("build folder, not to be made", TOOLCHAIN, "", "/proc/kiln", NODEKILN_BUILD="/proc/kiln"),
     _build("TMPDIR, nowhere", TOOLCHAIN, "--no-probes", "nowhere", "TMPDIR", TMPDIR="{here}/nowhere"),
-    _path("no ninja", TOOLCHAIN, "ninja", "no ninja on PATH", words="--configure-args=--ninja"),
-    _path("neither ninja nor make", TOOLCHAIN, "ninja make", "neither ninja nor make on PATH"),
-    _path("no compiler", TOOLCHAIN, "gcc g++ cc c++", "there is no g++ on PATH", "there is no gcc on PATH"),
-    _path("no linker", TOOLCHAIN, "ld", "can't compile and link a small program"),
-    _path("no Python", TOOLCHAIN, "python3", "no python3 on PATH"),
+    _path("no ninja", TOOLCHAIN, "ninja", "ninja was not found on PATH", words="--configure-args=--ninja"),
+    _path("neither ninja nor make", TOOLCHAIN, "ninja make", "ninja and make were not found on PATH"),
+    _path(
+        "no compiler", TOOLCHAIN, "gcc g++ cc c++", "g++ was not found on PATH", "gcc was not found on PATH"
+    ),
+    _path("no linker", TOOLCHAIN, "ld", "compiling and linking a small program failed"),
+    _path("no Python", TOOLCHAIN, "python3", "python3 was not found on PATH"),
     _path("no git", SOURCE, "git", "no git on the PATH", "apt install git"),
 )
 
@@ -295,7 +297,7 @@ def _is_one_message(done: Done) -> None:
     assert sum(line.startswith("error: ") for line in lines) == 1
     assert "Traceback" not in done.stderr
     message = lines[next(index for index, line in enumerate(lines) if line.startswith("error: ")) :]
-    assert message[0].endswith("things are in the way of a build:") or all(
+    assert message[0].endswith("problems prevent a build:") or all(
         line.startswith("  ") for line in message[1:]
     )
     assert all(letter.isprintable() or letter == "\n" for letter in done.stderr)

@@ -103,7 +103,7 @@ def test_what_is_there_is_not_made_again(built: Kiln) -> None:
     settings = settings_of(built)
     assert now_in_tree(Recipe(tag=Tag.parse(TAG)), settings) == FREE
     _, said = make(built, settings)
-    assert f"{FREE} is already there" in said
+    assert f"{FREE} already exists" in said
     assert built.ran() == ["configure --ninja", "pack", "pack", "pack", "pack"]
 
 
@@ -130,7 +130,7 @@ def test_a_dry_run_tells_all_four_and_writes_nothing(kiln: Kiln) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("linker", "told"),
-    [("lld", "it was linked by lld, and now would be by default"), (None, "is already there")],
+    [("lld", "it was linked by lld, and now would be by default"), (None, "already exists")],
 )
 def test_a_binary_of_another_linker_is_made_again(built: Kiln, linker: str | None, told: str) -> None:
     """One whose manifest names none is older, and was linked by the compiler's own."""

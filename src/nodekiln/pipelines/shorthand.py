@@ -20,8 +20,6 @@ from nodekiln.core.settings import Settings
 from nodekiln.grafting import dist, npm
 from nodekiln.grafting.download import Server, UnreachableError
 from nodekiln.grafting.platforms import Platform
-from nodekiln.source.location import OFFICIAL, parse_location
-from nodekiln.source.tagset import TagSet
 
 _SHORT = re.compile(r"v?(?P<major>\d{1,4})(\.(?P<minor>\d{1,4}))?|lts|latest", re.ASCII)
 _IS_LTS = re.compile(rb"^#define NODE_VERSION_IS_LTS 1\b", re.MULTILINE)
@@ -43,6 +41,9 @@ def source_tag(word: str, repository: str | None, settings: Settings, reporter: 
     """
     if not is_shorthand(word):
         return Tag.parse(word)
+    from nodekiln.source.location import OFFICIAL, parse_location  # raises SourceError if git fails
+    from nodekiln.source.tagset import TagSet
+
     location = parse_location(repository or settings.repository or OFFICIAL, base=settings.here)
     tags = TagSet(settings.workspace, location, reporter)
     origin = location.shown
