@@ -52,7 +52,7 @@ def test_a_comparison_keeps_its_binaries_until_it_is_over(built: Kiln) -> None:
         assert child.stderr is not None
         told = _wait_for(child.stderr, "waiting")
         assert _names(workspace.binaries) == [FREE]
-    assert told == f"waiting for process {os.getpid()} (comparing binaries), which works on experiments\n"
+    assert told == f"waiting for process {os.getpid()} (comparing binaries), which holds lock experiments\n"
     child.communicate(timeout=60)
     assert (child.returncode, _names(workspace.binaries)) == (0, [])
 

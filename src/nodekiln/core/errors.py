@@ -1,13 +1,13 @@
-"""What can go wrong, each with the exit code it ends in and what to type next.
+"""The errors that a user can cause, each with its exit code.
 
-Every error that a user can cause is one of these; anything else that escapes is a bug of ours (exit code 1).
+Any other exception that escapes is a bug of nodekiln (exit code 1).
 """
 
 from __future__ import annotations
 
 
 class KilnError(Exception):
-    """Says what happened and why (`message`) and what to type next (`remedy`)."""
+    """An error with a `message` (what failed and why) and a `remedy` (what to type next)."""
 
     exit_code = 1
 
@@ -21,19 +21,19 @@ class KilnError(Exception):
 
 
 class UsageError(KilnError):
-    """A word of the user's that can't be taken."""
+    """Invalid option or configuration value."""
 
     exit_code = 2
 
 
 class ToolchainError(KilnError):
-    """Something that the build needs is missing, too old or in the way."""
+    """A requirement of the build is missing, too old or conflicting."""
 
     exit_code = 3
 
 
 class PatchError(KilnError):
-    """The rewrite or a patch does not fit the tree."""
+    """A rewrite or a patch does not fit the tree."""
 
     exit_code = 4
 
@@ -45,16 +45,16 @@ class BuildError(KilnError):
 
 
 class SourceError(KilnError):
-    """A repository, a tag, a tarball or a working tree can't be had as asked."""
+    """A repository, tag, tarball, release or working tree is unavailable."""
 
     exit_code = 6
 
 
 class CheckError(KilnError):
-    """A binary does not do what its recipe says."""
+    """A binary does not behave as its recipe requires."""
 
     exit_code = 7
 
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells expect it (128 + SIGINT)."""
+"""Exit code after Ctrl-C, as shells expect (128 + SIGINT)."""

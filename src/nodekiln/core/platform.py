@@ -1,4 +1,4 @@
-"""What this machine has: cores, memory, disks. Reads only."""
+"""The machine's cores, memory and disks. Reads only."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """Processors that this process may use: its affinity, capped by a cgroup's CPU quota (containers, CI)."""
+    """Return the CPUs this process may use: its affinity, capped by a cgroup's CPU quota (containers, CI)."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = (_CGROUP / "cpu.max").read_text().split()
         if quota != "max":
             usable = min(usable, max(1, int(quota) // int(period)))
     except (OSError, ValueError):
-        pass  # no cgroup v2, or none with a quota: affinity stands
+        pass  # no cgroup v2, or no quota
     return usable
 
 
 def available_memory() -> int:
-    """Bytes that can be had without swapping, capped by what a cgroup still allows."""
+    """Return the bytes available without swapping, capped by the cgroup's limit."""
     available = int(psutil.virtual_memory().available)
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
@@ -32,13 +32,13 @@ def available_memory() -> int:
             used = int((_CGROUP / "memory.current").read_text())
             available = min(available, max(0, int(limit) - used))
     except (OSError, ValueError):
-        pass  # no cgroup v2, or none with a limit: the machine's figure stands
+        pass  # no cgroup v2, or no limit
     return available
 
 
 def free_disk(path: Path) -> int:
-    """Bytes that may be written on the disk that holds `path` (or its nearest parent that exists)."""
-    place = path.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
+    """Return the free bytes on the disk of `path`, or of its nearest existing parent."""
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(existing).free

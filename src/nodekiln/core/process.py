@@ -1,6 +1,6 @@
-"""Running other programs: argument lists only, an environment made for them, output to a log and a callback.
+"""Run other programs: argument lists only, with an explicit environment, output to a log and a callback.
 
-Nothing here knows git, compilers or Node.
+Independent of git, compilers and Node.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from nodekiln.core.reporting import escape_unprintable
 
 _TAIL_LINES = 40
 _MAX_ERROR_LINE = 300
-_GRACE = 10.0
-"""Seconds that children get for each signal before they are killed: ninja removes half-made outputs, git its
-temporary files."""
+_GRACE_PERIOD = 10.0
+"""Seconds between signals to a child: ninja removes partial outputs then, and git its temporary files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """What a short command answered."""
+    """The result of a short command."""
 
     returncode: int
     stdout: bytes
@@ -43,7 +42,7 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a long command ended."""
+    """The result of a long command; `tail` has the last lines of its output."""
 
     returncode: int
     seconds: float
@@ -58,9 +57,9 @@ def capture(
     stdin: bytes = b"",
     timeout: float | None = 60,
 ) -> Captured:
-    """Runs a short command and returns its output.
+    """Run a short command and return its output.
 
-    Raises FileNotFoundError or PermissionError where the program can't be started, and ToolchainError after
+    Raises FileNotFoundError or PermissionError if the program can't be started, and ToolchainError after
     `timeout` seconds.
     """
     try:
@@ -68,7 +67,7 @@ def capture(
             argv, env=dict(env), cwd=cwd, input=stdin, capture_output=True, timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired:
-        raise ToolchainError(f"{argv[0]} did not answer within {timeout:.0f} seconds.") from None
+        raise ToolchainError(f"{argv[0]} timed out after {timeout:.0f} seconds.") from None
     return Captured(done.returncode, done.stdout, done.stderr)
 
 
@@ -80,15 +79,15 @@ def run_logged(
     log: Path,
     on_line: Callable[[str], None] | None = None,
 ) -> Finished:
-    """Runs a long command in a process group of its own, both streams into `log` (made anew) and `on_line`.
+    """Run a long command in its own process group; both streams go to `log` (overwritten) and `on_line`.
 
-    On KeyboardInterrupt the whole group is asked to end (SIGINT, then SIGTERM), is killed after some seconds,
-    and the interrupt goes on to the caller. Raises FileNotFoundError or PermissionError where the program
-    can't be started, and OSError that names the log where that can't be written: the program is ended then.
+    On KeyboardInterrupt the group gets SIGINT, then SIGTERM, is killed after some seconds, and the interrupt
+    is raised again. Raises FileNotFoundError or PermissionError if the program can't be started, and an
+    OSError with the log's name if that can't be written, after ending the program.
     """
     begun = time.monotonic()
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    with log.open("wb", buffering=0) as file:  # whoever reads the log sees each line at once
+    with log.open("wb", buffering=0) as file:  # unbuffered: readers of the log see each line at once
         _write(file, ("$ " + " ".join(argv) + "\n").encode())
         child = subprocess.Popen(
             argv,
@@ -100,7 +99,7 @@ def run_logged(
             start_new_session=True,
         )
         try:
-            assert child.stdout is not None  # noqa: S101 (PIPE was asked for; this tells mypy)
+            assert child.stdout is not None  # noqa: S101 (because of PIPE; for mypy)
             for raw in child.stdout:
                 _write(file, raw)
                 line = raw.decode(errors="backslashreplace").rstrip("\r\n")
@@ -118,7 +117,7 @@ def run_logged(
 
 
 def _write(file: FileIO, line: bytes) -> None:
-    """A write's own error names no file."""
+    """Write, and name the file in an error: a write's own error has no file name."""
     try:
         file.write(line)
     except OSError as error:
@@ -126,33 +125,33 @@ def _write(file: FileIO, line: bytes) -> None:
 
 
 def follow(argv: Sequence[str], *, cwd: Path) -> int:
-    """Runs a command on our own streams and in our environment, and returns its exit code."""
+    """Run a command with our own streams and environment, and return its exit code."""
     return subprocess.run(argv, cwd=cwd, check=False).returncode
 
 
-def end_group(child: subprocess.Popen[bytes], politely: Sequence[signal.Signals]) -> None:
-    """Ends a child that leads a process group, and the group: asks with each signal in turn, then kills.
+def end_group(child: subprocess.Popen[bytes], signals: Sequence[signal.Signals]) -> None:
+    """End a child that leads a process group, and the group: send each signal in turn, then kill.
 
-    Another interrupt meanwhile (Ctrl-C again) kills at once.
+    A second interrupt (Ctrl-C again) kills at once.
     """
     try:
-        for number in politely:
+        for number in signals:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, number)
             with suppress(subprocess.TimeoutExpired):
-                child.wait(_GRACE)
+                child.wait(_GRACE_PERIOD)
                 break
     finally:
-        # The leader may be gone while its children are not.
+        # The leader may have exited before its children.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 
 def child_environment(environ: Mapping[str, str], *, venv: Path | None) -> dict[str, str]:
-    """The caller's environment without what is ours: the virtual environment, PYTHON* and GIT_*.
+    """Return the environment without our virtual environment, PYTHON*, GIT_* and NODEKILN_*.
 
-    A configure that runs in our environment would use our Python, without the system's gyp.
+    Otherwise configure would use our Python, which lacks the system's gyp.
     """
     env = {
         name: value

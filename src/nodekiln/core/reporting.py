@@ -1,7 +1,7 @@
-"""What is said while something runs: notes, warnings and progress lines, all on stderr.
+"""Messages, progress, tables and diffs.
 
-Results go to stdout and are printed by tasks.py. On a terminal progress is one moving line; in a pipe or a CI
-log it is a plain line now and then. NO_COLOR and TERM=dumb are heeded by rich.
+Messages and progress go to stderr, results to stdout. Progress is one live line on a terminal, and a plain
+line every 15 s in a pipe or CI log. rich follows NO_COLOR and TERM=dumb.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.text import Text
 from nodekiln.core.errors import UsageError
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, ends of lines, what turns the direction of writing, and bytes that were no text."""
+"""Control characters, line ends, direction controls, and bytes that were not UTF-8 (surrogates)."""
 _DETAIL_LENGTH = 60
 _PLAIN_INTERVAL = 15.0
 """Seconds between two plain lines: a CI log of a half-hour build gets about a hundred."""
@@ -42,17 +42,17 @@ def as_called(text: str, program: str) -> str:
 
 
 class Meter(Protocol):
-    """Takes the course of one step."""
+    """Displays the progress of one step."""
 
     def update(self, done: int, total: int | None, detail: str = "", *, left: float | None = None) -> None:
-        """`done` of `total` (None: not known) units are through; `detail` is what runs now.
+        """Set the progress: `done` of `total` units (None: unknown); `detail` is the current item.
 
-        `left` is the seconds that it will still take, where that is known better than from the count.
+        `left` is the estimated remaining time in seconds, if known better than from the count.
         """
 
 
 class _Notes(Console):
-    """stderr, whose reader may leave: that ends no build. rich would end the program, with 1."""
+    """stderr; a reader that closes it does not end a build, whereas rich would exit with code 1."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -60,7 +60,7 @@ class _Notes(Console):
 
 
 class _Results(Console):
-    """stdout, whose reader may have seen enough: the edge knows what to do then."""
+    """stdout; raises BrokenPipeError for the command line to handle if the reader closes it."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -119,7 +119,7 @@ class Reporter:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Meter]:
-        """A meter for one step, gone from a terminal when the step is."""
+        """Yield a meter for one step; on a terminal it disappears when the step ends."""
         if self._verbosity is Verbosity.QUIET:
             yield _NoMeter()
         elif self._console.is_terminal and not self._console.is_dumb_terminal:
@@ -169,7 +169,7 @@ class _LiveMeter:
 
 
 class _LeftColumn(TimeRemainingColumn):
-    """The time left as it was told, counted down; from the share that is done where none was told."""
+    """The given remaining time, counted down; otherwise estimated from the share that is done."""
 
     def render(self, task: Task) -> Text:
         if (end := task.fields["end"]) is None:
@@ -198,14 +198,14 @@ class _PlainMeter:
 
 
 def _shortened(detail: str) -> str:
-    """A step's name as far as a line has room: its end tells most."""
+    """Return the end of a step's name, which identifies it best, cut to fit a line."""
     return detail if len(detail) <= _DETAIL_LENGTH else "..." + detail[3 - _DETAIL_LENGTH :]
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout: as wide as it has to be in a pipe, with lines wrapped on a terminal.
+    """Print a table to stdout: full width in a pipe, wrapped on a terminal.
 
-    The first column stays in one piece even there: its names are what other commands take.
+    The first column is never wrapped: other commands take its names.
     """
     console = _Results(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -221,7 +221,7 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def show_diff(diff: bytes, color: Callable[[bytes], Text], environment: Mapping[str, str]) -> None:
-    """A diff on stdout: byte for byte in a pipe; on a terminal through delta where that is, else coloured."""
+    """Print a diff to stdout: unchanged in a pipe; on a terminal through delta if installed, else colored."""
     console = _Results(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         sys.stdout.flush()
@@ -235,9 +235,9 @@ def show_diff(diff: bytes, color: Callable[[bytes], Text], environment: Mapping[
 
 
 def confirm(question: str) -> bool:
-    """Asks on the terminal; raises UsageError where there is none to answer."""
+    """Ask on the terminal and return the answer; raises UsageError without a terminal."""
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} There is no terminal to answer on.", remedy="Add --yes.")
+        raise UsageError(f"{question} Asking failed: not a terminal.", remedy="Add --yes.")
     try:
         return Confirm.ask(question, default=False, console=Console(stderr=True))
     except EOFError:  # Ctrl-D
@@ -245,7 +245,7 @@ def confirm(question: str) -> bool:
 
 
 def format_duration(seconds: float) -> str:
-    """4.2 s, 1 min 05 s, 1 h 14 min."""
+    """Return 4.2 s, 1 min 05 s, 1 h 14 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -258,7 +258,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(size: int) -> str:
-    """Decimal units, as disks are sold: 180 MB, 2.4 GB."""
+    """Return the size in decimal units: 180 MB, 2.4 GB."""
     for unit, divisor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= divisor:
             value = size / divisor

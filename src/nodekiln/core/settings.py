@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The build folder. Nothing is made before it is needed."""
+    """The build folder; its folders are created when first used."""
 
     root: Path
 
     @property
     def mirror(self) -> Path:
-        """The bare git repository with everything that was fetched or imported."""
+        """The bare git repository for everything fetched or imported."""
         return self.root / "mirror.git"
 
     @property
@@ -42,12 +42,12 @@ class Workspace:
 
     @property
     def releases(self) -> Path:
-        """Official binaries that were downloaded."""
+        """Downloaded official binaries."""
         return self.root / "releases"
 
     @property
     def timings(self) -> Path:
-        """What builds took, by recipe, and the times of all their steps."""
+        """Build times by recipe, and the times of all steps."""
         return self.root / "timings"
 
     @property
@@ -57,16 +57,16 @@ class Workspace:
 
     @property
     def inputs(self) -> Path:
-        """What comparisons read: generated or repeated, kept for the next one."""
+        """Inputs of comparisons, generated or repeated, kept for the next one."""
         return self.experiments / "inputs"
 
     @property
     def locks(self) -> Path:
-        """Lock files, outside the folders they guard so that those can be removed."""
+        """Lock files, outside the folders they protect so that those can be removed."""
         return self.root / "locks"
 
     def prepare(self) -> None:
-        """Makes the build folder; raises ToolchainError where that can't be written."""
+        """Create the build folder; raises ToolchainError if it can't be written."""
         try:
             self.locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -74,18 +74,18 @@ class Workspace:
 
     @contextmanager
     def lock(self, name: str, purpose: str, say: Callable[[str], None]) -> Iterator[None]:
-        """Holds the lock `name`; where another run has it, says for whom we wait, and waits.
+        """Hold the lock `name`; if another run holds it, report which, and wait.
 
-        Raises ToolchainError where the build folder can't be written.
+        Raises ToolchainError if the build folder can't be written.
         """
         self.prepare()
         holder = self.locks / f"{name}.holder.json"
         lock = filelock.FileLock(self.locks / f"{name}.lock")
         if not self._acquire(lock, timeout=0):
-            say(f"waiting for {_describe(holder)}, which works on {name}")
+            say(f"waiting for {_describe(holder)}, which holds lock {name}")
             self._acquire(lock)
         try:
-            with suppress(OSError):  # who needs room on a full disk has to get at it
+            with suppress(OSError):  # `clean` must work on a full disk
                 holder.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}))
             yield
         finally:
@@ -95,7 +95,7 @@ class Workspace:
 
     @contextmanager
     def moment(self, name: str) -> Iterator[None]:
-        """The same for what takes a moment: nobody needs to be told who is waited for."""
+        """Hold the lock `name` for a moment: waits without a message."""
         self.prepare()
         lock = filelock.FileLock(self.locks / f"{name}.lock")
         self._acquire(lock)
@@ -105,7 +105,7 @@ class Workspace:
             lock.release()
 
     def _acquire(self, lock: filelock.BaseFileLock, *, timeout: float = -1) -> bool:
-        """False where another run still has it after `timeout` seconds (-1: however long that takes)."""
+        """Return False if another run still holds it after `timeout` seconds (-1: no limit)."""
         try:
             lock.acquire(timeout=timeout)
         except filelock.Timeout:
@@ -117,33 +117,33 @@ class Workspace:
     def _unwritable(self, error: OSError) -> ToolchainError:
         return ToolchainError(
             f"The build folder {self.root} can't be written: {error.strerror} ({error.filename}).",
-            remedy="Make it writable, or name another one with NODEKILN_BUILD.",
+            remedy="Make it writable, or set NODEKILN_BUILD to another folder.",
         )
 
 
 def _describe(holder: Path) -> str:
     try:
-        told = json.loads(holder.read_text())
-        return f"process {told['pid']} ({told['purpose']})"
+        owner = json.loads(holder.read_text())
+        return f"process {owner['pid']} ({owner['purpose']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another run"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What holds for every task of one run."""
+    """The settings of one run."""
 
     workspace: Workspace
     repository: str | None
-    """From NODEKILN_REPOSITORY, else from invoke.yaml, else None: the official one."""
+    """From NODEKILN_REPOSITORY, otherwise from invoke.yaml; None means the official one."""
     configure_args: tuple[str, ...]
-    """From invoke.yaml, then from the file that NODEKILN_CONFIGURE_FILE names."""
+    """From invoke.yaml, followed by those of the file in NODEKILN_CONFIGURE_FILE."""
     patches: Path
     """The folder of the patch series."""
     environment: Mapping[str, str]
-    """For the programs that we start."""
+    """For child processes."""
     here: Path
-    """The folder that relative paths of the user's are meant from."""
+    """The folder that the user's relative paths refer to."""
 
     @classmethod
     def read(
@@ -156,14 +156,17 @@ class Settings:
         venv: Path | None,
         patches: Path | None = None,
     ) -> Settings:
-        """`config` is the section `nodekiln` of invoke.yaml. Raises UsageError for what can't be taken."""
+        """Return the settings; `config` is the section `nodekiln` of invoke.yaml.
+
+        Raises UsageError for an invalid value.
+        """
         section = _section(config)
         args = check_arguments(section.get("configure_args", []), "invoke.yaml, configure_args")
         if named := environ.get("NODEKILN_CONFIGURE_FILE"):
             args += read_configure_file(here / named, "NODEKILN_CONFIGURE_FILE")
         repository = environ.get("NODEKILN_REPOSITORY") or section.get("repository")
         if repository is not None and not isinstance(repository, str):
-            raise UsageError(f"invoke.yaml: repository is {repository!r}, and should be a text.")
+            raise UsageError(f"Invalid repository in invoke.yaml: {repository!r} is not a string.")
         build = environ.get("NODEKILN_BUILD")
         return cls(
             workspace=Workspace(here / build if build else root / "build"),
@@ -176,24 +179,24 @@ class Settings:
 
 
 def read_configure_file(path: Path, origin: str) -> tuple[str, ...]:
-    """The configure arguments in a file, one a line; raises UsageError where it can't be read."""
+    """Return the configure arguments in a file, one per line; raises UsageError if it can't be read."""
     try:
         return parse_argument_lines(path.read_text(), f"{origin} ({path})")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"{origin}: {path} can't be read: {why}.") from None
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise UsageError(f"{origin}: reading {path} failed: {reason}.") from None
 
 
 def _section(config: object) -> Mapping[str, Any]:
     if config is None:
         return {}
     if not isinstance(config, Mapping):
-        raise UsageError("invoke.yaml: `nodekiln` should hold names with values.")
+        raise UsageError("Invalid invoke.yaml: `nodekiln` must be a mapping.")
     unknown = set(config) - {"repository", "configure_args"}
     if unknown:
         raise UsageError(
-            f"invoke.yaml: nodekiln knows no {', '.join(sorted(map(str, unknown)))}.",
-            remedy="It takes `repository` and `configure_args`.",
+            f"Unknown settings in invoke.yaml: {', '.join(sorted(map(str, unknown)))}.",
+            remedy="Use `repository` and `configure_args`.",
         )
     return config
 
