@@ -140,8 +140,7 @@ def examine(
     programs = Programs(request)
     findings = check_machine(programs).findings
     try:
-        if tag is not None:
-            findings += _examine_tag(programs, tag, repository, settings, reporter)
+        findings += _examine_tag(programs, repository, settings, reporter)
     except KilnError as error:
         findings += (Finding(Severity.ERROR, "source", error.message, "", error.remedy or ""),)
     except OSError as error:
@@ -151,11 +150,14 @@ def examine(
 
 
 def _examine_tag(
-    programs: Programs, tag: Tag, repository: str | None, settings: Settings, reporter: Reporter
+    programs: Programs, repository: str | None, settings: Settings, reporter: Reporter
 ) -> tuple[Finding, ...]:
+    """Return the findings about the tag; without a tag, only check that git works."""
     from nodekiln.pipelines.planning import check_version, open_tag  # raises SourceError if git fails
     from nodekiln.source.releases import HEADER
 
+    if (tag := programs.request.tag) is None:
+        return ()
     source = open_tag(Recipe(tag=tag), repository, settings, reporter, accept_moved=False)
     source.need((HEADER, *requirements.PATHS))
     check_version(tag, source)
