@@ -1,9 +1,9 @@
-"""Makes src/nodekiln/building/weights.toml anew from recorded builds.
+"""Generates src/nodekiln/building/weights.toml from recorded builds.
 
     python benchmarks/weights.py COLD HITS >weights.toml
 
 Both are timings of whole builds of one tag, as build/timings/NAME.json keeps them (or that, compressed
-with xz): COLD without a compiler cache, HITS with everything from one. Steps that no cache answers for
+with xz): COLD without a compiler cache, HITS with everything from one. Steps that are never cached
 are taken from COLD.
 """
 
@@ -20,10 +20,10 @@ from nodekiln.building.timings import Timings
 from nodekiln.building.weights import group_of, is_compilation, key_of, target_of
 
 _SHRINK = 2
-"""A folder's mean counts as if this many files of its target's mean were in it: some have one file."""
+"""A folder's mean includes this many files with its target's mean: some have one file."""
 _A_HIT = 0.1
-"""A compilation that took a greater share of its time without a cache than this was none: the code of the
-snapshot, say, is another in each build."""
+"""A compilation above this share of its time without a cache was no hit: for example, the code of the
+snapshot differs in each build."""
 
 
 def read(path: Path) -> dict[str, float]:
@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, float]:
 
 
 def means(times: dict[str, float]) -> tuple[dict[str, float], float]:
-    """Seconds of a compilation by group and by target, and of any."""
+    """Return the mean seconds of a compilation by group and by target, and of all."""
     targets, groups = defaultdict(list), defaultdict(list)
     for key, seconds in times.items():
         if is_compilation(key):
@@ -56,17 +56,15 @@ def main(cold: dict[str, float], hits: dict[str, float]) -> None:
         if key not in never:
             verbs[key.partition(" ")[0]].append(seconds)
     say = sys.stdout.write
-    say("# Seconds that steps take, made by benchmarks/weights.py from two builds of 20.19.2 on two cores\n")
-    say(
-        "# of an AMD EPYC with gcc 14. Only ratios count: how fast a machine is shows in its first steps.\n\n"
-    )
-    say("# Any compilation: without and with a hit in a compiler cache. Any other step.\n")
+    say("# Seconds per step, made by benchmarks/weights.py from two builds of 20.19.2 on two cores\n")
+    say("# of an AMD EPYC with gcc 14. Only ratios count: the first steps show the speed of a machine.\n\n")
+    say("# Any compilation, without and with a hit in a compiler cache; any other step.\n")
     say(f"compilation = [{any_compiled:.2f}, {any_answered:.4f}]\n")
     say(f"other = {statistics.median(others.values()):.3f}\n\n")
     say("# Compilations of a target, and of one of its folders.\n[groups]\n")
     for group in sorted(compiled):
         say(f"{json.dumps(group)} = [{compiled[group]:.2f}, {answered.get(group, any_answered):.4f}]\n")
-    say("\n# Other steps, what is usual for one of a kind, and compilations that no cache knows.\n[steps]\n")
+    say("\n# Other steps, medians by kind, and compilations that are never cached.\n[steps]\n")
     named = {key: seconds for key, seconds in others.items() if seconds >= 0.05}
     for key, seconds in sorted((named | {v: statistics.median(s) for v, s in verbs.items()}).items()):
         say(f"{json.dumps(key)} = {seconds:.3f}\n")

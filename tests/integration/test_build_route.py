@@ -1,4 +1,4 @@
-"""From a tag to a published binary: what a build makes, makes again, leaves alone, and survives."""
+"""Builds of the miniature Node: published files, rebuilds, errors, interrupts, and the other tasks."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ FREE_BUILD = (*STOCK_BUILD, "--no-backpressure")
 WRITABLE = "lib/internal/streams/writable.js"
 ADAPTERS = "lib/internal/webstreams/adapters.js"
 LINKED = {"out/Release/node", "out/Release/.ninja_log"}
-"""What the build itself writes anew when it links."""
+"""Files that a link rewrites."""
 
 
-# What is published
+# Published files
 
 
-def test_a_first_build_prints_nothing_but_where_the_binary_is(kiln: Kiln) -> None:
+def test_first_build_prints_the_path_only(kiln: Kiln) -> None:
     done = kiln.run(*FREE_BUILD)
     assert (done.code, done.stdout) == (0, f"{kiln.build}/binaries/{FREE}/node\n")
 
 
-def test_a_published_folder_holds_all_that_belongs_to_the_binary(built: Kiln) -> None:
+def test_published_folder_has_all_files(built: Kiln) -> None:
     folder = _binary(built).parent
     assert sorted(path.name for path in folder.iterdir()) == [
         "include",
@@ -49,7 +49,7 @@ def test_a_published_folder_holds_all_that_belongs_to_the_binary(built: Kiln) ->
     assert _names(folder.parent) == [FREE]
 
 
-def test_the_binary_carries_its_recipe_and_does_what_it_says(built: Kiln) -> None:
+def test_published_binary_matches_its_recipe(built: Kiln) -> None:
     binary = _binary(built)
     facts = json.loads((binary.parent / "manifest.json").read_text())
     answer = json.loads(subprocess.run([binary], stdout=subprocess.PIPE, check=True).stdout)
@@ -59,7 +59,7 @@ def test_the_binary_carries_its_recipe_and_does_what_it_says(built: Kiln) -> Non
     assert answer["version"] == facts["tag"] == TAG
 
 
-def test_the_manifest_tells_what_is_needed_to_make_it_again(built: Kiln, tiny_node: Path) -> None:
+def test_manifest_has_the_inputs_of_the_build(built: Kiln, tiny_node: Path) -> None:
     facts = json.loads((_binary(built).parent / "manifest.json").read_text())
     assert facts["commit"] == _git(tiny_node, "rev-parse", f"{TAG}^{{commit}}")
     assert facts["repository"] == str(tiny_node)
@@ -70,9 +70,7 @@ def test_the_manifest_tells_what_is_needed_to_make_it_again(built: Kiln, tiny_no
 
 
 @pytest.mark.slow
-def test_the_published_patch_makes_the_built_bytes_of_the_tag(
-    kiln: Kiln, tiny_node: Path, tmp_path: Path
-) -> None:
+def test_published_patch_applies_to_the_tag(kiln: Kiln, tiny_node: Path, tmp_path: Path) -> None:
     folder = _made(kiln, *FREE_BUILD).parent
     work = tmp_path / "work"
     subprocess.run(["git", "clone", "--quiet", f"--branch={TAG}", tiny_node, work], check=True, stderr=-3)
@@ -82,7 +80,7 @@ def test_the_published_patch_makes_the_built_bytes_of_the_tag(
 
 
 @pytest.mark.slow
-def test_a_stock_build_has_an_empty_patch_and_waits(kiln: Kiln) -> None:
+def test_stock_build_has_an_empty_patch_and_backpressure(kiln: Kiln) -> None:
     folder = _made(kiln, *STOCK_BUILD).parent
     assert folder.name == TAG
     assert (folder / "patch.diff").read_bytes() == b""
@@ -90,16 +88,16 @@ def test_a_stock_build_has_an_empty_patch_and_waits(kiln: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_make_builds_where_there_is_no_ninja(kiln: Kiln) -> None:
+def test_build_without_ninja_uses_make(kiln: Kiln) -> None:
     binary = _made(kiln, *FREE_BUILD, env={"PATH": kiln.path("ninja")})
     facts = json.loads((binary.parent / "manifest.json").read_text())
     assert (facts["toolchain"]["generator"], facts["steps"]) == ("make", 2)
 
 
-# What is built again
+# Rebuilds
 
 
-def test_a_binary_that_is_there_is_not_built_again(built: Kiln) -> None:
+def test_existing_binary_is_not_rebuilt(built: Kiln) -> None:
     first = _binary(built)
     before = _stamps(built.build / "trees"), _stamps(built.build / "binaries")
     done = built.run(*FREE_BUILD)
@@ -109,7 +107,7 @@ def test_a_binary_that_is_there_is_not_built_again(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_force_runs_only_what_changed(built: Kiln) -> None:
+def test_force_runs_changed_steps_only(built: Kiln) -> None:
     before = built.ran()
     done = built.run(*FREE_BUILD, "--force")
     assert done.code == 0
@@ -127,7 +125,7 @@ def test_from_scratch_builds_in_an_empty_out(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_from_recipe_to_recipe_only_planned_files_are_written(built: Kiln) -> None:
+def test_other_recipe_writes_planned_files_only(built: Kiln) -> None:
     free = _stamps(built.source())
     _made(built, *STOCK_BUILD)
     stock = _stamps(built.source())
@@ -138,14 +136,14 @@ def test_from_recipe_to_recipe_only_planned_files_are_written(built: Kiln) -> No
 
 
 @pytest.mark.slow
-def test_from_recipe_to_recipe_configure_does_not_run(built: Kiln) -> None:
+def test_other_recipe_does_not_run_configure(built: Kiln) -> None:
     _made(built, *STOCK_BUILD)
     _made(built, *FREE_BUILD, "--force")
     assert built.ran() == ["configure --ninja", "pack", "pack", "pack"]
 
 
 @pytest.mark.slow
-def test_other_configure_arguments_get_a_tree_of_their_own(built: Kiln) -> None:
+def test_other_configure_arguments_use_another_tree(built: Kiln) -> None:
     binary = _made(built, *FREE_BUILD, "--configure-args=--shared-zlib", "--name=shared")
     assert binary.parent.name == f"{FREE}-shared"
     facts = json.loads((binary.parent / "manifest.json").read_text())
@@ -156,7 +154,7 @@ def test_other_configure_arguments_get_a_tree_of_their_own(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_another_compiler_is_configured_anew(built: Kiln) -> None:
+def test_other_compiler_runs_configure(built: Kiln) -> None:
     done = built.run(*FREE_BUILD, env={"CXX": "g++ -g"})
     assert done.code == 0
     assert f"{FREE} is rebuilt: it was made by another compiler" in done.stderr
@@ -164,7 +162,7 @@ def test_another_compiler_is_configured_anew(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_flags_of_the_caller_make_another_binary_and_so_does_their_end(built: Kiln) -> None:
+def test_changed_cflags_rebuild(built: Kiln) -> None:
     with_flags = built.run(*FREE_BUILD, env={"CFLAGS": "-DX=1"})
     assert f"{FREE} is rebuilt: it was made with no flags" in with_flags.stderr
     assert json.loads((_binary(built).parent / "manifest.json").read_text())["toolchain"]["environment"] == (
@@ -177,7 +175,7 @@ def test_flags_of_the_caller_make_another_binary_and_so_does_their_end(built: Ki
 
 
 @pytest.mark.slow
-def test_other_folders_to_search_make_every_object_anew(built: Kiln) -> None:
+def test_changed_search_paths_recompile_all_objects(built: Kiln) -> None:
     left = built.source() / "out" / "Release" / "object.o"
     left.touch()
     there = built.run(*FREE_BUILD)
@@ -193,7 +191,7 @@ def test_other_folders_to_search_make_every_object_anew(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_a_binary_that_does_not_tell_its_flags_is_made_again(built: Kiln) -> None:
+def test_binary_with_unknown_flags_is_rebuilt(built: Kiln) -> None:
     manifest = _binary(built).parent / "manifest.json"
     facts = json.loads(manifest.read_text())
     del facts["toolchain"]["environment"]
@@ -207,9 +205,7 @@ def test_a_binary_that_does_not_tell_its_flags_is_made_again(built: Kiln) -> Non
     [({}, ["--shared-zlib"]), ({"CC": "gcc -g"}, []), ({"CC": "gcc -g"}, ["--shared-zlib"])],
     ids=["other arguments", "another compiler", "both"],
 )
-def test_a_configure_run_by_hand_is_put_right(
-    built: Kiln, variables: dict[str, str], words: list[str]
-) -> None:
+def test_configure_run_by_hand_is_reverted(built: Kiln, variables: dict[str, str], words: list[str]) -> None:
     ours = (built.source() / "out/Release/build.ninja").read_bytes()
     argv = ["./configure", "--ninja", *words]
     subprocess.run(argv, cwd=built.source(), env=built.environment(variables), check=True)
@@ -220,14 +216,14 @@ def test_a_configure_run_by_hand_is_put_right(
 
 
 @pytest.mark.slow
-def test_the_same_configure_run_by_hand_is_taken(built: Kiln) -> None:
+def test_same_configure_run_by_hand_is_kept(built: Kiln) -> None:
     subprocess.run(["./configure", "--ninja"], cwd=built.source(), env=built.environment(), check=True)
     assert built.run(*FREE_BUILD, "--force").code == 0
     assert built.ran() == ["configure --ninja", "pack", "configure --ninja", "pack"]
 
 
 @pytest.mark.slow
-def test_make_does_not_configure_again_for_another_recipe(kiln: Kiln) -> None:
+def test_make_for_another_recipe_does_not_run_configure(kiln: Kiln) -> None:
     env = {"PATH": kiln.path("ninja")}
     _made(kiln, *FREE_BUILD, env=env)
     _made(kiln, *STOCK_BUILD, env=env)
@@ -243,7 +239,7 @@ def test_configure_arguments_of_the_checkout_are_not_in_the_name(kiln: Kiln, tmp
 
 
 @pytest.mark.slow
-def test_a_binary_that_was_changed_is_made_again(built: Kiln) -> None:
+def test_modified_binary_is_rebuilt(built: Kiln) -> None:
     binary = _binary(built)
     made = binary.read_bytes()
     binary.write_bytes(made + b"# changed\n")
@@ -253,11 +249,11 @@ def test_a_binary_that_was_changed_is_made_again(built: Kiln) -> None:
     assert binary.read_bytes() == made
 
 
-# What is refused, and what goes on
+# Errors, and how builds continue
 
 
 @pytest.mark.slow
-def test_a_tag_that_moved_stops_until_it_is_accepted(kiln: Kiln, tiny_node: Path, tmp_path: Path) -> None:
+def test_moved_tag_is_an_error_until_accepted(kiln: Kiln, tiny_node: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.git"
     subprocess.run(["git", "clone", "--quiet", "--mirror", tiny_node, own], check=True)
     build = (*FREE_BUILD, f"--repository={own}")
@@ -274,7 +270,7 @@ def test_a_tag_that_moved_stops_until_it_is_accepted(kiln: Kiln, tiny_node: Path
 
 
 @pytest.mark.slow
-def test_an_edit_by_hand_is_kept_until_it_is_given_up(built: Kiln) -> None:
+def test_edit_by_hand_is_kept_until_discarded(built: Kiln) -> None:
     edited = built.source() / "src" / "main.c"
     before = edited.read_bytes()
     edited.write_bytes(before + b"// mine\n")
@@ -287,7 +283,7 @@ def test_an_edit_by_hand_is_kept_until_it_is_given_up(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_a_file_added_by_hand_does_not_get_into_a_binary(built: Kiln) -> None:
+def test_file_added_by_hand_is_not_built(built: Kiln) -> None:
     added = built.source() / "lib" / "internal" / "handmade.js"
     added.write_text("// mine\n")
     stopped = built.run(*FREE_BUILD, "--force")
@@ -300,7 +296,7 @@ def test_a_file_added_by_hand_does_not_get_into_a_binary(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_published_is_what_was_checked(built: Kiln) -> None:
+def test_published_binary_is_the_checked_one(built: Kiln) -> None:
     copied = built.folder / "checked"
     output = built.source() / "out/Release/node"
     output.write_text(f'#!/bin/sh\necho "$0" >{copied}\nexec {_binary(built)} "$@"\n')
@@ -309,7 +305,7 @@ def test_what_is_published_is_what_was_checked(built: Kiln) -> None:
 
 
 @pytest.mark.parametrize("word", ["--debug", "--shared", "--dest-os=mac", "--cross", "--dest-cpu=arm64"])
-def test_what_would_not_be_one_binary_is_refused_before_anything_starts(kiln: Kiln, word: str) -> None:
+def test_unsupported_configure_argument_is_an_error_before_anything_runs(kiln: Kiln, word: str) -> None:
     done = kiln.run(*FREE_BUILD, f"--configure-args={word}")
     assert (done.code, done.stdout) == (2, "")
     assert f"--configure-args: {word} can't be built with" in done.stderr
@@ -317,7 +313,7 @@ def test_what_would_not_be_one_binary_is_refused_before_anything_starts(kiln: Ki
 
 
 @pytest.mark.slow
-def test_a_failed_build_leaves_the_former_binary(built: Kiln) -> None:
+def test_failed_build_keeps_the_existing_binary(built: Kiln) -> None:
     binary = _binary(built)
     made = binary.read_bytes()
     done = built.run(*FREE_BUILD, "--from-scratch", env={"PATH": _without_pack(built)})
@@ -328,13 +324,13 @@ def test_a_failed_build_leaves_the_former_binary(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_a_configure_that_did_not_finish_runs_again(built: Kiln) -> None:
+def test_unfinished_configure_runs_again(built: Kiln) -> None:
     (built.build / "trees" / TAG / "configured.json").unlink()
     assert built.run(*FREE_BUILD, "--force").code == 0
     assert built.ran() == ["configure --ninja", "pack", "configure --ninja", "pack"]
 
 
-def test_a_dry_run_writes_neither_tree_nor_binary(kiln: Kiln) -> None:
+def test_dry_run_writes_neither_tree_nor_binary(kiln: Kiln) -> None:
     done = kiln.run(*FREE_BUILD, "--dry-run", "--jobs=3")
     assert (done.code, done.stdout) == (0, "")
     for told in (f"would make   {kiln.build}/binaries/{FREE}/node", WRITABLE, "./configure --ninja", "-j 3"):
@@ -344,7 +340,7 @@ def test_a_dry_run_writes_neither_tree_nor_binary(kiln: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_while_compiling_is_told(built: Kiln) -> None:
+def test_full_disk_while_compiling_is_a_build_error(built: Kiln) -> None:
     other = ("build", f"--tag={TAG}", "--no-probes")
     log = built.source().parent / "build.log"
     log.unlink()
@@ -356,12 +352,12 @@ def test_a_disk_that_fills_up_while_compiling_is_told(built: Kiln) -> None:
     assert built.run(*other).code == 0
 
 
-# What interrupts
+# Interrupts and locks
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_build_ends_its_children_and_is_completed(kiln: Kiln, number: signal.Signals) -> None:
+def test_interrupted_build_ends_its_children_and_can_be_resumed(kiln: Kiln, number: signal.Signals) -> None:
     child, compiler = _paused(kiln)
     child.send_signal(number)
     assert child.wait(30) == 130
@@ -374,7 +370,7 @@ def test_an_interrupted_build_ends_its_children_and_is_completed(kiln: Kiln, num
 
 
 @pytest.mark.slow
-def test_a_terminals_interrupt_ends_a_build_too(kiln: Kiln) -> None:
+def test_interrupt_from_a_terminal_ends_a_build(kiln: Kiln) -> None:
     child, compiler = _paused(kiln)
     os.killpg(child.pid, signal.SIGINT)
     assert child.wait(30) == 130
@@ -383,7 +379,7 @@ def test_a_terminals_interrupt_ends_a_build_too(kiln: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_build_is_completed(kiln: Kiln) -> None:
+def test_killed_build_can_be_resumed(kiln: Kiln) -> None:
     child, compiler = _paused(kiln)
     child.kill()
     child.communicate()
@@ -394,7 +390,7 @@ def test_a_killed_build_is_completed(kiln: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_the_second_of_two_builds_waits_and_finds_it_there(kiln: Kiln) -> None:
+def test_second_of_two_builds_waits_and_uses_the_binary_of_the_first(kiln: Kiln) -> None:
     first, _ = _paused(kiln)
     second = kiln.start(*FREE_BUILD)
     assert second.stderr is not None
@@ -410,7 +406,7 @@ def test_the_second_of_two_builds_waits_and_finds_it_there(kiln: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_a_build_that_waited_links_as_the_tree_was_configured_meanwhile(kiln: Kiln) -> None:
+def test_build_that_waited_uses_the_linker_of_the_tree(kiln: Kiln) -> None:
     linkers = kiln.folder / "linkers"
     linkers.mkdir()
     (linkers / "ld.bfd").symlink_to(kiln.programs / "ld")
@@ -429,18 +425,18 @@ def test_a_build_that_waited_links_as_the_tree_was_configured_meanwhile(kiln: Ki
     assert manifest["toolchain"]["linker"] == "bfd"
 
 
-# What reaches the programs that are run
+# The environment of child processes
 
 
 @pytest.mark.slow
-def test_a_callers_git_variables_decide_nothing(kiln: Kiln, tmp_path: Path) -> None:
+def test_git_variables_of_the_caller_are_ignored(kiln: Kiln, tmp_path: Path) -> None:
     env = {"GIT_DIR": str(tmp_path / "elsewhere"), "GIT_WORK_TREE": "/", "GIT_INDEX_FILE": "/nowhere/index"}
     assert kiln.run(*FREE_BUILD, env=env).code == 0
     assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.slow
-def test_our_own_environment_does_not_reach_configure(kiln: Kiln) -> None:
+def test_environment_of_nodekiln_is_hidden_from_configure(kiln: Kiln) -> None:
     own = Path(sys.prefix) / "bin"
     env = {"VIRTUAL_ENV": sys.prefix, "PATH": os.pathsep.join((str(own), kiln.path())), "EDITOR": "ed"}
     assert kiln.run(*FREE_BUILD, env=env).code == 0
@@ -451,12 +447,12 @@ def test_our_own_environment_does_not_reach_configure(kiln: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_node_options_do_not_reach_the_self_check(kiln: Kiln) -> None:
+def test_node_options_are_hidden_from_the_self_check(kiln: Kiln) -> None:
     assert kiln.run(*FREE_BUILD, env={"NODE_OPTIONS": "--max-old-space-size=1"}).code == 0
 
 
 @pytest.mark.slow
-def test_clean_env_keeps_flags_from_configure(kiln: Kiln) -> None:
+def test_clean_env_hides_flags_from_configure(kiln: Kiln) -> None:
     assert kiln.run(*FREE_BUILD, "--clean-env", env={"CFLAGS": "-O0"}).code == 0
     assert "CFLAGS" not in json.loads((kiln.source() / "environment.json").read_text())
 
@@ -473,7 +469,7 @@ def test_patch_prints_a_diff_and_touches_no_tree(kiln: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_seen_enough_is_no_error(kiln: Kiln) -> None:
+def test_closed_stdout_is_no_error(kiln: Kiln) -> None:
     for words in (("patch", f"--tag={TAG}", "--no-backpressure"), ("list", "--format=json")):
         child = kiln.start(*words)
         assert child.stdout is not None
@@ -486,7 +482,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(kiln: Kiln) -> None:
         assert "Exception" not in told
 
 
-def test_list_and_path_tell_where_binaries_are(built: Kiln) -> None:
+def test_list_and_path_print_binaries(built: Kiln) -> None:
     binary = _binary(built)
     assert built.run("path", FREE).stdout == f"{binary}\n"
     table = built.run("list").stdout.splitlines()
@@ -497,7 +493,7 @@ def test_list_and_path_tell_where_binaries_are(built: Kiln) -> None:
     assert row["manifest"]["self_check"]["write_answers"] is True
 
 
-def test_list_tells_of_a_damaged_manifest(built: Kiln) -> None:
+def test_list_reports_a_damaged_manifest(built: Kiln) -> None:
     (_binary(built).parent / "manifest.json").write_text("{")
     assert "manifest.json is damaged" in built.run("list").stdout
 
@@ -510,7 +506,7 @@ def test_list_tells_of_a_damaged_manifest(built: Kiln) -> None:
         ({"TERM": "dumb"}, b"error: "),
     ],
 )
-def test_a_terminal_gets_the_colours_that_it_wants(kiln: Kiln, env: dict[str, str], begins: bytes) -> None:
+def test_colors_on_a_terminal(kiln: Kiln, env: dict[str, str], begins: bytes) -> None:
     ours, theirs = os.openpty()
     argv = [sys.executable, str(PROGRAM), "build", "--tag=x"]
     subprocess.run(argv, env=kiln.environment(env), stderr=theirs, check=False)
@@ -520,14 +516,14 @@ def test_a_terminal_gets_the_colours_that_it_wants(kiln: Kiln, env: dict[str, st
 
 
 @pytest.mark.slow
-def test_what_goes_to_no_terminal_has_no_colour(kiln: Kiln) -> None:
+def test_output_to_a_pipe_has_no_color(kiln: Kiln) -> None:
     env = {"TERM": "xterm"}
     refused = kiln.run("build", "--tag=x", env=env)
     shown = kiln.run("patch", f"--tag={TAG}", "--no-backpressure", env=env)
     assert "\x1b" not in refused.stderr + shown.stdout + shown.stderr
 
 
-def test_doctor_finds_nothing_on_a_machine_that_builds(kiln: Kiln) -> None:
+def test_doctor_on_a_working_machine_finds_nothing(kiln: Kiln) -> None:
     done = kiln.run("doctor", f"--tag={TAG}")
     assert done.code == 0
     assert f"nothing prevents a build of {TAG}" in done.stdout
@@ -535,7 +531,7 @@ def test_doctor_finds_nothing_on_a_machine_that_builds(kiln: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_doctor_tells_in_both_forms_what_is_in_the_way(kiln: Kiln) -> None:
+def test_doctor_reports_problems_as_text_and_json(kiln: Kiln) -> None:
     env = {"CXX": "g++-99"}
     text, told = kiln.run("doctor", env=env), kiln.run("doctor", "--format=json", env=env)
     assert (text.code, told.code) == (3, 3)
@@ -546,7 +542,7 @@ def test_doctor_tells_in_both_forms_what_is_in_the_way(kiln: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_clean_removes_what_belongs_to_a_tag_and_only_when_told(built: Kiln) -> None:
+def test_clean_of_a_tag_requires_confirmation(built: Kiln) -> None:
     _made(built, "build", "--tag=v20.1.1", "--no-probes")
     tried = built.run("clean", f"--tag={TAG}", "--dry-run")
     assert tried.code == 0
@@ -564,7 +560,7 @@ def test_clean_can_keep_binaries(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_an_imported_tarball_is_built_without_a_repository(kiln: Kiln, tiny_node: Path) -> None:
+def test_imported_tarball_is_built_without_a_repository(kiln: Kiln, tiny_node: Path) -> None:
     tarball = kiln.here / f"node-{TAG}.tar.gz"
     argv = ["git", "--git-dir", str(tiny_node), "archive", "--format=tar.gz", f"--prefix=node-{TAG}/", TAG]
     tarball.write_bytes(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout)
@@ -589,7 +585,7 @@ def _made(kiln: Kiln, *words: str, env: Mapping[str, str | None] | None = None) 
 
 
 def _paused(kiln: Kiln) -> tuple[subprocess.Popen[str], psutil.Process]:
-    """A build that is compiling, and the process that compiles."""
+    """Return a build that is compiling, and the process that compiles."""
     sign = kiln.folder / "paused"
     child = kiln.start(*FREE_BUILD, env={"TINY_PAUSE": str(sign)})
     deadline = time.monotonic() + 30
@@ -609,7 +605,7 @@ def _has_ended(process: psutil.Process) -> bool:
 
 
 def _without_pack(kiln: Kiln) -> str:
-    """A PATH whose python3 runs everything but the last step of a build."""
+    """Return a PATH whose python3 fails in the last step of a build."""
     folder = kiln.folder / "failing"
     folder.mkdir()
     real = (kiln.programs / "python3").resolve()

@@ -36,7 +36,7 @@ def _variables() -> _Variables:
         compilers=tuple(name + suffix for name in data["compiler"]["names"] for suffix in suffixes),
         make_compilers=tuple(name + suffix for name in data["compiler"]["make_names"] for suffix in suffixes),
         leaks={
-            name: (row["why"], row.get("remedy", f"env -u {name} ./inv ..., or give --clean-env."))
+            name: (row["why"], row.get("remedy", f"env -u {name} ./inv ..., or build with --clean-env."))
             for row in data["leak"]
             for name in row["names"]
         },

@@ -105,7 +105,7 @@ def parse_version(text: str) -> Version:
 
 def any_python() -> tuple[str, ...]:
     """Return the names under which any tag's ./configure finds a Python."""
-    return tuple(_table()["walk"])
+    return tuple(_table()["python_names"])
 
 
 @cache
