@@ -138,7 +138,7 @@ ROWS = (
     _config(
         "unknown key", "nodekiln:\n  repo: x\n", "Unknown settings in invoke.yaml: repo.", "`repository`"
     ),
-    _config("repository a number", "nodekiln:\n  repository: 5\n", "repository is 5"),
+    _config("repository a number", "nodekiln:\n  repository: 5\n", "Invalid repository in invoke.yaml: 5"),
     _config("repository a command", "nodekiln:\n  repository: 'ext::id'\n", "'ext::id' can't be taken"),
     _config("arguments a text", "nodekiln:\n  configure_args: --debug\n", "should be a list"),
     _config("arguments no options", "nodekiln:\n  configure_args: [debug]\n", "'debug' is not an option"),

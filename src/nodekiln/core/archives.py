@@ -1,7 +1,7 @@
-"""Reads tar archives that nobody trusts: in bounded memory, with one error for all that may be wrong.
+"""Read untrusted tar archives: in bounded memory, with one error type for every kind of damage.
 
-Answers members in turn and unpacks none to disk; which of them may be taken, and where to, is the caller's.
-tarfile and the decompressors are as in the standard library, between bounds that these don't have.
+Yields members in order and writes nothing to disk; callers decide which members to extract, and where. Adds
+limits to tarfile and the decompressors of the standard library.
 """
 
 from __future__ import annotations
@@ -16,24 +16,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
-_BETWEEN = 2**17
-"""Bytes that may stand between two files: pax headers and padding need a few thousand, and tarfile takes them
-into memory whole, with a copy of the global ones for each header that is nested in another."""
-_TAIL = 2**20
-"""Bytes that may follow the last file: `tar -b 2048` pads to so many, others to 10,240."""
-_GLOBALS = 64
-"""Global pax headers, which tarfile keeps to the end; git writes one."""
-_XZ_MEMORY = 2**28
-"""Bytes; what xz -9 packs takes 68 MB to unpack, and the header of a block may ask for 4 GB."""
+_MAX_BETWEEN = 2**17
+"""Bytes between two files: pax headers and padding need a few thousand. tarfile reads them into memory whole,
+with a copy of the global ones for each nested header."""
+_MAX_TAIL = 2**20
+"""Bytes after the last file: `tar -b 2048` pads to this size, the default is 10,240."""
+_MAX_GLOBALS = 64
+"""Global pax headers, which tarfile keeps in memory; git writes one."""
+_MAX_XZ_MEMORY = 2**28
+"""Bytes: `xz -9` needs 68 MB to unpack, and a block header may demand 4 GB."""
 _CHUNK = 2**20
-_PASSED_ON = 2**16
-"""Bytes that tarfile takes at a time: it copies what is left of them for each header."""
-_HEAD = 512
-"""Bytes of a tar header."""
-
-_LONGEST_PATH, _LONGEST_NAME, _DEEPEST = 1024, 255, 100
-"""Bytes, bytes, and names one below the other. Node's longest path has under 250 bytes; Linux and macOS take
-255 for a name, and macOS 1,024 for a path."""
+_READ_SIZE = 2**16
+"""Bytes that tarfile reads at a time: it copies the rest of them for each header."""
+_HEADER_SIZE = 512
+_MAX_PATH, _MAX_NAME, _MAX_DEPTH = 1024, 255, 100
+"""Bytes, bytes, and nested folders. Node's longest path has under 250 bytes; the limit of Linux and macOS is
+255 for a name, and that of macOS 1,024 for a path."""
 
 _GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0"
 _SIGNATURES = (
@@ -51,11 +49,11 @@ _SIGNATURES = (
 )
 
 _DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, RecursionError)
-"""All that tarfile and the decompressors raise for bytes that are not what they should be."""
+"""Everything that tarfile and the decompressors raise for damaged input."""
 
 
 class RefusedError(Exception):
-    """Why an archive can't be taken, as the end of a sentence that begins with its name."""
+    """Raised for an unacceptable archive; the message continues a sentence that begins with its name."""
 
 
 class _Readable(Protocol):
@@ -63,48 +61,48 @@ class _Readable(Protocol):
 
 
 def is_archive(head: bytes) -> bool:
-    """Whether a file that begins with `head`, of 512 bytes at least, is packed or a tar archive."""
-    return head.startswith((_GZIP, _BZIP2, _XZ)) or _is_header(head[:_HEAD])
+    """Return True if a file that begins with `head` (512 bytes or more) is compressed or a tar archive."""
+    return head.startswith((_GZIP, _BZIP2, _XZ)) or _is_header(head[:_HEADER_SIZE])
 
 
 def read_members(source: io.BufferedReader[Any]) -> Iterator[tuple[tarfile.TarInfo, Iterator[bytes]]]:
-    """Answers each member with its bytes, to be taken before the next or never; reads `source` to its end.
+    """Yield each member with an iterator over its bytes, valid until the next; read `source` to its end.
 
-    Of members that are no regular files no bytes may be taken. Raises RefusedError for what is damaged, and
-    for headers that are larger than any archive's; taking a member's bytes can raise it too.
+    Only regular files have bytes. Raises RefusedError for a damaged archive and for oversized headers;
+    iterating over a member's bytes can raise it too.
     """
     with _damage_refused():
         stream = _Bounded(_unpack(source))
         with tarfile.open(
-            fileobj=stream, mode="r|", bufsize=_PASSED_ON, tarinfo=_Header, encoding="utf-8"
+            fileobj=stream, mode="r|", bufsize=_READ_SIZE, tarinfo=_Header, encoding="utf-8"
         ) as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # keeps every pax header otherwise
-                if len(archive.pax_headers) > _GLOBALS:
-                    raise RefusedError(f"has more than {_GLOBALS} global pax headers")
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every pax header
+                if len(archive.pax_headers) > _MAX_GLOBALS:
+                    raise RefusedError(f"has more than {_MAX_GLOBALS} global pax headers")
                 if member.size < 0:
                     raise tarfile.ReadError("a negative size")
-                # What a header says of its size may be less than comes (sparse files), or come to nothing.
-                stream.allow(archive.offset - member.offset_data + _BETWEEN)
+                # The size in a header may be less than the data (sparse files), or wrong.
+                stream.allow(archive.offset - member.offset_data + _MAX_BETWEEN)
                 yield member, _content(archive, member)
         stream.finish()
     while source.read(_CHUNK):
-        pass  # what no decompressor asked for
+        pass  # bytes that the decompressor left
 
 
 def check_length(path: str) -> None:
-    """Raises RefusedError for a path that is longer or deeper than any of Node's, and that costs memory."""
+    """Raise RefusedError for a path that is much longer or deeper than any of Node's."""
     size = len(path.encode(errors="surrogateescape"))
     parts = path.split("/")
-    if size > _LONGEST_PATH:
-        told = f"a path of {size:,} bytes, {_LONGEST_PATH:,}"
-    elif len(parts) > _DEEPEST:
-        told = f"a path of {len(parts)} parts, {_DEEPEST}"
-    elif (longest := max(len(part.encode(errors="surrogateescape")) for part in parts)) > _LONGEST_NAME:
-        told = f"a name of {longest} bytes, {_LONGEST_NAME}"
+    if size > _MAX_PATH:
+        problem = f"a path of {size:,} bytes, {_MAX_PATH:,}"
+    elif len(parts) > _MAX_DEPTH:
+        problem = f"a path of {len(parts)} parts, {_MAX_DEPTH}"
+    elif (longest := max(len(part.encode(errors="surrogateescape")) for part in parts)) > _MAX_NAME:
+        problem = f"a name of {longest} bytes, {_MAX_NAME}"
     else:
         return
-    raise RefusedError(f"holds {told} being the most, {path[:40]!r}...")
+    raise RefusedError(f"holds {problem} being the most, {path[:40]!r}...")
 
 
 @contextmanager
@@ -118,7 +116,7 @@ def _damage_refused() -> Iterator[None]:
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
     with _damage_refused():
         content = archive.extractfile(member)
-        assert content is not None  # noqa: S101 (a regular file has content; this tells mypy)
+        assert content is not None  # noqa: S101 (a regular file has content; for mypy)
         with content:
             left = member.size
             while left > 0:
@@ -130,7 +128,7 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[byte
 
 
 class _Header(tarfile.TarInfo):
-    """A header that must be one: tarfile takes a broken header inside an archive for its end."""
+    """A header that raises if it is invalid: tarfile takes a broken header inside an archive for its end."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -143,16 +141,16 @@ class _Header(tarfile.TarInfo):
 
 
 class _Bounded(io.RawIOBase):
-    """The archive, unpacked: ends with an error where more is read than was allowed, or than there is.
+    """The decompressed archive; raises if more is read than allowed, or than the archive contains.
 
-    tarfile itself would go on at the end, for each 64 KiB of a file that claims to have exabytes.
+    tarfile itself would continue at the end, for each 64 KiB of a file that claims to have exabytes.
     """
 
     def __init__(self, inner: _Readable) -> None:
-        self._inner, self._left = inner, _BETWEEN
+        self._inner, self._left = inner, _MAX_BETWEEN
 
     def allow(self, count: int) -> None:
-        """So many bytes may be read from here on."""
+        """Set the number of bytes that may be read from now on."""
         self._left = count
 
     def read(self, size: int = -1, /) -> bytes:
@@ -162,8 +160,8 @@ class _Bounded(io.RawIOBase):
         return piece
 
     def finish(self) -> None:
-        """Reads on to the checksum of gzip or xz."""
-        self.allow(_TAIL)
+        """Read to the end, so that the checksum of gzip or xz is verified."""
+        self.allow(_MAX_TAIL)
         while self._read(_CHUNK):
             pass
 
@@ -176,13 +174,13 @@ class _Bounded(io.RawIOBase):
 
 
 class _XzFile:
-    """lzma.LZMAFile with a bound for memory: streams one after the other, with zeros between them."""
+    """lzma.LZMAFile with a memory limit: reads concatenated streams, with padding between them."""
 
     def __init__(self, source: _Readable) -> None:
         self._source, self._stream = source, _xz_stream()
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end. Raises LZMAError and EOFError for damage."""
+        """Return at most `size` bytes, none at the end; raises LZMAError and EOFError for damaged data."""
         while True:
             packed = b""
             if self._stream.eof:
@@ -199,7 +197,7 @@ class _XzFile:
                 return piece
 
     def _after_padding(self) -> bytes:
-        """The first bytes of the next stream; none where there is none."""
+        """Return the first bytes of the next stream, none at the end."""
         packed = self._stream.unused_data.lstrip(b"\0")
         while not packed and (more := self._source.read(io.DEFAULT_BUFFER_SIZE)):
             packed = more.lstrip(b"\0")
@@ -207,11 +205,11 @@ class _XzFile:
 
 
 def _xz_stream() -> lzma.LZMADecompressor:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MAX_XZ_MEMORY)
 
 
 def _unpack(source: io.BufferedReader[Any]) -> _Readable:
-    head = source.peek(_HEAD)[:_HEAD]
+    head = source.peek(_HEADER_SIZE)[:_HEADER_SIZE]
     if head.startswith(_GZIP):
         return gzip.GzipFile(fileobj=source)
     if head.startswith(_BZIP2):

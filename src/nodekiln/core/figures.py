@@ -1,4 +1,4 @@
-"""matplotlib as it comes, whatever the user has set: a word wrong in a matplotlibrc must not end a report."""
+"""matplotlib with its own defaults: an error in the user's matplotlibrc must not end a report."""
 
 from __future__ import annotations
 
@@ -17,34 +17,32 @@ _FILE = "matplotlibrc"
 
 @contextmanager
 def settings(ours: Mapping[Any, Any]) -> Iterator[None]:
-    """While a figure is made and written: our settings, else matplotlib's own, and none of the user's.
+    """Apply our settings on top of matplotlib's defaults while a figure is drawn and written.
 
-    The first use takes 0.4 s, for the import. Keys are Any: matplotlib types its 300 names as literals.
+    The first use imports matplotlib (0.4 s). Keys are Any: matplotlib types its 300 names as literals.
     """
     _load()
     import matplotlib as mpl
 
-    # Whoever imported it before may have read the user's.
+    # An earlier import may have read the user's settings.
     with mpl.rc_context({**mpl.rcParamsDefault, **ours}):
         yield
 
 
 @cache
 def _load() -> None:
-    """Imports it where it finds no settings.
+    """Import matplotlib without the user's settings.
 
-    It reads the first `matplotlibrc` that there is, and looks for one in the current folder before it looks
-    where a variable says. Only then is another folder the current one meanwhile: a user may stand in one that
-    can be left and not be entered again.
+    It reads a `matplotlibrc` in the current folder in preference to the one in MATPLOTLIBRC. The current
+    folder changes only if it has such a file: changing back may be impossible.
     """
-    # Where it can't write to the user's folder it keeps its list of fonts in a temporary one. That is well,
-    # and it would tell it in two warnings each time.
+    # If the user's folder is read-only, it keeps its list of fonts in a temporary one, with two warnings.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    os.environ.pop("MPLBACKEND", None)  # one that it doesn't know ends the import; no window is wanted here
+    os.environ.pop("MPLBACKEND", None)  # an unknown one ends the import
     with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
         empty = Path(folder, _FILE)
         empty.touch()
         os.environ["MATPLOTLIBRC"] = str(empty)
-        with chdir(folder) if os.path.exists(_FILE) else nullcontext():  # noqa: PTH110 (it raises nothing)
+        with chdir(folder) if os.path.exists(_FILE) else nullcontext():  # noqa: PTH110 (never raises)
             importlib.import_module("matplotlib")
         del os.environ["MATPLOTLIBRC"]
