@@ -19,11 +19,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from nodekiln.changes.registry import Registry
 from nodekiln.core.platform import cores
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.graft import copy
 from nodekiln.grafting.platforms import Platform
 from nodekiln.pipelines.graft_plan import operate, plan_surgery
+
+REGISTRY = Registry((Path(__file__).resolve().parents[1] / "patches",))
 
 _ROUNDS = 15
 _PROGRAM = Path(__file__).resolve().parents[1] / "src" / "nodekiln" / "__main__.py"
@@ -63,11 +66,13 @@ def main(tag: Tag, node: Path, folder: Path) -> None:
     here = Platform.of_machine(sys.platform, platform.machine())
     if here is None:
         sys.exit("There is no release for this machine.")
-    recipe = Recipe(tag=tag, backpressure=False, probes=here.os == "linux", graft=True)
+    recipe = Recipe(
+        tag=tag, changes=("no-backpressure", *(("usdt",) if here.os == "linux" else ())), graft=True
+    )
     made = folder / "grafted"
 
     def whole() -> None:
-        operate(node, made, recipe, here, plan_surgery(node, recipe, here))
+        operate(node, made, recipe, here, plan_surgery(node, recipe, here, REGISTRY))
 
     say(f"{platform.platform()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")
     say(f"{tag} for {here}, {node.stat().st_size / 1e6:.0f} MB, {_ROUNDS} rounds")
@@ -79,7 +84,7 @@ def main(tag: Tag, node: Path, folder: Path) -> None:
 
     env = {**os.environ, "NODEKILN_BUILD": str(folder / "build")}
     words = ["graft", f"--tag={tag}", "--no-backpressure", f"--release={node}"]
-    words += [] if recipe.probes else ["--no-probes"]
+    words += [] if "usdt" in recipe.changes else ["--no-probes"]
     command = [sys.executable, str(_PROGRAM), *words]
     say("the whole command, with hashes and self-check:")
     in_turns(

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodekiln.changes.registry import Registry
 from nodekiln.core.platform import cores
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.experiment.analysis.statistics import paired_ratio
@@ -29,6 +30,8 @@ from nodekiln.experiment.measure.schedule import turns
 from nodekiln.grafting.graft import copy
 from nodekiln.grafting.platforms import Platform
 from nodekiln.pipelines.graft_plan import operate, plan_surgery
+
+REGISTRY = Registry((Path(__file__).resolve().parents[1] / "patches",))
 
 _SEED = 2220
 _WARM_UP = 2
@@ -104,9 +107,11 @@ def main(tag: Tag, node: Path, folder: Path) -> None:
         copy(node, place)
         place.chmod(0o755)
     for name, backpressure in (("graft, probes", True), ("graft, probes, no backpressure", False)):
-        recipe = Recipe(tag=tag, backpressure=backpressure, probes=True, graft=True)
+        recipe = Recipe(
+            tag=tag, changes=(*(() if backpressure else ("no-backpressure",)), "usdt"), graft=True
+        )
         nodes[name] = folder / recipe.name
-        operate(node, nodes[name], recipe, here, plan_surgery(node, recipe, here))
+        operate(node, nodes[name], recipe, here, plan_surgery(node, recipe, here, REGISTRY))
     say(f"{platform.platform()}, {cores()} cores, load {os.getloadavg()[0]:.1f}, seed {_SEED}")
     say(f"{tag} for {here}, {node.stat().st_size / 1e6:.0f} MB; CPU time, and its ratio to the release's")
     for work in WORKS:

@@ -32,7 +32,7 @@ from rich.console import Console
 
 from nodekiln.changes import planner
 from nodekiln.changes.patchfile import Patch
-from nodekiln.changes.series import load
+from nodekiln.changes.registry import Registry
 from nodekiln.core.platform import cores
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.reporting import Reporter
@@ -41,7 +41,7 @@ from nodekiln.verify.run import VerifyRequest, verify
 from nodekiln.verify.tagspec import TagSpec
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
-_PATCHES = _CHECKOUT / "patches" / "usdt"
+_PATCHES = _CHECKOUT / "patches"
 _ROUNDS = 5
 _CHANGED = 0.25
 """Share of the files looked at that differ from tag to tag."""
@@ -87,18 +87,24 @@ def make_repository(origin: Path, folder: Path, wanted: int) -> Made:
         git(folder, "fetch", "--quiet", "--no-tags", str(origin), f"refs/tags/{base}:refs/bases/{base}")
     git(folder, "config", "uploadpack.allowFilter", "true")
     git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
-    series, chance = load(_PATCHES), random.Random(_SEED)  # noqa: S311 (the same tags every time)
+    registry, chance = Registry((_PATCHES,)), random.Random(_SEED)  # noqa: S311 (the same tags every time)
     stream, kept, looked, contents = [], 0, 0, set()
     for line, base in enumerate(bases):
         files = {}
-        for path in planner.paths(Recipe(tag=base, backpressure=False, probes=True), series):
+        for path in planner.paths(
+            Recipe(
+                tag=base,
+                changes=("no-backpressure", "usdt"),
+            ),
+            registry,
+        ):
             if git(folder, "ls-tree", f"refs/bases/{base}", path).startswith(b"100"):
                 files[path] = git(folder, "cat-file", "blob", f"refs/bases/{base}:{path}")
         for number in range(wanted // len(bases)):
             tag = Tag(base.major, base.minor + number, 0)
             fresh = chance.sample(sorted(files), max(1, round(_CHANGED * len(files)))) if number else []
             files |= {path: moved(path, files[path], number) for path in fresh}
-            now = files | drifted(files, number, series.select(tag)) | {HEADER: header(tag)}
+            now = files | drifted(files, number, registry.get("usdt").select(tag)) | {HEADER: header(tag)}
             kept, looked = kept + len(files) - len(fresh), looked + len(files)
             contents |= set(now.values())
             stream.append(commit(tag, base, line * wanted + number, now))
@@ -171,13 +177,13 @@ def run(build: Path, repository: Path) -> tuple[Cost, dict[str, object]]:
 
 def plain(made: Made, sample: int, folder: Path) -> Iterator[float]:
     """Seconds for each of some tags, evenly spread."""
-    series = load(_PATCHES)
+    registry = Registry((_PATCHES,))
     tags = sorted(map(Tag.parse, git(made.folder, "tag", "--list").decode().split()))
     for tag in tags[:: max(1, len(tags) // sample)][:sample]:
         begun = time.perf_counter()
         tree = folder / str(tag)
         git(made.folder, "worktree", "add", "--quiet", "--detach", str(tree), f"refs/tags/{tag}")
-        patches = [str(_PATCHES / patch.name) for patch in series.select(tag)]
+        patches = [str(_PATCHES / patch.name) for patch in registry.get("usdt").select(tag)]
         if patches:
             words = ["git", "apply", "--check", *patches]
             subprocess.run(words, cwd=tree, stderr=subprocess.DEVNULL, check=False)
@@ -186,7 +192,14 @@ def plain(made: Made, sample: int, folder: Path) -> Iterator[float]:
             file = tree / path
             return file.read_bytes() if file.is_file() else None
 
-        planner.work_out(Recipe(tag=tag, backpressure=False), read)  # rewrites and parses
+        planner.work_out(
+            Recipe(
+                tag=tag,
+                changes=("no-backpressure",),
+            ),
+            read,
+            registry,
+        )  # rewrites and parses
         git(made.folder, "worktree", "remove", "--force", str(tree))
         yield time.perf_counter() - begun
 

@@ -20,6 +20,7 @@ from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.pipelines.planning import make_plan, open_tag
 from nodekiln.source.mirror import Objects
+from tests.change_folders import PATCHES
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln
@@ -33,9 +34,12 @@ SOURCE, TOOLCHAIN = 6, 3
 def plan(kiln: Kiln, *, named: bool = True) -> None:
     """What patch and build do before anything else, with --repository or without."""
     settings = Settings.read(
-        environ=kiln.environment(), config=None, root=kiln.folder, here=kiln.here, venv=None
+        environ=kiln.environment(), config=None, root=kiln.folder, patches=PATCHES, here=kiln.here, venv=None
     )
-    recipe = Recipe(tag=Tag.parse(TAG), backpressure=False, probes=False)
+    recipe = Recipe(
+        tag=Tag.parse(TAG),
+        changes=("no-backpressure",),
+    )
     reporter = Reporter(Console(file=io.StringIO()))
     source = open_tag(recipe, str(kiln.repository) if named else None, settings, reporter, accept_moved=False)
     make_plan(recipe, source, settings, reporter)

@@ -19,9 +19,10 @@ from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.source.tarball import import_tarball
 from nodekiln.verify.depths import DeepCheck
-from nodekiln.verify.outcome import KINDS, Depth, Kind, Report, Row, Status
+from nodekiln.verify.outcome import Depth, Kind, Report, Row, Status
 from nodekiln.verify.run import VerifyRequest, verify
 from nodekiln.verify.tagspec import TagSpec
+from tests.change_folders import KINDS, make_patches
 
 STOCK, PROBES, REWRITTEN, BOTH = KINDS
 _PATCH = """\
@@ -52,13 +53,9 @@ def patched(kiln: Any) -> Callable[..., Settings]:
     settings = Settings.read(
         environ=kiln.environment(), config=None, root=kiln.folder, here=kiln.here, venv=None
     )
-    folder = settings.patches / "usdt"
-    folder.mkdir(parents=True)
-    row = '[[patch]]\nfile = "0001-probe.patch"\ntags = ">=19"\nwhy = "so"\n'
-    (folder / "series.toml").write_text(row)
 
     def write(line: str, more: str = "") -> Settings:
-        (folder / "0001-probe.patch").write_text(_PATCH % line + more)
+        make_patches(settings.patches, {"0001-probe.patch": _PATCH % line + more})
         return settings
 
     return write

@@ -23,6 +23,7 @@ from nodekiln.experiment.inputs.workloads import STREAMS, child_environment, fin
 from nodekiln.experiment.measure import page_cache as pagecache
 from nodekiln.experiment.model.request import CompareRequest
 from nodekiln.experiment.model.results import Experiment
+from tests.change_folders import PATCHES
 
 _ENVIRONMENT = dict(os.environ)
 MB = 10**6
@@ -40,7 +41,7 @@ pytestmark = [
 
 def settings(folder: Path) -> Settings:
     environ = {**_ENVIRONMENT, "NODEKILN_BUILD": str(folder / "build"), "NODE_OPTIONS": "--no-such-option"}
-    return Settings.read(environ=environ, config=None, root=folder, here=folder, venv=None)
+    return Settings.read(environ=environ, config=None, root=folder, patches=PATCHES, here=folder, venv=None)
 
 
 @pytest.fixture(scope="module")

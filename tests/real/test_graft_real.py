@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from nodekiln.changes.registry import Registry
 from nodekiln.core.elf.file import open_elf
 from nodekiln.core.elf.notes import read_identity, read_probes
 from nodekiln.core.errors import KilnError
@@ -27,6 +28,9 @@ from nodekiln.grafting.platforms import Platform
 from nodekiln.pipelines.graft import GraftRequest, graft
 from nodekiln.pipelines.graft_plan import operate, plan_surgery
 from nodekiln.pipelines.inspect import Kind, inspect
+from tests.change_folders import PATCHES
+
+REGISTRY = Registry((Path(__file__).parents[2] / "patches",))
 
 pytestmark = [
     pytest.mark.release,
@@ -149,10 +153,16 @@ def make(folder: Path, tag: str, *, file: Path | None, target: Platform = LINUX,
         environ={**os.environ, "NODEKILN_BUILD": str(folder)},
         config=None,
         root=folder,
+        patches=PATCHES,
         here=folder,
         venv=None,
     )
-    request = GraftRequest(tag=Tag.parse(tag), backpressure=False, probes=probes, platform=target, file=file)
+    request = GraftRequest(
+        tag=Tag.parse(tag),
+        changes=("no-backpressure", *(("usdt",) if probes else ())),
+        platform=target,
+        file=file,
+    )
     return graft(request, settings, Reporter(Console(quiet=True)))
 
 
@@ -229,10 +239,10 @@ def test_a_graft_differs_from_its_release_only_in_what_its_manifest_tells(pair: 
 
 def test_a_strayed_graft_says_what_it_is(pair: tuple[Path, Path], tmp_path: Path) -> None:
     stock, made = pair
-    found = inspect(Path(shutil.copy2(made, tmp_path / "stray")))
+    found = inspect(Path(shutil.copy2(made, tmp_path / "stray")), REGISTRY)
     assert (found.kind, found.recipe, found.backpressure) == (Kind.GRAFTED, made.parent.name, False)
     assert found.probes == ("node:gc__start", "node:gc__done")
-    stock_found = inspect(stock)
+    stock_found = inspect(stock, REGISTRY)
     assert (stock_found.kind, stock_found.backpressure, stock_found.probes) == (Kind.OTHER, True, ())
 
 
@@ -278,15 +288,15 @@ def test_a_release_without_notes_is_changed_in_its_ranges_and_tells_of_it(
     fetch_release: Fetch, name: str, tmp_path: Path
 ) -> None:
     stock, made, platform = fetch_release(f"22.20.0-{name}"), tmp_path / "node", Platform.parse(name)
-    recipe = Recipe(tag=Tag(22, 20, 0), backpressure=False, graft=True, platform=name)
-    surgery = plan_surgery(stock, recipe, platform)
+    recipe = Recipe(tag=Tag(22, 20, 0), changes=("no-backpressure",), graft=True, platform=name)
+    surgery = plan_surgery(stock, recipe, platform, REGISTRY)
     additions = operate(stock, made, recipe, platform, surgery)
     expected = bytearray(stock.read_bytes())
     for change in surgery.ranges:
         expected[change.start : change.start + len(change.new)] = change.new
     assert hashlib.sha256(made.read_bytes()).digest() == hashlib.sha256(expected).digest()
     assert (additions.rewritten, additions.appended) == ((), ())
-    found = inspect(made)
+    found = inspect(made, REGISTRY)
     assert (found.kind, found.recipe) == (Kind.GRAFTED, "v22.20.0-no-backpressure-graft")
     assert (found.platform, found.backpressure, found.probes) == (name, False, None)
 
@@ -305,7 +315,10 @@ def test_a_graft_and_a_build_of_the_same_release_behave_alike(fetch_release: Fet
 def test_a_stripped_22_still_gets_its_probes(fetch_release: Fetch, tmp_path: Path) -> None:
     stripped = tmp_path / "node"
     subprocess.run(["strip", "-o", stripped, fetch_release("22.20.0")], check=True)
-    assert inspect(make(tmp_path, "v22.20.0", file=stripped)).probes == ("node:gc__start", "node:gc__done")
+    assert inspect(make(tmp_path, "v22.20.0", file=stripped), REGISTRY).probes == (
+        "node:gc__start",
+        "node:gc__done",
+    )
 
 
 def refused(folder: Path, tag: str, file: Path, told: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nodekiln.changes.planner import plan
-from nodekiln.changes.series import load
+from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Plan
 from nodekiln.core.recipe import Recipe, Tag
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.tree
 STANDARD = "gnu++20"
 """Of both tags, for Node itself. The 17 in v22's common.gypi is for add-ons: tools/gyp_node.py reads
 common_node.gypi after it (nodejs/node#52838), and src/util.h there needs 20."""
-PATCHES = Path(__file__).parents[2] / "patches" / "usdt"
+PATCHES = Path(__file__).parents[2] / "patches"
 FOLDERS = ("src", "deps/v8/include", "deps/ncrypto", "deps/googletest/include")
 DEFINES = (
     *("NODE_WANT_INTERNALS=1", "HAVE_OPENSSL=0", "HAVE_INSPECTOR=0", "NODE_ARCH=1", "NODE_PLATFORM=1"),
@@ -48,7 +48,14 @@ def test_they_compile_with_the_tags_own_headers(
         done = subprocess.run([*git, "cat-file", "blob", f"{tag}:{path}"], capture_output=True, check=False)
         return done.stdout if done.returncode == 0 else None
 
-    planned = plan(Recipe(tag=Tag.parse(tag), probes=True), read, load(PATCHES))
+    planned = plan(
+        Recipe(
+            tag=Tag.parse(tag),
+            changes=("usdt",),
+        ),
+        read,
+        Registry((PATCHES,)),
+    )
     assert isinstance(planned, Plan)
     there = subprocess.run(
         [*git, "ls-tree", "-d", "--name-only", tag, "--", *FOLDERS],

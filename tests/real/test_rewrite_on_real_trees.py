@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from nodekiln.changes.planner import paths, plan
+from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Misfit, Plan, Refusal
 from nodekiln.core.recipe import Recipe, Tag
 
 _BUILTINS = os.environ.get("NODEKILN_BUILTINS")  # the fixtures hide it from the tests
 
+REGISTRY = Registry((Path(__file__).parents[2] / "patches",))
 WRITABLE = "lib/internal/streams/writable.js"
 OLD_WRITABLE = "lib/_stream_writable.js"
 ADAPTERS = "lib/internal/webstreams/adapters.js"
@@ -24,13 +26,16 @@ UNGUARDED = b"if (!streamWritable.write(chunk)) {"
 
 
 def without_backpressure(tag: Tag) -> Recipe:
-    return Recipe(tag=tag, backpressure=False)
+    return Recipe(
+        tag=tag,
+        changes=("no-backpressure",),
+    )
 
 
 def check(tag: Tag, files: Mapping[str, bytes]) -> None:
     """One return becomes true and, where there are web streams, one condition goes."""
     recipe = without_backpressure(tag)
-    planned = plan(recipe, files.get)
+    planned = plan(recipe, files.get, REGISTRY)
     assert isinstance(planned, Plan), planned
     after = {edit.path: edit.after for edit in planned.edits}
     writable = WRITABLE if tag >= Tag(14, 21, 0) else OLD_WRITABLE
@@ -44,7 +49,7 @@ def check(tag: Tag, files: Mapping[str, bytes]) -> None:
         assert files[ADAPTERS].count(GUARDED) == 1
         assert after[ADAPTERS] == files[ADAPTERS].replace(GUARDED, UNGUARDED)
     # What was planned is there: planning again parses the files after and finds nothing left to do.
-    again = plan(recipe, {**files, **after}.get)
+    again = plan(recipe, {**files, **after}.get, REGISTRY)
     assert isinstance(again, Refusal)
     assert [(conflict.path, conflict.misfit) for conflict in again.conflicts] == [
         (writable, Misfit.ALREADY_THERE)
@@ -55,7 +60,7 @@ def check(tag: Tag, files: Mapping[str, bytes]) -> None:
 @pytest.mark.parametrize("tag", ["v18.20.4", "v20.19.2", "v22.22.2", "v24.21.0"])
 def test_a_real_tree_is_rewritten_in_exactly_two_places(node_repository: Path, tag: str) -> None:
     files = {}
-    for path in paths(without_backpressure(Tag.parse(tag))):
+    for path in paths(without_backpressure(Tag.parse(tag)), REGISTRY):
         argv = ["git", f"--git-dir={node_repository}", "cat-file", "blob", f"{tag}:{path}"]
         files[path] = subprocess.run(argv, check=True, capture_output=True).stdout
     check(Tag.parse(tag), files)
@@ -72,7 +77,7 @@ def test_the_builtins_of_every_release_are_rewritten_in_exactly_two_places(tmp_p
     for release in releases:
         tag = Tag.parse(release.name)
         files = {}
-        for path in paths(without_backpressure(tag)):
+        for path in paths(without_backpressure(tag), REGISTRY):
             file = release / path.removeprefix("lib/")
             if file.is_file():
                 files[path] = file.read_bytes()

@@ -12,7 +12,7 @@ import pytest
 
 from nodekiln.changes.hunks import Fit, apply
 from nodekiln.changes.planner import paths, work_out
-from nodekiln.changes.series import Series, load
+from nodekiln.changes.registry import Change, Registry
 from nodekiln.changes.usdt import Provider
 from nodekiln.core.edit import Plan
 from nodekiln.core.recipe import Recipe, Tag
@@ -20,14 +20,13 @@ from nodekiln.core.recipe import Recipe, Tag
 pytestmark = pytest.mark.tree
 
 _BUILTINS = os.environ.get("NODEKILN_BUILTINS")  # the fixtures hide it from the tests
-PATCHES = Path(__file__).parents[2] / "patches" / "usdt"
+PATCHES = Path(__file__).parents[2] / "patches"
+REGISTRY = Registry((PATCHES,))
 
 
 @pytest.fixture(scope="module")
-def series() -> Series:
-    if not PATCHES.is_dir():
-        pytest.skip(f"this checkout has no {PATCHES.name} patches")
-    return load(PATCHES)
+def usdt() -> Change:
+    return REGISTRY.get("usdt")
 
 
 def read(repository: Path, tag: str, wanted: tuple[str, ...]) -> dict[str, bytes]:
@@ -46,17 +45,20 @@ def read(repository: Path, tag: str, wanted: tuple[str, ...]) -> dict[str, bytes
 
 @pytest.mark.parametrize("tag", ["v20.19.2", "v22.22.2", "v24.21.0"])
 def test_the_series_fits_and_git_makes_the_same(
-    node_repository: Path, tmp_path: Path, series: Series, tag: str
+    node_repository: Path, tmp_path: Path, usdt: Change, tag: str
 ) -> None:
-    recipe = Recipe(tag=Tag.parse(tag), probes=True)
-    files = read(node_repository, tag, paths(recipe, series))
-    outcome = work_out(recipe, files.get, series)
+    recipe = Recipe(
+        tag=Tag.parse(tag),
+        changes=("usdt",),
+    )
+    files = read(node_repository, tag, paths(recipe, REGISTRY))
+    outcome = work_out(recipe, files.get, REGISTRY)
     assert isinstance(outcome.result, Plan), "\n".join(map(str, outcome.hunks))
     assert {hunk.fit for hunk in outcome.hunks} <= {Fit.CLEAN, Fit.OFFSET}
     for path, content in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(content)
-    for patch in series.select(recipe.tag):
+    for patch in usdt.select(recipe.tag):
         subprocess.run(["git", "apply", str(PATCHES / patch.name)], cwd=tmp_path, check=True)
     made = {
         path.relative_to(tmp_path).as_posix(): path.read_bytes()
@@ -68,28 +70,37 @@ def test_the_series_fits_and_git_makes_the_same(
 
 @pytest.mark.parametrize("tag", ["v20.19.2", "v22.22.2", "v24.21.0"])
 def test_the_series_and_the_rewrite_leave_each_other_alone(
-    node_repository: Path, series: Series, tag: str
+    node_repository: Path, usdt: Change, tag: str
 ) -> None:
-    probes = Recipe(tag=Tag.parse(tag), probes=True)
-    rewrite = Recipe(tag=Tag.parse(tag), backpressure=False)
-    both = Recipe(tag=Tag.parse(tag), backpressure=False, probes=True)
-    files = read(node_repository, tag, paths(both, series))
+    probes = Recipe(
+        tag=Tag.parse(tag),
+        changes=("usdt",),
+    )
+    rewrite = Recipe(
+        tag=Tag.parse(tag),
+        changes=("no-backpressure",),
+    )
+    both = Recipe(
+        tag=Tag.parse(tag),
+        changes=("no-backpressure", "usdt"),
+    )
+    files = read(node_repository, tag, paths(both, REGISTRY))
     spans = {}
     for recipe in (probes, rewrite, both):
-        result = work_out(recipe, files.get, series).result
+        result = work_out(recipe, files.get, REGISTRY).result
         assert isinstance(result, Plan), result
         spans[recipe] = {(edit.path, span) for edit in result.edits for span in edit.spans}
     assert spans[both] == spans[probes] | spans[rewrite]
 
 
-def test_the_javascript_of_every_release_takes_the_patches(tmp_path: Path, series: Series) -> None:
+def test_the_javascript_of_every_release_takes_the_patches(tmp_path: Path, usdt: Change) -> None:
     """Of 19 and later, that is, and without the C++ that no release has in it."""
     if _BUILTINS is None or not Path(_BUILTINS).is_file():
         pytest.skip("NODEKILN_BUILTINS names no archive of the JavaScript inside release binaries")
     with tarfile.open(_BUILTINS) as archive:
         archive.extractall(tmp_path, filter="data")
     releases = {folder: Tag.parse(folder.name) for folder in tmp_path.glob("v*")}
-    served = {folder: series.select(tag)[1:] for folder, tag in releases.items() if tag >= Tag(19, 0, 0)}
+    served = {folder: usdt.select(tag)[1:] for folder, tag in releases.items() if tag >= Tag(19, 0, 0)}
     assert len(served) >= 5
     for folder, patches in served.items():
         files = {
@@ -112,9 +123,9 @@ GETTERS = {
 
 @pytest.mark.parametrize(("tag", "count"), [("v20.19.2", 1), ("v22.22.2", 2), ("v24.21.0", 3)])
 def test_a_getter_of_nodes_tells_the_symbol_that_the_probes_read(
-    node_repository: Path, series: Series, tag: str, count: int
+    node_repository: Path, usdt: Change, tag: str, count: int
 ) -> None:
-    added = {diff.path: diff for patch in series.select(Tag.parse(tag)) for diff in patch.files}
+    added = {diff.path: diff for patch in usdt.select(Tag.parse(tag)) for diff in patch.files}
     probes = b"".join(added["lib/internal/probes.js"].hunks[0].after).decode()
     commons = "lib/internal/stream_base_commons.js"
     files = read(node_repository, tag, (*GETTERS, commons))
@@ -135,7 +146,10 @@ def test_a_getter_of_nodes_tells_the_symbol_that_the_probes_read(
     assert told == count
 
 
-def test_18_brings_its_own_probes(node_repository: Path, series: Series) -> None:
-    recipe = Recipe(tag=Tag(18, 20, 4), probes=True)
-    outcome = work_out(recipe, read(node_repository, "v18.20.4", paths(recipe, series)).get, series)
-    assert (outcome.result, outcome.provider) == (Plan(), Provider.NATIVE)
+def test_18_brings_its_own_probes(node_repository: Path, usdt: Change) -> None:
+    recipe = Recipe(
+        tag=Tag(18, 20, 4),
+        changes=("usdt",),
+    )
+    outcome = work_out(recipe, read(node_repository, "v18.20.4", paths(recipe, REGISTRY)).get, REGISTRY)
+    assert (outcome.result, outcome.existing) == (Plan(), {"usdt": Provider.NATIVE})

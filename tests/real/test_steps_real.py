@@ -66,13 +66,16 @@ class Built:
         return self.settings.workspace.trees / self.recipe.tree_name / "source" / "out" / "Release"
 
     def manifests(self) -> list[dict[str, Any]]:
-        return [json.loads((path.parent / "manifest.json").read_text()) for path in self.matrix.paths]
+        paths = [made.path for made in self.matrix.recipes if made.path is not None]
+        return [json.loads((path.parent / "manifest.json").read_text()) for path in paths]
 
     def ran(self, *, backpressure: bool, probes: bool) -> set[str]:
         """The outputs that ninja makes anew for this recipe after the last one."""
         log = NinjaLog(self.output / ".ninja_log")
         recipe = Recipe(
-            tag=_TAG, backpressure=backpressure, probes=probes, default_args=self.recipe.default_args
+            tag=_TAG,
+            changes=(*(() if backpressure else ("no-backpressure",)), *(("usdt",) if probes else ())),
+            default_args=self.recipe.default_args,
         )
         build(BuildOptions(recipe=recipe, force=True), self.settings, Reporter())
         return {output for step in log.read() for output in step.outputs}

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
-from nodekiln.verify.outcome import KINDS, Depth, Kind, Report, Status
+from nodekiln.verify.outcome import Depth, Kind, Report, Status
 from nodekiln.verify.run import VerifyRequest, verify
 from nodekiln.verify.tagspec import TagSpec
+from tests.change_folders import KINDS
 
 _ENVIRONMENT = dict(os.environ)  # before tests are isolated from it
 _CHECKOUT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def test_real_tree_fetches_less_than_1_mb(node_repository: Path, tmp_path: Path)
 
 @pytest.mark.build
 def test_patched_files_compile_with_the_tags_own_flags(node_repository: Path, tmp_path: Path) -> None:
-    probes = [kind for kind in KINDS if kind.probes]
+    probes = [kind for kind in KINDS if "usdt" in kind.changes]
     report = run(tmp_path / "build", node_repository, _REBUILT, depth=Depth.COMPILE, kinds=probes)
     assert report.exit_code == 0, report.rows[0].findings
     assert not list((tmp_path / "build" / "trees").glob("*/source/out/Release/node"))

@@ -10,7 +10,7 @@ import pytest
 
 from nodekiln.core.edit import Edit, Plan, Span
 from nodekiln.core.errors import PatchError, SourceError, UsageError
-from nodekiln.core.recipe import Tag
+from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.builtins import Builtin
 from nodekiln.grafting.difference import differing
 from nodekiln.grafting.graft import changes, copy, fit
@@ -45,10 +45,17 @@ def test_a_mark_without_room_is_left_out(longer: int) -> None:
     assert fit(plan(RETURN, CONDITION), b"x" * (room + longer)) == fit(plan(RETURN, CONDITION))
 
 
-def test_a_mark_tells_the_recipe_where_just_one_stands() -> None:
-    mark, other = make_mark(Tag(22, 20, 0)), make_mark(Tag(18, 20, 8))
-    assert find_mark(b"return true;" + mark + b" ") == "v22.20.0-no-backpressure-graft"
-    assert [find_mark(data) for data in (b"", mark[:-1], b"/*nodekiln:v1*/", mark + other)] == [None] * 4
+@pytest.mark.parametrize("changes", [("implied",), ("a-b", "c")])
+def test_find_mark_with_one_mark_returns_its_recipe(changes: tuple[str, ...]) -> None:
+    mark = make_mark(Tag(22, 20, 0), changes, ("implied",))
+    found = find_mark(b"return true;" + mark + b" ", ("implied",))
+    assert found == Recipe(tag=Tag(22, 20, 0), changes=changes, graft=True)
+
+
+def test_find_mark_with_none_or_several_marks_returns_none() -> None:
+    mark, other = (make_mark(tag, ("x",), ("x",)) for tag in (Tag(22, 20, 0), Tag(18, 20, 8)))
+    for data in (b"", mark[:-1], b"/*nodekiln:v1*/", mark + other):
+        assert find_mark(data, ("x",)) is None
 
 
 @pytest.mark.parametrize(

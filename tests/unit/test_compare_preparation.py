@@ -21,6 +21,7 @@ from nodekiln.experiment.measure.forecast import Forecast, forecast
 from nodekiln.experiment.model.request import CompareRequest
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import obtain
+from tests.change_folders import PATCHES
 
 MB = 10**6
 HERE = Platform.of_machine(sys.platform, platform.machine())
@@ -28,7 +29,7 @@ HERE = Platform.of_machine(sys.platform, platform.machine())
 
 def settings(folder: Path) -> Settings:
     environ = {"NODEKILN_BUILD": str(folder / "build")}
-    return Settings.read(environ=environ, config=None, root=folder, here=folder, venv=None)
+    return Settings.read(environ=environ, config=None, root=folder, patches=PATCHES, here=folder, venv=None)
 
 
 @pytest.mark.skipif(HERE is None, reason="there is no release to graft for this machine")

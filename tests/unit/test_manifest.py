@@ -1,4 +1,4 @@
-"""manifest.json as it is written, and as it is read where something happened to it."""
+"""manifest.json: written, read back, damaged, and of other schemas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodekiln.binaries.manifest import AddedProbe, Grafted, Manifest, read_facts
+from nodekiln.binaries.manifest import AddedProbe, AppliedChange, Grafted, Manifest, read_facts
 from nodekiln.binaries.selfcheck import Findings, Transfer
 from nodekiln.core.errors import KilnError
 
@@ -28,8 +28,7 @@ MANIFEST = Manifest(
     name="v20.1.0",
     route="build",
     tag="v20.1.0",
-    backpressure=True,
-    probes=False,
+    changes=(AppliedChange("usdt", "cd"),),
     repository="/srv/node.git",
     commit="0123",
     plan="4567",
@@ -51,25 +50,25 @@ MANIFEST = Manifest(
 
 
 def _text(**changes: object) -> bytes:
-    """The manifest with other values; ... takes one away."""
+    """Return the manifest with other values; ... removes one."""
     facts: Mapping[str, Any] = {**json.loads(MANIFEST.to_json()), **changes}
     return json.dumps({name: value for name, value in facts.items() if value is not ...}).encode()
 
 
-def test_what_was_written_is_read_back() -> None:
+def test_written_manifest_is_read_back() -> None:
     facts = read_facts(MANIFEST.to_json().encode())
     assert facts["self_check"]["write_answers"] is False
     assert facts["graft"]["probes"][0]["address"] == 16
 
 
-def test_a_path_that_is_no_text_is_read_back() -> None:
+def test_path_that_is_not_utf8_is_read_back() -> None:
     assert read_facts(_text(repository="/srv/\udcff.git"))["repository"] == "/srv/\udcff.git"
 
 
 @pytest.mark.parametrize(
     "changes", [{"graft": ...}, {"self_check": None}, {"toolchain": {}}, {"later": 1}], ids=str
 )
-def test_older_and_other_manifests_are_read(changes: dict[str, object]) -> None:
+def test_manifest_without_later_fields_is_read(changes: dict[str, object]) -> None:
     assert read_facts(_text(**changes))["name"] == "v20.1.0"
 
 
@@ -87,7 +86,7 @@ def test_older_and_other_manifests_are_read(changes: dict[str, object]) -> None:
     ],
     ids=lambda text: text[:9],
 )
-def test_what_is_no_manifest_is_told(text: bytes) -> None:
+def test_damaged_manifest_is_refused(text: bytes) -> None:
     with pytest.raises(KilnError, match=r"manifest\.json is damaged"):
         read_facts(text)
 
@@ -113,11 +112,26 @@ def test_what_is_no_manifest_is_told(text: bytes) -> None:
     ],
     ids=str,
 )
-def test_a_wrong_type_is_damage_too(changes: dict[str, object]) -> None:
+def test_manifest_with_a_wrong_type_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(KilnError, match=r"manifest\.json is damaged"):
         read_facts(_text(**changes))
 
 
-def test_a_newer_schema_is_told_whatever_else_changed() -> None:
-    with pytest.raises(KilnError, match=r"by a newer nodekiln \(schema 2\)"):
-        read_facts(b'{"schema": 2}')
+def test_newer_schema_is_refused_by_its_number() -> None:
+    with pytest.raises(KilnError, match=r"by a newer nodekiln \(schema 3\)"):
+        read_facts(b'{"schema": 3}')
+
+
+@pytest.mark.parametrize(
+    ("backpressure", "probes", "names"),
+    [(True, False, []), (False, False, ["no-backpressure"]), (False, True, ["no-backpressure", "usdt"])],
+)
+def test_schema_1_is_converted_to_changes(backpressure: bool, probes: bool, names: list[str]) -> None:
+    facts = read_facts(_text(schema=1, changes=..., backpressure=backpressure, probes=probes))
+    assert facts["schema"] == 2
+    assert [change["name"] for change in facts["changes"]] == names
+
+
+def test_schema_1_without_its_booleans_is_damaged() -> None:
+    with pytest.raises(KilnError, match=r"manifest\.json is damaged"):
+        read_facts(_text(schema=1, changes=...))

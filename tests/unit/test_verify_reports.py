@@ -14,7 +14,6 @@ import pytest
 from nodekiln.core.errors import UsageError
 from nodekiln.core.recipe import Tag
 from nodekiln.verify.outcome import (
-    KINDS,
     Depth,
     Evaluation,
     Finding,
@@ -27,6 +26,7 @@ from nodekiln.verify.outcome import (
 from nodekiln.verify.report.machine import render_json, render_junit
 from nodekiln.verify.report.publish import check_format, check_output, publish
 from nodekiln.verify.report.text import render_github, render_summary, render_table
+from tests.change_folders import KINDS, REGISTRY
 
 HOSTILE = "a,b:c%0A\n::error::x|<script>alert(1)</script>\x1b[2J\x00`*"
 CONFLICT = Finding(
@@ -83,14 +83,14 @@ REPORT = Report(
 
 def test_recipes_have_the_names_of_binaries() -> None:
     assert [kind.name for kind in KINDS] == ["stock", "usdt", "no-backpressure", "no-backpressure-usdt"]
-    assert parse_kinds("usdt, stock") == (STOCK, PROBES)
-    assert parse_kinds(None) == KINDS
+    assert parse_kinds("usdt, stock", REGISTRY) == (STOCK, PROBES)
+    assert parse_kinds(None, REGISTRY) == KINDS
 
 
 @pytest.mark.parametrize("text", ["", "usdt,", "probes", "v22.1.0"])
 def test_other_recipes_are_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError, match="--recipe"):
-        parse_kinds(text)
+        parse_kinds(text, REGISTRY)
 
 
 def test_what_recipes_share_is_one_finding_of_the_row() -> None:
@@ -196,9 +196,7 @@ def test_junit_has_a_case_for_each_recipe_and_is_xml() -> None:
 def test_github_gets_one_annotation_a_line_and_no_other_command() -> None:
     lines = render_github(REPORT, explain=True).splitlines()
     assert [line.split("::")[1].split(" ")[0] for line in lines] == ["error", "error", "notice", "notice"]
-    assert lines[0].startswith(
-        "::error file=patches/usdt/0001-net.patch,title=v22.1.0%3A conflict::v22.1.0: lib/"
-    )
+    assert lines[0].startswith("::error file=patches/0001-net.patch,title=v22.1.0%3A conflict::v22.1.0: lib/")
     assert "a,b:c%250A%0A::error::x" in lines[0]
 
 
@@ -210,7 +208,7 @@ def test_properties_of_annotations_are_escaped() -> None:
     )
     report = Report(origin="", depth=Depth.PLAN, recipes=(), rows=(row,), ignored=0, seconds=0)
     first = render_github(report, explain=False).splitlines()[0]
-    assert first.startswith("::error file=patches/usdt/a%2Cb%3A%3Ac%25.patch,title=v22.1.0%3A conflict::")
+    assert first.startswith("::error file=patches/a%2Cb%3A%3Ac%25.patch,title=v22.1.0%3A conflict::")
 
 
 def test_the_job_summary_is_a_table_without_markup_of_a_tags() -> None:

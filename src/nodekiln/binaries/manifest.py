@@ -17,9 +17,19 @@ from nodekiln.binaries.selfcheck import Findings
 from nodekiln.core.edit import Plan
 from nodekiln.core.errors import KilnError
 
-SCHEMA = 1
+SCHEMA = 2
+_SCHEMA_1 = (("backpressure", False, "no-backpressure"), ("probes", True, "usdt"))
+"""Schema 1 had a boolean for each of the two changes: field, value that selects the change, change."""
 _MOST_TOLD = 64
 """Bytes of a range that are written out; a Mach-O signature has some 900 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedChange:
+    """A change of the recipe; `sha256` is over its folder, None in manifests of schema 1."""
+
+    name: str
+    sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +111,7 @@ class Manifest:
     route: str
     """How it was made: "build" or "graft"."""
     tag: str
-    backpressure: bool
-    probes: bool
+    changes: tuple[AppliedChange, ...]
     repository: str
     commit: str
     plan: str
@@ -155,19 +164,37 @@ class _Head:
     schema: int
 
 
-def read_facts(data: bytes) -> dict[str, Any]:
-    """Reads a manifest back as plain data, of the types that stand in `Manifest`, younger fields left out.
+@dataclass(frozen=True, slots=True)
+class _Booleans:
+    backpressure: bool
+    probes: bool
 
-    Raises KilnError where it is damaged or of a newer schema.
+
+def read_facts(data: bytes) -> dict[str, Any]:
+    """Return a manifest as plain data with the fields of `Manifest`; fields added later may be missing.
+
+    A manifest of schema 1 is converted. Raises KilnError if it is damaged or of a newer schema.
     """
     try:
         facts = json.loads(data)  # msgspec's own reader takes no names that are not UTF-8, as paths may be
         schema = msgspec.convert(facts, _Head).schema
         if schema > SCHEMA:
             raise KilnError(f"manifest.json was written by a newer nodekiln (schema {schema}).")
+        if schema < 2:
+            facts = _from_schema_1(facts)
         msgspec.convert(facts, Manifest)
     except msgspec.ValidationError as error:
         raise KilnError(f"manifest.json is damaged: {error}.") from None
     except (ValueError, RecursionError):
         raise KilnError("manifest.json is damaged.") from None
     return dict(facts)
+
+
+def _from_schema_1(facts: dict[str, Any]) -> dict[str, Any]:
+    old = msgspec.convert(facts, _Booleans)
+    changes = [
+        {"name": name, "sha256": None}
+        for field, selected, name in _SCHEMA_1
+        if getattr(old, field) is selected
+    ]
+    return {**facts, "schema": SCHEMA, "changes": changes}

@@ -217,19 +217,47 @@ def patches_folder() -> Path:
 
 
 def make_recipe(
-    settings: Settings, tag: str, backpressure: bool, probes: bool, args: str, file: str, name: str
+    settings: Settings, tag: str, changes: tuple[str, ...], args: str, file: str, name: str
 ) -> Recipe:
     """Return the recipe that the options of build and patch describe."""
+    from nodekiln.changes.registry import Registry
     from nodekiln.core.recipe import Recipe, Tag
 
     return Recipe(
         tag=Tag.parse(tag),
-        backpressure=backpressure,
-        probes=probes,
+        changes=changes,
         default_args=settings.configure_args,
         extra_args=more_arguments(settings, args, file),
-        label=name or None,
+        label=Registry.of(settings).check_label(name) if name else None,
     )
+
+
+def select_changes(
+    settings: Settings, backpressure: bool, probes: bool, more: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the changes that --no-backpressure, --no-probes and --change select, in the recipe's order.
+
+    Raises UsageError for an unknown change.
+    """
+    from nodekiln.changes.hooks import NO_BACKPRESSURE, USDT
+
+    chosen = [*(() if backpressure else (NO_BACKPRESSURE,)), *((USDT,) if probes else ())]
+    return tuple(dict.fromkeys((*chosen, *known_changes(settings, more))))
+
+
+def known_changes(settings: Settings, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that --change was given, in order; raise UsageError for an unknown one."""
+    from nodekiln.changes.registry import Registry
+
+    registry = Registry.of(settings)
+    return tuple(registry.get(name).name for name in names)
+
+
+def change_help() -> str:
+    """Return the --help text of --change, with the changes that exist."""
+    folders = [patches_folder(), *([Path(more)] if (more := os.environ.get("NODEKILN_PATCHES")) else [])]
+    names = ", ".join(sorted(file.parent.name for folder in folders for file in folder.glob("*/change.toml")))
+    return f"add a change from patches/ or NODEKILN_PATCHES; repeatable (known: {names})"
 
 
 def more_arguments(settings: Settings, args: str, file: str) -> tuple[str, ...]:

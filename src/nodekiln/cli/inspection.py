@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from invoke.context import Context
 
@@ -15,8 +16,10 @@ from nodekiln.cli.command import (
     MOVED,
     REPOSITORY,
     TAG,
+    change_help,
     command,
     is_json,
+    known_changes,
     make_reporter,
     more_arguments,
     number,
@@ -92,10 +95,12 @@ def inspect(context: Context, file: str, format: str = "text") -> None:  # noqa:
 
     Does not run it.
     """
+    from nodekiln.changes.registry import Registry
     from nodekiln.pipelines.inspect import inspect
 
     as_json = is_json(format)
-    found = inspect(read_settings(context).here / file)
+    settings = read_settings(context)
+    found = inspect(settings.here / file, Registry.of(settings))
     print(json.dumps(found.as_data(), indent=2) if as_json else "\n".join(found.lines()))
 
 
@@ -178,12 +183,15 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
 @command(
     resumes=True,
     positional=("tags",),
+    iterable=["change"],
     help={
         "tags": "v22.20.0, v22.*, '>=20,<25', latest-per-major, all, comma-separated (default: the newest of"
         " each major from 18 on)",
         "since": "skip tags before this one",
         "pre": "include pre-releases (v27.0.0-alpha.1); one that does not fit is a warning",
-        "recipe": "stock, usdt, no-backpressure, no-backpressure-usdt, comma-separated (default: all four)",
+        "recipe": "stock, or changes joined with -, as no-backpressure-usdt; comma-separated (default: all"
+        " combinations of the standard changes and --change)",
+        "change": change_help(),
         "depth": "plan, compile (syntax of patched files) or build",
         "explain": "show each hunk that does not fit beside the tag's lines",
         "format": "table, json, junit or github",
@@ -199,6 +207,7 @@ def verify(
     since: str = "",
     pre: bool = False,
     recipe: str = "",
+    change: Sequence[str] | None = None,
     depth: str = "plan",
     explain: bool = False,
     format: str = "table",  # noqa: A002 (the option's name)
@@ -211,6 +220,7 @@ def verify(
 
     Needs no checkout and no compiler. Exit code 4 if a change does not fit a release.
     """
+    from nodekiln.changes.registry import Registry
     from nodekiln.verify.outcome import Depth, parse_kinds
     from nodekiln.verify.report.publish import check_format, check_output, publish
     from nodekiln.verify.run import VerifyRequest, verify
@@ -220,7 +230,7 @@ def verify(
     form, file = check_format(format), check_output(settings.here / output) if output else None
     request = VerifyRequest(
         tags=TagSpec.parse(tags or None, since or None, pre=pre),
-        kinds=parse_kinds(recipe or None),
+        kinds=parse_kinds(recipe or None, Registry.of(settings), known_changes(settings, change or ())),
         depth=Depth.parse(depth),
         repository=repository or None,
         jobs=number("--jobs", jobs),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from nodekiln.cli.command import (
     PROBES,
     REPOSITORY,
     TAG,
+    change_help,
     command,
     is_json,
     make_recipe,
@@ -27,6 +29,7 @@ from nodekiln.cli.command import (
     number,
     read_settings,
     require,
+    select_changes,
     tools,
 )
 from nodekiln.core.errors import UsageError
@@ -37,9 +40,11 @@ if TYPE_CHECKING:
 
 @command(
     positional=("tag",),
+    iterable=["change"],
     help={
         "tag": TAG,
         "backpressure": BACKPRESSURE,
+        "change": change_help(),
         "probes": "add no GC probes; required for macOS and Windows",
         "platform": "platform of the binary: linux-arm64, darwin-x64, win-x64, ... (default: this machine's)",
         "release": "official binary, or tarball with one, to start from (default: download it)",
@@ -54,6 +59,7 @@ def graft(
     tag: str = "",
     backpressure: bool = True,
     probes: bool = True,
+    change: Sequence[str] | None = None,
     platform: str = "",
     release: str = "",
     mirror: str = "",
@@ -74,8 +80,7 @@ def graft(
     mirror = mirror or os.environ.get("NODEKILN_MIRROR", "")
     request = GraftRequest(
         tag=release_tag(require("--tag", tag, "v22.20.0"), target, mirror or None, settings, reporter),
-        backpressure=backpressure,
-        probes=probes,
+        changes=select_changes(settings, backpressure, probes, change or ()),
         platform=target,
         file=settings.here / release if release else None,
         mirror=mirror or None,
@@ -92,9 +97,11 @@ def graft(
 @command(
     resumes=True,
     positional=("tag",),
+    iterable=["change"],
     help={
         "tag": TAG,
         "backpressure": BACKPRESSURE,
+        "change": change_help(),
         "probes": PROBES,
         "repository": REPOSITORY,
         "configure-args": CONFIGURE_ARGS,
@@ -106,7 +113,7 @@ def graft(
         "clean-env": "ignore CFLAGS, MAKEFLAGS, a stray CC and the like in the environment",
         "dry-run": "check and plan, then print what would be done",
         "accept-moved-tag": MOVED,
-        "matrix": "make all four recipes of the tag, in the cheapest order; prints four paths",
+        "matrix": "make all combinations of the standard changes and --change; prints their paths",
         "timings": "print afterwards which steps took the time, and draw them (SVG and PNG)",
         "launcher": LAUNCHER,
         "linker": LINKER,
@@ -119,6 +126,7 @@ def build(
     tag: str = "",
     backpressure: bool = True,
     probes: bool = True,
+    change: Sequence[str] | None = None,
     repository: str = "",
     configure_args: str = "",
     configure_file: str = "",
@@ -145,9 +153,10 @@ def build(
     tool_options = tools(launcher, linker, clean_env=clean_env)
     as_json = is_json(format)
     if matrix and not (backpressure and probes):
-        raise UsageError("--matrix makes all four recipes: leave out --no-backpressure and --no-probes.")
+        raise UsageError("--matrix makes all combinations: leave out --no-backpressure and --no-probes.")
     tag = _source_tag(tag, repository, context)
-    recipe = make_recipe(settings, tag, backpressure, probes, configure_args, configure_file, name)
+    changes = select_changes(settings, backpressure, probes, change or ())
+    recipe = make_recipe(settings, tag, changes, configure_args, configure_file, name)
     from nodekiln.pipelines.build import BuildOptions, build  # a mistyped option should not wait for it
     from nodekiln.pipelines.matrix import Made, Matrix, build_matrix
     from nodekiln.pipelines.timings import TimingStore, report_timings
@@ -178,9 +187,11 @@ def build(
 
 @command(
     positional=("tag",),
+    iterable=["change"],
     help={
         "tag": TAG,
         "backpressure": BACKPRESSURE,
+        "change": change_help(),
         "probes": PROBES,
         "repository": REPOSITORY,
         "accept-moved-tag": MOVED,
@@ -191,12 +202,14 @@ def patch(
     tag: str = "",
     backpressure: bool = True,
     probes: bool = True,
+    change: Sequence[str] | None = None,
     repository: str = "",
     accept_moved_tag: bool = False,
 ) -> None:
     """Print the changes to a release's source as a diff."""
     settings, reporter = read_settings(context), make_reporter(context)
-    recipe = make_recipe(settings, _source_tag(tag, repository, context), backpressure, probes, "", "", "")
+    changes = select_changes(settings, backpressure, probes, change or ())
+    recipe = make_recipe(settings, _source_tag(tag, repository, context), changes, "", "", "")
     from nodekiln.changes import diff
     from nodekiln.core.reporting import show_diff
     from nodekiln.pipelines.planning import make_plan, open_tag

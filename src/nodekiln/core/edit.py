@@ -156,6 +156,9 @@ class Misfit(StrEnum):
     UNEXPECTED_SHAPE = "unexpected shape"
     ALREADY_THERE = "already there"
     OVERLAP = "overlap"
+    NOT_SERVED = "tag not served"
+    NO_OPTION = "configure lacks an option"
+    EXCLUDED = "conflicting changes"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,20 @@ from functools import cache, total_ordering
 from pathlib import Path
 from typing import Self
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
 from nodekiln.core.errors import UsageError
 
 _TAG = re.compile(r"v?(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})", re.ASCII)
 _PRE = re.compile(r"(?:alpha|beta|rc)\.(?:0|[1-9]\d{0,3})", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9_]{1,24}", re.ASCII)
 _NAME = re.compile(r"v\d+\.\d+\.\d+(-[a-z0-9_]+)*", re.ASCII)
-_RESERVED_LABELS = frozenset({"no", "backpressure", "usdt", "graft", "linux", "darwin", "win"})
+_CHANGE = re.compile(r"[a-z][a-z0-9_]*(-[a-z0-9_]+)*", re.ASCII)
+_CHANGE_LENGTH = 40
+_HASHED = re.compile(r"cfg[0-9a-f]{6}", re.ASCII)
+_RESERVED = frozenset({"graft", "linux", "darwin", "win"})
+"""Words of names that say something else than a change or a label."""
 
 
 @total_ordering
@@ -62,6 +69,47 @@ class Tag:
         return f"v{self.major}.{self.minor}.{self.patch}" + (f"-{self.pre}" if self.pre else "")
 
 
+@dataclass(frozen=True, slots=True)
+class TagRange:
+    """The tags that a version specifier (PEP 440: ">=19,<22.3", "==22.*") matches."""
+
+    specifiers: SpecifierSet
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raise ValueError for an empty or invalid specifier."""
+        try:
+            specifiers = SpecifierSet(text)
+        except InvalidSpecifier:
+            specifiers = SpecifierSet()
+        if not len(specifiers):
+            raise ValueError(f'tags = {text!r} is invalid; write versions like ">=19" or ">=19,<22"')
+        return cls(specifiers)
+
+    def __contains__(self, tag: Tag) -> bool:
+        return self.specifiers.contains(f"{tag.major}.{tag.minor}.{tag.patch}")
+
+    def __str__(self) -> str:
+        return ",".join(sorted(map(str, self.specifiers), reverse=True))
+
+    @property
+    def bounds(self) -> tuple[Tag, ...]:
+        """The versions at which membership may change."""
+        found = set()
+        for specifier in self.specifiers:
+            release = Version(specifier.version.removesuffix(".*")).release
+            found.add(_padded(release))
+            if specifier.version.endswith(".*") or specifier.operator == "~=":
+                above = release[:-1] if specifier.operator == "~=" else release
+                found.add(_padded((*above[:-1], above[-1] + 1)))
+        return tuple(sorted(found))
+
+
+def _padded(numbers: tuple[int, ...]) -> Tag:
+    major, minor, patch = (*numbers, 0, 0)[:3]
+    return Tag(major, minor, patch)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One binary to make.
@@ -71,8 +119,8 @@ class Recipe:
     """
 
     tag: Tag
-    backpressure: bool = True
-    probes: bool = False
+    changes: tuple[str, ...] = ()
+    """Names of changes, in the order in which they are applied and show in the binary's name."""
     default_args: tuple[str, ...] = ()
     extra_args: tuple[str, ...] = ()
     label: str | None = None
@@ -82,11 +130,16 @@ class Recipe:
     """What a graft is for ("linux-arm64"); None for this machine."""
 
     def __post_init__(self) -> None:
-        if self.label is not None and (not _LABEL.fullmatch(self.label) or self.label in _RESERVED_LABELS):
+        if self.label is not None and (
+            not _LABEL.fullmatch(self.label) or self.label in {*_RESERVED, *self.changes}
+        ):
             raise UsageError(
                 f"--name {self.label!r} can't be part of a binary's name.",
-                remedy="Use up to 24 of a-z, 0-9 and _, and no word that names use already (usdt, graft).",
+                remedy="Use up to 24 of a-z, 0-9 and _, and no word that names use already (graft, linux).",
             )
+        for change in self.changes:
+            if not is_change_name(change) or self.changes.count(change) > 1:
+                raise UsageError(f"{change!r} is not the name of a change, or is selected twice.")
 
     @property
     def configure_args(self) -> tuple[str, ...]:
@@ -97,11 +150,7 @@ class Recipe:
     def name(self) -> str:
         """v22.20.0, v22.20.0-no-backpressure, v22.20.0-no-backpressure-usdt, v22.20.0-cfg1a2b3c,
         v22.20.0-no-backpressure-usdt-graft, v22.20.0-usdt-graft-linux-arm64, ..."""
-        parts = [str(self.tag)]
-        if not self.backpressure:
-            parts.append("no-backpressure")
-        if self.probes:
-            parts.append("usdt")
+        parts = [str(self.tag), *self.changes]
         if self.label is not None:
             parts.append(self.label)
         elif self.extra_args:
@@ -123,6 +172,16 @@ class Recipe:
 def arguments_key(args: tuple[str, ...]) -> str:
     """SHA-256 (64 hex digits) of configure arguments, in their order, which configure heeds."""
     return hashlib.sha256("\0".join(args).encode()).hexdigest()
+
+
+def is_change_name(name: str) -> bool:
+    """Return whether a change may have this name, which becomes part of binaries' names."""
+    words = name.split("-")
+    return (
+        _CHANGE.fullmatch(name) is not None
+        and len(name) <= _CHANGE_LENGTH
+        and not any(word in _RESERVED or _HASHED.fullmatch(word) for word in words)
+    )
 
 
 def is_name(name: str) -> bool:

@@ -139,11 +139,18 @@ class Settings:
     configure_args: tuple[str, ...]
     """From invoke.yaml, followed by those of the file in NODEKILN_CONFIGURE_FILE."""
     patches: Path
-    """The folder of the patch series."""
+    """The folder of the built-in changes."""
+    more_patches: Path | None = None
+    """Another folder of changes, from NODEKILN_PATCHES."""
     environment: Mapping[str, str]
     """For child processes."""
     here: Path
     """The folder that the user's relative paths refer to."""
+
+    @property
+    def patch_folders(self) -> tuple[Path, ...]:
+        """The folders whose sub-folders are changes, the built-in ones first."""
+        return (self.patches,) if self.more_patches is None else (self.patches, self.more_patches)
 
     @classmethod
     def read(
@@ -173,6 +180,7 @@ class Settings:
             repository=repository,
             configure_args=args,
             patches=patches or root / "patches",
+            more_patches=here / more if (more := environ.get("NODEKILN_PATCHES")) else None,
             environment=child_environment(environ, venv=venv),
             here=here,
         )

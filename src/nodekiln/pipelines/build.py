@@ -17,6 +17,7 @@ from nodekiln.building.compile import Callbacks, Compiled, Compiler
 from nodekiln.building.configure import Configure, baked, fingerprint, searched
 from nodekiln.building.jobs import Load, default_jobs, heavy_steps
 from nodekiln.building.timings import Timings
+from nodekiln.changes.registry import Change, Registry
 from nodekiln.core.errors import ToolchainError
 from nodekiln.core.platform import available_memory, cores, free_disk
 from nodekiln.core.recipe import Recipe
@@ -75,6 +76,11 @@ class BuildJob:
         return self.recipe.name
 
     @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """The recipe's changes, read from their folders."""
+        return Registry.of(self.settings).of_recipe(self.recipe)
+
+    @cached_property
     def wanted(self) -> Wanted:
         return Wanted(
             commit=self.planned.source.commit,
@@ -94,9 +100,8 @@ class BuildJob:
 
     @cached_property
     def configure_args(self) -> tuple[str, ...]:
-        """The recipe's arguments, and those that a tree with probes of its own requires."""
-        provider = self.planned.provider
-        return self.recipe.configure_args + (() if provider is None else provider.configure_args)
+        """The recipe's arguments, then those that its changes need."""
+        return self.recipe.configure_args + self.planned.configure_args
 
     @property
     def configure_argv(self) -> list[str]:
@@ -112,7 +117,11 @@ class BuildJob:
     @property
     def markers(self) -> dict[str, str]:
         """The markers in config.gypi, and so in the binary."""
-        return {"nodekiln_recipe": self.name, "nodekiln_plan": self.planned.plan.digest}
+        return {
+            "nodekiln_recipe": self.name,
+            "nodekiln_changes": ",".join(self.recipe.changes),
+            "nodekiln_plan": self.planned.plan.digest,
+        }
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -183,7 +192,7 @@ def _prepare(
             options.tools,
             tag=recipe.tag,
             configure_args=recipe.configure_args,
-            probes=recipe.probes,
+            probes=Registry.of(settings).has_probes(recipe),
             jobs=jobs,
             disk_needed=FIRST_BUILD if linker is None else NEXT_BUILD,
             linker_before=None if options.from_scratch else linker,

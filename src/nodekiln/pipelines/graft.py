@@ -15,6 +15,7 @@ from nodekiln.binaries.freshness import WantedGraft, graft_differences
 from nodekiln.binaries.selfcheck import Expected, Findings
 from nodekiln.binaries.store import file_name
 from nodekiln.changes import diff
+from nodekiln.changes.registry import Registry
 from nodekiln.core.errors import CheckError, UsageError
 from nodekiln.core.files import disk_full_error, is_disk_full
 from nodekiln.core.recipe import Recipe
@@ -23,6 +24,7 @@ from nodekiln.core.settings import Settings
 from nodekiln.grafting import signing
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
+from nodekiln.pipelines.change_checks import check_prints
 from nodekiln.pipelines.graft_plan import Surgery, operate, plan_surgery, signed_ranges
 from nodekiln.pipelines.graftfacts import Made, manifest, tell
 from nodekiln.pipelines.graftjob import GraftJob, GraftRequest
@@ -61,7 +63,7 @@ def graft(request: GraftRequest, settings: Settings, reporter: Reporter) -> Path
                 reporter=reporter,
             )
         with job.timed("plan"):
-            surgery = plan_surgery(release.path, job.recipe, job.platform)
+            surgery = plan_surgery(release.path, job.recipe, job.platform, job.registry)
         if not request.force and (path := _already_there(job, release, surgery)) is not None:
             return path
         return _make(job, release, surgery)
@@ -88,25 +90,25 @@ def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> G
             f"There is no release to graft for this machine ({sys.platform}, {platform.machine()}).",
             remedy="--platform linux-x64 makes a graft for another one.",
         )
-    if request.backpressure and not request.probes:
+    if not request.changes:
         raise UsageError(
             f"That would be {request.tag} as it was released.",
-            remedy="Add --no-backpressure, or leave --no-probes out.",
+            remedy="Add --no-backpressure or --change NAME, or leave --no-probes out.",
         )
-    if request.probes and target.os in _NO_PROBES:
+    recipe = Recipe(
+        tag=request.tag,
+        changes=request.changes,
+        graft=True,
+        platform=None if target == here else str(target),
+    )
+    registry = Registry.of(settings)
+    if registry.has_probes(recipe) and target.os in _NO_PROBES:
         raise UsageError(
             f"A graft for {target} gets no probes: {_NO_PROBES[target.os]}.",
             remedy="Add --no-probes; ./inv build makes a binary with all of them where they work.",
         )
     codesign = signing.find_codesign(settings.environment) if target.os == "darwin" else None
     settings.workspace.prepare()
-    recipe = Recipe(
-        tag=request.tag,
-        backpressure=request.backpressure,
-        probes=request.probes,
-        graft=True,
-        platform=None if target == here else str(target),
-    )
     return GraftJob(
         brief=request.brief,
         settings=settings,
@@ -148,6 +150,8 @@ def _make(job: GraftJob, release: Release, surgery: Surgery) -> Path:
             findings = _check(job, binary, surgery) if job.is_native else None
         with job.timed("probes"):
             seen = _prove(job, binary) if surgery.probes else None
+        if job.is_native:
+            check_prints(job.changes, binary, job.settings.environment)
         made = Made(
             binary=binary,
             release=release,
@@ -174,7 +178,7 @@ def _check(job: GraftJob, binary: Path, surgery: Surgery) -> Findings:
             version=str(job.recipe.tag),
             recipe=None,  # process.config is the release's
             plan=None,
-            backpressure=job.recipe.backpressure,
+            backpressure=job.registry.keeps_backpressure(job.recipe),
             texts=surgery.texts,
         ),
         env=job.settings.environment,

@@ -11,15 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodekiln.changes import planner
-from nodekiln.core.edit import Misfit, Plan, Read, Refusal
+from nodekiln.changes.hooks import MARKED
+from nodekiln.changes.registry import Change, Registry
+from nodekiln.core.edit import Misfit, Plan, Refusal
 from nodekiln.core.elf.file import Buffer, parse
 from nodekiln.core.elf.notes import Identity, Probe, identity_section, probe_sections, read_identity
 from nodekiln.core.elf.sections import Additions, Appended, Rewritten, add_sections
 from nodekiln.core.errors import PatchError, SourceError
-from nodekiln.core.recipe import Recipe
+from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.builtins import locate, module_id
 from nodekiln.grafting.difference import differing
-from nodekiln.grafting.graft import Change, changes, fit, write
+from nodekiln.grafting.graft import Change as ChangedBytes
+from nodekiln.grafting.graft import changes, fit, write
 from nodekiln.grafting.marker import find_mark, make_mark
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.probes import GcProbes, gc_probes
@@ -32,7 +35,7 @@ class Surgery:
     """The plan, its byte ranges in the binary, and the probes that are added to it."""
 
     plan: Plan
-    ranges: tuple[Change, ...]
+    ranges: tuple[ChangedBytes, ...]
     texts: Mapping[str, str]
     """SHA-256 of each changed module's text in the binary, by Node's id of the module."""
     gc: GcProbes | None
@@ -44,7 +47,7 @@ class Surgery:
         return () if self.gc is None else self.gc.probes
 
 
-def plan_surgery(binary: Path, recipe: Recipe, target: Platform) -> Surgery:
+def plan_surgery(binary: Path, recipe: Recipe, target: Platform, registry: Registry) -> Surgery:
     """Looks through the official binary and decides every byte that changes; writes nothing.
 
     Raises PatchError where anything is not as expected, SourceError for a file that is no such release.
@@ -52,7 +55,8 @@ def plan_surgery(binary: Path, recipe: Recipe, target: Platform) -> Surgery:
     with mapped(binary) as data:
         elf = parse(data, str(binary)) if target.os == "linux" else None
         identity = None if elf is None else read_identity(elf)
-        former = find_mark(data) if identity is None else identity.recipe
+        marked = find_mark(data, MARKED) if identity is None else None
+        former = identity.recipe if identity is not None else None if marked is None else marked.name
         if former is not None:
             raise PatchError(
                 f"{binary} was grafted already: it is {former}.",
@@ -62,17 +66,35 @@ def plan_surgery(binary: Path, recipe: Recipe, target: Platform) -> Surgery:
             raise SourceError(
                 f"{binary} is not Node {recipe.tag}.", remedy="--tag names the release's version."
             )
-        gc = gc_probes(elf) if recipe.probes and elf is not None else None
-        if recipe.backpressure:
+        chosen = registry.of_recipe(recipe)
+        adds_probes = any(change.graft.gc_probes for change in chosen)
+        gc = gc_probes(elf) if adds_probes and elf is not None else None
+        edited = tuple(change for change in chosen if not change.graft.gc_probes)
+        if not edited:
             return Surgery(plan=Plan(), ranges=(), texts={}, gc=gc)
-        mark = make_mark(recipe.tag) if elf is None else b""
-        return _plan_rewrite(data, str(binary), recipe, gc, mark)
+        for change in edited:
+            _check_graftable(change, recipe.tag)
+        names = tuple(change.name for change in edited)
+        mark = make_mark(recipe.tag, names, MARKED) if elf is None else b""
+        return _plan_edits(data, str(binary), replace(recipe, changes=names), gc, mark, registry)
 
 
-def _plan_rewrite(data: Buffer, name: str, recipe: Recipe, gc: GcProbes | None, mark: bytes) -> Surgery:
+def _check_graftable(change: Change, tag: Tag) -> None:
+    if change.configure.args or (change.select(tag) and not change.graft.patches):
+        why = "needs configure" if change.configure.args else "has patches that are not marked as graftable"
+        raise PatchError(
+            f"The change {change.name} can't be grafted: it {why}.",
+            remedy=f"Build it: ./inv build {tag} --change {change.name}. If the patches only edit JavaScript"
+            f" in place, say so in {change.folder}/change.toml: [graft] patches = true.",
+        )
+
+
+def _plan_edits(
+    data: Buffer, name: str, recipe: Recipe, gc: GcProbes | None, mark: bytes, registry: Registry
+) -> Surgery:
     builtins = locate(data, name)
     before = {path: builtin.text for path, builtin in builtins.items()}
-    plan = _plan(recipe, before.get)
+    plan = planner.plan(recipe, before.get, registry)
     if isinstance(plan, Refusal):
         raise PatchError(
             f"{name}: the change does not fit:\n  " + "\n  ".join(map(str, plan.conflicts)),
@@ -80,18 +102,15 @@ def _plan_rewrite(data: Buffer, name: str, recipe: Recipe, gc: GcProbes | None, 
         )
     fitted = fit(plan, mark)
     after = before | {edit.path: edit.after for edit in fitted.edits}
-    again = _plan(recipe, after.get)
-    if not isinstance(again, Refusal) or any(
-        conflict.misfit is not Misfit.ALREADY_THERE for conflict in again.conflicts
+    rewrites = tuple(change.name for change in registry.of_recipe(recipe) if change.rewrite is not None)
+    again = planner.plan(replace(recipe, changes=rewrites), after.get, registry)
+    if rewrites and (
+        not isinstance(again, Refusal)
+        or any(conflict.misfit is not Misfit.ALREADY_THERE for conflict in again.conflicts)
     ):
         raise PatchError(f"{name}: the text after the change would not read as intended.")
     texts = {module_id(edit.path): hashlib.sha256(edit.after).hexdigest() for edit in fitted.edits}
     return Surgery(plan=plan, ranges=changes(builtins, fitted), texts=texts, gc=gc)
-
-
-def _plan(recipe: Recipe, read: Read) -> Plan | Refusal:
-    """By the planner of builds, but without the probes of a build."""
-    return planner.plan(replace(recipe, probes=False), read)
 
 
 @contextmanager
@@ -109,7 +128,7 @@ def operate(release: Path, target: Path, recipe: Recipe, platform: Platform, sur
     write(release, target, surgery.ranges)
     if platform.os != "linux":
         return Additions((), ())
-    identity = Identity(recipe=recipe.name, plan=surgery.plan.digest, route="graft")
+    identity = Identity(recipe=recipe.name, plan=surgery.plan.digest, route="graft", changes=recipe.changes)
     probes = probe_sections(surgery.probes) if surgery.probes else ()
     return add_sections(target, (identity_section(identity), *probes))
 

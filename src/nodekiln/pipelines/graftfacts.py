@@ -11,6 +11,7 @@ import nodekiln
 from nodekiln.binaries.manifest import (
     AddedProbe,
     AppendedRange,
+    AppliedChange,
     ChangedRange,
     Grafted,
     Manifest,
@@ -61,8 +62,7 @@ def manifest(job: GraftJob, made: Made) -> Manifest:
         name=recipe.name,
         route="graft",
         tag=str(recipe.tag),
-        backpressure=recipe.backpressure,
-        probes=recipe.probes,
+        changes=tuple(AppliedChange(change.name, change.sha256) for change in job.changes),
         repository=made.release.origin,
         commit="",
         plan=surgery.plan.digest,
@@ -110,7 +110,7 @@ def _grafted(job: GraftJob, made: Made) -> Grafted:
 def _remarks(job: GraftJob, surgery: Surgery) -> tuple[str, ...]:
     """What whoever uses the binary should know."""
     told = []
-    if not job.recipe.backpressure:
+    if surgery.ranges:
         told.append(_SNAPSHOTS)
     if surgery.gc is not None:
         told.append(_PROBES.format(surgery.gc.remark))

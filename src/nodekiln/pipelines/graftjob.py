@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from nodekiln.binaries.store import Store
+from nodekiln.changes.registry import Change, Registry
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
@@ -20,8 +22,7 @@ class GraftRequest:
     """What a user asked of one graft; `platform` None: this machine's; `file` None: it is fetched."""
 
     tag: Tag
-    backpressure: bool
-    probes: bool
+    changes: tuple[str, ...]
     platform: Platform | None = None
     file: Path | None = None
     mirror: str | None = None
@@ -43,6 +44,16 @@ class GraftJob:
     codesign: str | None
     brief: bool
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """All changes that can be selected."""
+        return Registry.of(self.settings)
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """The recipe's changes, read from their folders."""
+        return self.registry.of_recipe(self.recipe)
 
     @property
     def store(self) -> Store:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nodekiln.changes import planner
+from nodekiln.changes.hooks import MARKED
+from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Misfit, Plan, Refusal
 from nodekiln.core.elf.file import Buffer, parse
 from nodekiln.core.elf.notes import Identity, find_marks, read_identity, read_probes
@@ -36,6 +38,8 @@ class Facts:
     kind: Kind
     platform: str
     recipe: str | None
+    changes: tuple[str, ...] | None
+    """Names of the changes that the file says it has; None if it says nothing."""
     plan: str | None
     """The plan's digest."""
     backpressure: bool | None
@@ -59,6 +63,7 @@ class Facts:
             "file": self.path,
             "is": f"{self.kind}, for {self.platform}",
             "recipe": self.recipe,
+            "changes": None if self.changes is None else ", ".join(self.changes) or "none",
             "plan": self.plan,
             "write()": answer[self.backpressure],
             "probes": None if self.probes is None else ", ".join(self.probes) or "none",
@@ -72,7 +77,7 @@ class Facts:
         return asdict(self)
 
 
-def inspect(path: Path) -> Facts:
+def inspect(path: Path, registry: Registry) -> Facts:
     """Looks into a file; raises SourceError for one that is no program for a platform with releases."""
     if not path.is_file():
         raise UsageError(f"{path} is no file that is there.")
@@ -86,7 +91,7 @@ def inspect(path: Path) -> Facts:
         identity = grafted or find_marks(data) or Identity(recipe="", plan="", route="")
         kind = Kind.GRAFTED if grafted else Kind.BUILT if identity.recipe else Kind.OTHER
         try:
-            backpressure, trouble = _has_backpressure(data, str(path)), None
+            backpressure, trouble = _has_backpressure(data, str(path), registry), None
         except KilnError as error:
             backpressure, trouble = None, error.message
         size = len(data)
@@ -95,6 +100,7 @@ def inspect(path: Path) -> Facts:
         kind=kind,
         platform=str(platform),
         recipe=identity.recipe or None,
+        changes=identity.changes,
         plan=identity.plan or None,
         backpressure=backpressure,
         trouble=trouble,
@@ -106,15 +112,18 @@ def inspect(path: Path) -> Facts:
 
 def _graft(data: Buffer) -> Identity | None:
     """What a graft without notes says of itself; not the plan."""
-    recipe = find_mark(data)
-    return None if recipe is None else Identity(recipe=recipe, plan="", route="graft")
+    recipe = find_mark(data, MARKED)
+    if recipe is None:
+        return None
+    return Identity(recipe=recipe.name, plan="", route="graft", changes=recipe.changes)
 
 
-def _has_backpressure(data: Buffer, name: str) -> bool:
+def _has_backpressure(data: Buffer, name: str, registry: Registry) -> bool:
     """By planning to switch it off; raises KilnError where the JavaScript is not as it is known."""
     builtins = locate(data, name)
-    off = Recipe(tag=Tag(0, 0, 0), backpressure=False)  # the rewrite goes by the code, never by the version
-    outcome = planner.plan(off, lambda path: builtins[path].text if path in builtins else None)
+    removing = tuple(each for each in registry.standard if not registry.get(each).check.backpressure)
+    off = Recipe(tag=Tag(0, 0, 0), changes=removing)  # a rewrite goes by the code, never by the version
+    outcome = planner.plan(off, lambda path: builtins[path].text if path in builtins else None, registry)
     if isinstance(outcome, Plan):
         return True
     if isinstance(outcome, Refusal) and all(

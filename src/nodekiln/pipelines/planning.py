@@ -1,12 +1,11 @@
-"""From a recipe to its plan: where the tag comes from, what it says, what changes in it. Writes no tree."""
+"""Plans a recipe: opens the tag, checks its version and computes the edits. Writes no tree."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from nodekiln.changes import hunks, planner
-from nodekiln.changes.series import load
-from nodekiln.changes.usdt import Provider
+from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Plan, Refusal
 from nodekiln.core.errors import PatchError
 from nodekiln.core.recipe import Recipe, Tag
@@ -20,19 +19,19 @@ from nodekiln.source.repository import Source, open_source
 class Planned:
     """A recipe's plan, and the source that it was made from.
 
-    `hunks` tells where each hunk of the patches went; `provider` is set where the tree brings its own probes.
+    `hunks` has where each hunk of the patches was applied; `configure_args` is what the changes need.
     """
 
     source: Source
     plan: Plan
     hunks: tuple[hunks.Outcome, ...] = ()
-    provider: Provider | None = None
+    configure_args: tuple[str, ...] = ()
 
 
 def open_tag(
     recipe: Recipe, repository: str | None, settings: Settings, reporter: Reporter, *, accept_moved: bool
 ) -> Source:
-    """The recipe's tag as --repository has it, else an imported tarball, else this checkout's default."""
+    """Return the recipe's tag from --repository, else an imported tarball, else the default repository."""
     source = open_source(
         settings.workspace,
         recipe.tag,
@@ -47,23 +46,23 @@ def open_tag(
 
 
 def check_version(tag: Tag, source: Source) -> None:
-    """Raises SourceError where the tree is another release's; the caller has asked for HEADER."""
+    """Raise SourceError if the tree is another release's. The caller has fetched HEADER."""
     if (error := mismatch(tag, source.origin, source.read(HEADER))) is not None:
         raise error
 
 
 def make_plan(recipe: Recipe, source: Source, settings: Settings, reporter: Reporter) -> Planned:
-    """Plans, and tells what of the patches has moved.
+    """Return the plan, and report how far hunks of the patches have moved.
 
-    Raises PatchError that names every place of misfit, SourceError for the tree of another release.
+    Raises PatchError that names every place that does not fit, SourceError for the tree of another release.
     """
-    series = load(settings.patches / "usdt") if recipe.probes else None
-    source.need((HEADER, *planner.paths(recipe, series)))
+    registry = Registry.of(settings)
+    source.need((HEADER, *planner.paths(recipe, registry)))
     check_version(recipe.tag, source)
-    outcome = planner.work_out(recipe, source.read, series)
+    outcome = planner.work_out(recipe, source.read, registry)
     if isinstance(outcome.result, Refusal):
         raise PatchError(
-            f"{recipe.name}: the change does not fit {recipe.tag}:\n  "
+            f"{recipe.name}: the changes do not fit {recipe.tag}:\n  "
             + "\n  ".join(map(str, outcome.result.conflicts)),
         )
     moved = [hunk.offset for hunk in outcome.hunks if hunk.offset]
@@ -72,6 +71,8 @@ def make_plan(recipe: Recipe, source: Source, settings: Settings, reporter: Repo
         reporter.say(
             f"patches: {len(moved)} of {len(outcome.hunks)} hunks have moved, by {furthest:+d} lines at most"
         )
-    if outcome.provider is not None:
-        reporter.say(f"probes: {outcome.provider.text}")
-    return Planned(source=source, plan=outcome.result, hunks=outcome.hunks, provider=outcome.provider)
+    for name, existing in outcome.existing.items():
+        reporter.say(f"{name}: {existing.text}")
+    return Planned(
+        source=source, plan=outcome.result, hunks=outcome.hunks, configure_args=outcome.configure_args
+    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import nodekiln
 from nodekiln.binaries import selfcheck
-from nodekiln.binaries.manifest import Manifest, planned_files
+from nodekiln.binaries.manifest import AppliedChange, Manifest, planned_files
 from nodekiln.binaries.selfcheck import Expected, Findings
 from nodekiln.building.compile import Compiled
 from nodekiln.building.configure import Configure, install_headers
@@ -20,6 +20,7 @@ from nodekiln.changes import diff
 from nodekiln.core.errors import CheckError
 from nodekiln.core.files import hash_file
 from nodekiln.core.process import without_node_options
+from nodekiln.pipelines.change_checks import check_prints
 from nodekiln.tracing.proof import prove
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def publish(job: BuildJob, configure: Configure, compiled: Compiled) -> Path:
         binary = _copy(job.compiler.output, folder)
         with job.timed("self-check"):
             found = _check(job, binary)
-        seen = _prove(job, binary) if job.recipe.probes else None
+        seen = _prove(job, binary) if any(change.check.gc_probes for change in job.changes) else None
+        check_prints(job.changes, binary, toolchain.build_env)
         path = job.store.publish(
             binary,
             _manifest(job, configure, compiled, binary, found, seen),
@@ -62,7 +64,7 @@ def _check(job: BuildJob, binary: Path) -> Findings:
         version=str(job.recipe.tag),
         recipe=job.markers["nodekiln_recipe"],
         plan=job.markers["nodekiln_plan"],
-        backpressure=job.recipe.backpressure,
+        backpressure=all(change.check.backpressure for change in job.changes),
     )
     return selfcheck.check(binary, expected, env=job.toolchain.build_env)
 
@@ -86,8 +88,7 @@ def _manifest(
         name=recipe.name,
         route="build",
         tag=str(recipe.tag),
-        backpressure=recipe.backpressure,
-        probes=recipe.probes,
+        changes=tuple(AppliedChange(change.name, change.sha256) for change in job.changes),
         repository=job.planned.source.origin,
         commit=job.planned.source.commit,
         plan=job.planned.plan.digest,

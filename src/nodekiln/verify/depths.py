@@ -17,10 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nodekiln.binaries.store import Store
+from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Plan
 from nodekiln.core.errors import BuildError, KilnError, SourceError
 from nodekiln.core.process import Captured, capture, error_line
-from nodekiln.core.recipe import Recipe
+from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.reporting import Meter, Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.pipelines.build import BuildOptions, build, configured
@@ -31,6 +32,7 @@ from nodekiln.toolchain.toolchain import Programs
 from nodekiln.verify.outcome import Depth, Finding, Kind, Row, Status, worst
 
 _UNPROVEN = "unproven"
+_ANY = Tag(0, 0, 0)
 _UNITS = (".c", ".cc", ".cpp", ".cxx")
 _RULES = ("cc", "cxx")
 _MISSING_HEADER = re.compile(r"fatal error: '?([\w./+-]+)'?(?:: No such file| file not found)")
@@ -46,6 +48,7 @@ def check_machine(kinds: Iterable[Kind], settings: Settings, reporter: Reporter)
 
     Runs before any tag is read: such a problem is no finding about a tag.
     """
+    registry = Registry.of(settings)
     request = make_request(
         settings,
         ToolOptions(),
@@ -53,7 +56,7 @@ def check_machine(kinds: Iterable[Kind], settings: Settings, reporter: Reporter)
         configure_args=settings.configure_args,
         jobs=1,
         disk_needed=0,  # each build checks its own need
-        probes=all(kind.probes for kind in kinds),  # probes have more requirements
+        probes=all(registry.has_probes(kind.recipe(_ANY)) for kind in kinds),  # probes have more requirements
     )
     check(Programs(request), reporter)
 
@@ -77,7 +80,9 @@ class DeepCheck:
         """Return the row with the findings of this depth; recipes that already fail are skipped."""
         recipes, findings = [], list(row.findings)
         for name, status in row.recipes:
-            found = self._check(row, kinds[name]) if status.is_fine else ()
+            found = (
+                self._check(row, kinds[name]) if status.is_fine and status is not Status.NOT_SERVED else ()
+            )
             findings += [replace(finding, recipes=(name,)) for finding in found]
             recipes.append((name, worst([status, *(finding.status for finding in found)])))
         return replace(
@@ -91,12 +96,16 @@ class DeepCheck:
         recipe = replace(kind.recipe(row.tag), default_args=self.settings.configure_args)
         self.reporter.say(f"{self.depth}: {recipe.name}")
         try:
-            found = self._compile(recipe, row.commit) if kind.probes else ()
+            found = self._compile(recipe, row.commit) if self._has_patches(kind) else ()
             if self.depth is Depth.BUILD and not found:
                 found = self._build(recipe, row.commit)
         except KilnError as error:
             return (Finding(Status.FAILED, f"{self.depth} failed", str(error)),)
         return found
+
+    def _has_patches(self, kind: Kind) -> bool:
+        registry = Registry.of(self.settings)
+        return any(registry.get(name).rows for name in kind.changes)
 
     def _compile(self, recipe: Recipe, commit: str | None) -> tuple[Finding, ...]:
         """Compile the C and C++ files that patches touch; a rewrite touches none."""

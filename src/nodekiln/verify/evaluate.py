@@ -14,8 +14,7 @@ from nodekiln.changes import hunks, planner
 from nodekiln.changes.hunks import Fit
 from nodekiln.changes.javascript import parse
 from nodekiln.changes.patchfile import Hunk
-from nodekiln.changes.series import Series
-from nodekiln.changes.usdt import Provider
+from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Conflict, Edit, Misfit, Plan, Read, Remember
 from nodekiln.core.recipe import Recipe
 from nodekiln.core.reporting import escape_unprintable
@@ -28,7 +27,6 @@ _JAVASCRIPT = (".js", ".mjs", ".cjs")
 _LINE = re.compile(r"line (\d+)")
 _FUNCTION = re.compile(rb"[A-Za-z_$]")
 _MAX_FUNCTION = 120
-_STATUS_OF_PROVIDER = {Provider.NATIVE: Status.NATIVE, Provider.UPSTREAMED: Status.UPSTREAMED}
 
 _CONTEXT = 3
 """Lines of the file shown above and below a hunk that does not fit."""
@@ -36,9 +34,9 @@ _MAX_LINES = 80
 _MAX_COLUMNS = 160
 
 
-def evaluate(recipe: Recipe, read: Read, series: Series, remember: Remember) -> Evaluation:
+def evaluate(recipe: Recipe, read: Read, registry: Registry, remember: Remember) -> Evaluation:
     """Return the status of the recipe, with every hunk that moved and everything that does not fit."""
-    outcome = planner.work_out(recipe, read, series, remember)
+    outcome = planner.work_out(recipe, read, registry, remember)
     findings = [_hunk_finding(hunk, read) for hunk in outcome.hunks if hunk.fit is not Fit.CLEAN]
     if isinstance(outcome.result, Plan):
         for edit in outcome.result.edits:
@@ -47,8 +45,7 @@ def evaluate(recipe: Recipe, read: Read, series: Series, remember: Remember) -> 
         known = {hunk.conflict for hunk in outcome.hunks}
         findings += [_rewrite_finding(each) for each in outcome.result.conflicts if each not in known]
     statuses = [finding.status for finding in findings]
-    if outcome.provider is not None:
-        statuses.append(_STATUS_OF_PROVIDER[outcome.provider])
+    statuses += (Status(existing.value) for existing in outcome.existing.values())
     return Evaluation(worst(statuses), tuple(findings))
 
 
@@ -112,8 +109,9 @@ def _hunk_finding(hunk: hunks.Outcome, read: Read) -> Finding:
 def _rewrite_finding(conflict: Conflict) -> Finding:
     is_lost = conflict.misfit in (Misfit.FILE_MISSING, Misfit.NO_MATCH)
     line = _LINE.fullmatch(conflict.place)
+    status = Status.MISSING_ANCHOR if is_lost else Status.CONFLICT
     return Finding(
-        Status.MISSING_ANCHOR if is_lost else Status.CONFLICT,
+        Status.NOT_SERVED if conflict.misfit is Misfit.NOT_SERVED else status,
         conflict.misfit.value,
         conflict.text,
         conflict.path,

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
+from operator import attrgetter
 from typing import Self
 
+from nodekiln.changes.registry import Registry
 from nodekiln.core.errors import PatchError, UsageError
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.settings import parse_list
@@ -23,6 +25,7 @@ class Status(StrEnum):
     NATIVE = "native"
     UPSTREAMED = "upstreamed"
     OFFSET = "offset"
+    NOT_SERVED = "not served"
     MISSING_ANCHOR = "missing anchor"
     CONFLICT = "conflict"
     FAILED = "failed"
@@ -30,14 +33,14 @@ class Status(StrEnum):
 
     @property
     def is_fine(self) -> bool:
-        """Return True if the recipe can be built from the tag.
+        """Return True if the recipe can be built from the tag, or is not meant for it (not served).
 
         A tree with a probe provider of its own (native, upstreamed) is built with that provider.
         """
         return self in _FINE
 
 
-_FINE = frozenset({Status.CLEAN, Status.NATIVE, Status.UPSTREAMED, Status.OFFSET})
+_FINE = frozenset({Status.CLEAN, Status.NATIVE, Status.UPSTREAMED, Status.OFFSET, Status.NOT_SERVED})
 _RANK = {status: rank for rank, status in enumerate(Status)}
 
 
@@ -68,12 +71,11 @@ class Depth(StrEnum):
 class Kind:
     """A recipe without a tag."""
 
-    backpressure: bool
-    probes: bool
+    changes: tuple[str, ...] = ()
 
     def recipe(self, tag: Tag) -> Recipe:
         """Return the recipe for one tag; a pre-release is planned as its release."""
-        return Recipe(tag=tag.release, backpressure=self.backpressure, probes=self.probes)
+        return Recipe(tag=tag.release, changes=self.changes)
 
     @property
     def name(self) -> str:
@@ -82,25 +84,31 @@ class Kind:
         return self.recipe(tag).name.removeprefix(str(tag)).removeprefix("-") or STOCK
 
 
-KINDS = tuple(Kind(backpressure, probes) for backpressure in (True, False) for probes in (False, True))
-"""Each change alone, all together, and none."""
+def all_kinds(registry: Registry, more: tuple[str, ...] = ()) -> tuple[Kind, ...]:
+    """Return every combination of the standard changes and `more`."""
+    names = tuple(dict.fromkeys((*registry.standard, *more)))
+    return tuple(map(Kind, registry.combinations(names)))
 
 
-def parse_kinds(text: str | None) -> tuple[Kind, ...]:
-    """Return the kinds named in a comma-separated list; all of them for None.
+def parse_kinds(text: str | None, registry: Registry, more: tuple[str, ...] = ()) -> tuple[Kind, ...]:
+    """Return the kinds named in a comma-separated list; for None, all of `all_kinds`.
 
-    Raises UsageError for an unknown name.
+    Raises UsageError for a name that does not join names of changes.
     """
+    kinds = all_kinds(registry, more)
     if text is None:
-        return KINDS
-    known = {kind.name: kind for kind in KINDS}
-    names = parse_list(text, str, "--recipe")
-    for name in names:
-        if name not in known:
+        return kinds
+    named = set()
+    for name in parse_list(text, str, "--recipe"):
+        changes = () if name == STOCK else registry.parse_names(name) or None
+        if changes is None:
+            known = ", ".join(kind.name for kind in kinds)
             raise UsageError(
-                f"--recipe {name!r} is unknown.", remedy=f"Use one or more of {', '.join(known)}."
+                f"--recipe {name!r} is unknown.",
+                remedy=f"Use one or more of {known}, or names of changes joined with -.",
             )
-    return tuple(kind for kind in KINDS if kind.name in names)
+        named.add(Kind(changes))
+    return (*(kind for kind in kinds if kind in named), *sorted(named - set(kinds), key=attrgetter("name")))
 
 
 @dataclass(frozen=True, slots=True)

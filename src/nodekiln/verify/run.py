@@ -11,8 +11,8 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from nodekiln.changes import planner, series
-from nodekiln.changes.series import FIRST, Series
+from nodekiln.changes import planner
+from nodekiln.changes.registry import Registry
 from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
@@ -21,7 +21,7 @@ from nodekiln.source.location import OFFICIAL, parse_location
 from nodekiln.source.releases import HEADER, mismatch
 from nodekiln.source.tagset import Snapshot, TagSet
 from nodekiln.verify.evaluate import evaluate
-from nodekiln.verify.outcome import KINDS, Depth, Evaluation, Kind, Report, Row
+from nodekiln.verify.outcome import Depth, Evaluation, Kind, Report, Row, all_kinds
 from nodekiln.verify.tagspec import TagSpec
 from nodekiln.verify.trees import Trees
 
@@ -34,7 +34,8 @@ class VerifyRequest:
     """The options of a verification; `jobs` None: as many as cores and memory allow."""
 
     tags: TagSpec
-    kinds: tuple[Kind, ...] = KINDS
+    kinds: tuple[Kind, ...] | None = None
+    """None: every combination of the standard changes."""
     depth: Depth = Depth.PLAN
     repository: str | None = None
     jobs: int | None = None
@@ -53,27 +54,29 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Re
             f"--pre and --depth {request.depth} exclude each other: pre-releases are only planned.",
             remedy="Use --depth plan, or leave out --pre.",
         )
-    compiles = any(kind.probes for kind in request.kinds)  # only patches change C++
+    registry = Registry.of(settings)
+    kinds = all_kinds(registry) if request.kinds is None else request.kinds
+    # Rewrites change only JavaScript.
+    compiles = any(registry.get(name).rows for kind in kinds for name in kind.changes)
     if request.depth is Depth.BUILD or (request.depth is Depth.COMPILE and compiles):
         from nodekiln.verify.depths import check_machine  # imports the build pipeline: 0.1 s
 
-        check_machine(request.kinds, settings, reporter)
+        check_machine(kinds, settings, reporter)
     named = request.repository or settings.repository or OFFICIAL
     location = parse_location(named, base=settings.here)
-    loaded = series.load(settings.patches / "usdt")
     tags = TagSet(settings.workspace, location, reporter)
     listed = tags.listed(pre=request.tags.pre)
     selection = request.tags.select(listed.tags)
-    planning = Planning(tags, request.kinds, loaded, reporter)
+    planning = Planning(tags, kinds, registry, reporter)
     commits = {tag: listed.tags[tag] for tag in selection.tags}
     rows = planning.run(commits, accept_moved=request.accept_moved_tag)
     if request.depth is not Depth.PLAN:
-        rows = _go_deeper(request, named, settings, reporter, rows)
+        rows = _go_deeper(request, kinds, named, settings, reporter, rows)
     missing = tuple(Row.failed(tag, None, f"{location.shown} has no tag {tag}.") for tag in selection.missing)
     return Report(
         origin=location.shown,
         depth=request.depth,
-        recipes=tuple(kind.name for kind in request.kinds),
+        recipes=tuple(kind.name for kind in kinds),
         rows=tuple(sorted((*rows, *missing), key=lambda row: row.tag)),
         ignored=listed.others,
         seconds=time.monotonic() - begun,
@@ -81,11 +84,16 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Re
 
 
 def _go_deeper(
-    request: VerifyRequest, repository: str, settings: Settings, reporter: Reporter, rows: tuple[Row, ...]
+    request: VerifyRequest,
+    chosen: tuple[Kind, ...],
+    repository: str,
+    settings: Settings,
+    reporter: Reporter,
+    rows: tuple[Row, ...],
 ) -> tuple[Row, ...]:
     from nodekiln.verify.depths import DeepCheck
 
-    kinds = {kind.name: kind for kind in request.kinds}
+    kinds = {kind.name: kind for kind in chosen}
     deeper = DeepCheck(
         depth=request.depth,
         repository=repository,
@@ -103,7 +111,7 @@ class Planning:
 
     tags: TagSet
     kinds: Sequence[Kind]
-    series: Series
+    registry: Registry
     reporter: Reporter
     _evaluations: dict[Hashable, Evaluation] = field(default_factory=dict)
 
@@ -140,14 +148,16 @@ class Planning:
 
     def _evaluate(self, tag: Tag, kind: Kind, snapshot: Snapshot, trees: Trees) -> Evaluation:
         recipe = kind.recipe(tag)
-        blobs = tuple(snapshot.blobs.get(path) for path in planner.paths(recipe, self.series))
-        patches = tuple(patch.name for patch in self.series.select(recipe.tag)) if kind.probes else ()
-        key = (kind, patches, recipe.tag < FIRST, blobs)
+        blobs = tuple(snapshot.blobs.get(path) for path in planner.paths(recipe, self.registry))
+        changes = self.registry.of_recipe(recipe)
+        patches = tuple(patch.name for change in changes for patch in change.select(recipe.tag))
+        served = tuple(recipe.tag in change.tags for change in changes)
+        key = (kind, patches, served, blobs)
         if key not in self._evaluations:
             read, memo = trees.reader(tag, snapshot), trees.memo(snapshot)
-            self._evaluations[key] = evaluate(recipe, read, self.series, memo)
+            self._evaluations[key] = evaluate(recipe, read, self.registry, memo)
         return self._evaluations[key]
 
     def _paths(self, tag: Tag) -> tuple[str, ...]:
-        paths = (path for kind in self.kinds for path in planner.paths(kind.recipe(tag), self.series))
+        paths = (path for kind in self.kinds for path in planner.paths(kind.recipe(tag), self.registry))
         return tuple(dict.fromkeys(paths))

@@ -16,6 +16,7 @@ from nodekiln.core.settings import Settings
 from nodekiln.experiment.compare import Compared, compare
 from nodekiln.experiment.model.request import CompareRequest
 from nodekiln.experiment.model.results import Experiment
+from tests.change_folders import PATCHES
 
 SIZE = 300_000
 
@@ -62,7 +63,9 @@ class Bench:
             "PATH": os.environ["PATH"],
             "NODE_OPTIONS": "--no",
         }
-        return Settings.read(environ=environ, config=None, root=self.folder, here=self.folder, venv=None)
+        return Settings.read(
+            environ=environ, config=None, root=self.folder, patches=PATCHES, here=self.folder, venv=None
+        )
 
     def compare(self, text: str = COPY, **wanted: Any) -> Compared | None:
         words: dict[str, Any] = {

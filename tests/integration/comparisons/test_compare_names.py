@@ -19,6 +19,7 @@ from nodekiln.experiment.inputs.binaries import name_subjects, obtain_subjects
 from nodekiln.experiment.model.request import CompareRequest
 from nodekiln.experiment.model.results import Experiment
 from nodekiln.experiment.model.results_file import read_results
+from tests.change_folders import PATCHES
 from tests.integration.grafts.desk import ADAPTERS, NEEDS_GCC, WRITABLE, compile_node
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -48,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 def settings(folder: Path) -> Settings:
     environ = {"NODEKILN_BUILD": str(folder / "build"), "PATH": os.environ["PATH"]}
-    return Settings.read(environ=environ, config=None, root=folder, here=folder, venv=None)
+    return Settings.read(environ=environ, config=None, root=folder, patches=PATCHES, here=folder, venv=None)
 
 
 def names_in(folder: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from nodekiln.experiment.measure import traced
 from nodekiln.experiment.measure.traced import Traced, run_traced
 from nodekiln.experiment.measure.trials import Setup
 from nodekiln.experiment.model.results import Input
+from tests.change_folders import PATCHES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stops the program by ptrace")
 ENVIRONMENT = dict(os.environ)
@@ -52,7 +53,9 @@ def trace(folder: Path, program: str, limit: int | None = None) -> Traced:
         [sys.executable, "-c", program],
         env=ENVIRONMENT,
         setup=setup,
-        settings=Settings.read(environ=ENVIRONMENT, config=None, root=folder, here=folder, venv=None),
+        settings=Settings.read(
+            environ=ENVIRONMENT, config=None, root=folder, patches=PATCHES, here=folder, venv=None
+        ),
         on_count=lambda _: None,
     )
 

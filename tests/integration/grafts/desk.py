@@ -135,7 +135,7 @@ class Desk:
         return Settings.read(
             environ={"NODEKILN_BUILD": str(self.build), "PATH": self.path, **environment},
             config=None,
-            root=self.folder,
+            root=CHECKOUT,
             here=self.folder,
             venv=None,
         )
@@ -145,6 +145,7 @@ class Desk:
         *,
         backpressure: bool = False,
         probes: bool = True,
+        more: tuple[str, ...] = (),
         target: Platform | None = None,
         file: Path | None = None,
         force: bool = False,
@@ -153,8 +154,7 @@ class Desk:
     ) -> Path:
         request = GraftRequest(
             tag=tag,
-            backpressure=backpressure,
-            probes=probes,
+            changes=(*(() if backpressure else ("no-backpressure",)), *(("usdt",) if probes else ()), *more),
             platform=target,
             file=file or self.release,
             force=force,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nodekiln.binaries.store import Store
+from nodekiln.changes.registry import Registry
 from nodekiln.core.errors import CheckError, PatchError, ToolchainError, UsageError
 from nodekiln.core.settings import Workspace
 from nodekiln.grafting.platforms import Platform
@@ -25,6 +26,8 @@ from tests.integration.grafts.desk import (
     manifest,
     refused,
 )
+
+REGISTRY = Registry((Path(__file__).parents[3] / "patches",))
 
 pytestmark = NEEDS_GCC
 
@@ -136,12 +139,12 @@ def test_a_windows_binary_has_its_edits_and_says_that_its_signature_is_gone(wind
 def test_a_strayed_windows_binary_says_what_it_is_and_is_not_grafted_again(windows: Desk) -> None:
     win = Platform("win", "x64")
     stray = Path(shutil.copy(windows.graft(target=win, probes=False), windows.folder / "stray.exe"))
-    found = inspect(stray)
+    found = inspect(stray, REGISTRY)
     assert (found.kind, found.recipe) == (Kind.GRAFTED, "v22.20.0-no-backpressure-graft")
     assert (found.platform, found.backpressure) == ("win-x64", False)
     told = "was grafted already: it is v22.20.0-no-backpressure-graft"
     refused(windows, PatchError, told, file=stray, target=win, probes=False)
-    assert inspect(windows.release).kind is Kind.OTHER
+    assert inspect(windows.release, REGISTRY).kind is Kind.OTHER
 
 
 def test_a_windows_binary_is_published_and_found_as_an_exe(windows: Desk) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from nodekiln.changes.registry import Registry
 from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.pipelines.inspect import Facts, Kind, inspect
 from tests.integration.grafts.desk import NEEDS_GCC, Desk
+
+REGISTRY = Registry((Path(__file__).parents[3] / "patches",))
 
 pytestmark = NEEDS_GCC
 
@@ -19,25 +22,25 @@ pytestmark = NEEDS_GCC
 @pytest.mark.parametrize("name", ["v22.20.0-no-backpressure-usdt-graft", "stray"])
 def test_a_grafted_file_is_known_wherever_it_goes(desk: Desk, name: str) -> None:
     stray = shutil.copy2(desk.graft(), desk.folder / name)
-    found = inspect(Path(stray))
+    found = inspect(Path(stray), REGISTRY)
     assert (found.kind, found.recipe) == (Kind.GRAFTED, "v22.20.0-no-backpressure-usdt-graft")
     assert (found.backpressure, found.probes) == (False, ("node:gc__start", "node:gc__done"))
 
 
 def test_a_release_is_known_as_not_ours(desk: Desk) -> None:
-    found = inspect(desk.release)
+    found = inspect(desk.release, REGISTRY)
     assert (found.kind, found.recipe, found.backpressure, found.probes) == (Kind.OTHER, None, True, ())
 
 
 def test_a_built_binary_is_known_by_its_marks(desk: Desk) -> None:
     with desk.release.open("ab") as file:
         file.write(b'{"nodekiln_plan": "abc", "nodekiln_recipe": "v22.20.0-no-backpressure"}')
-    found = inspect(desk.release)
+    found = inspect(desk.release, REGISTRY)
     assert (found.kind, found.recipe, found.plan) == (Kind.BUILT, "v22.20.0-no-backpressure", "abc")
 
 
 def test_an_inspection_reads_alike_for_people_and_machines(desk: Desk) -> None:
-    found: Facts = inspect(desk.graft())
+    found: Facts = inspect(desk.graft(), REGISTRY)
     told = json.loads(json.dumps(found.as_data()))
     assert told["recipe"] == found.recipe
     assert f"recipe  {found.recipe}" in found.lines()
@@ -45,7 +48,7 @@ def test_an_inspection_reads_alike_for_people_and_machines(desk: Desk) -> None:
 
 
 def test_a_program_that_is_no_node_says_why_nothing_is_known_of_its_write() -> None:
-    found = inspect(Path(sys.executable).resolve())
+    found = inspect(Path(sys.executable).resolve(), REGISTRY)
     assert found.backpressure is None
     assert "no Node binary" in (found.trouble or "")
 
@@ -54,9 +57,9 @@ def test_a_program_that_is_no_node_says_why_nothing_is_known_of_its_write() -> N
 def test_an_inspection_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(SourceError):
-        inspect(tmp_path / "file")
+        inspect(tmp_path / "file", REGISTRY)
 
 
 def test_an_inspection_of_nothing_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no file that is there"):
-        inspect(tmp_path)
+        inspect(tmp_path, REGISTRY)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodekiln.changes.hooks import NO_BACKPRESSURE, USDT
+from nodekiln.changes.registry import Registry
 from nodekiln.core.errors import CheckError, KilnError, PatchError, UsageError
 from nodekiln.core.files import hash_file
 from nodekiln.core.process import capture
@@ -65,7 +67,7 @@ def name_subjects(request: CompareRequest, settings: Settings) -> tuple[Named, .
         )
     labels = make_labels([_name(word, settings) for word in request.binaries])
     return tuple(
-        Named(label, word, _backpressure(find_binary(word, settings)))
+        Named(label, word, _backpressure(find_binary(word, settings), settings))
         for label, word in zip(labels, request.binaries, strict=True)
     )
 
@@ -110,7 +112,7 @@ def _subject(named: Named, path: Path, settings: Settings) -> Subject:
         told = version.splitlines()[0][:80] if version else f"nothing, and ends with {answer.returncode}"
         raise CheckError(f"{path} is no Node that runs here: --version answers {told}.")
     try:
-        seen = inspect(path)
+        seen = inspect(path, Registry.of(settings))
         sha256, backpressure, probes = seen.sha256, seen.backpressure, seen.probes or ()
     except KilnError:  # a wrapper script, say: it can be measured all the same
         sha256, backpressure, probes = hash_file(path), None, ()
@@ -136,9 +138,9 @@ def _name(word: str, settings: Settings) -> str:
     return as_text(path.name if path.name != "node" else f"{path.resolve().parent.name}/node")
 
 
-def _backpressure(path: Path) -> bool | None:
+def _backpressure(path: Path, settings: Settings) -> bool | None:
     try:
-        return inspect(path).backpressure
+        return inspect(path, Registry.of(settings)).backpressure
     except KilnError:
         return None
 
@@ -161,7 +163,7 @@ def _graft(
         return _with_probes_or_without(request, settings, reporter)
     except PatchError as error:
         stock, changed = (
-            Recipe(tag=request.tag, backpressure=answer, probes=True).name for answer in (True, False)
+            Recipe(tag=request.tag, changes=changes).name for changes in ((USDT,), (NO_BACKPRESSURE, USDT))
         )
         start = "" if request.release is None else "Take --release as it was downloaded. "
         raise PatchError(
@@ -200,8 +202,7 @@ def _pair(
 def _make(recipe: Recipe, request: CompareRequest, settings: Settings, reporter: Reporter) -> Path:
     wanted = GraftRequest(
         tag=request.tag,
-        backpressure=recipe.backpressure,
-        probes=recipe.probes,
+        changes=recipe.changes,
         file=request.release,
         mirror=request.mirror,
         brief=True,
@@ -228,16 +229,16 @@ def _release(request: CompareRequest, settings: Settings, reporter: Reporter) ->
 
 
 def _named(recipe: Recipe) -> Named:
-    return Named(recipe.name, "", recipe.backpressure)
+    return Named(recipe.name, "", NO_BACKPRESSURE not in recipe.changes)
 
 
 def _stock(request: CompareRequest, probes: bool) -> Recipe:
     """Without probes it is the release itself."""
-    return Recipe(tag=request.tag, backpressure=True, probes=probes, graft=probes)
+    return Recipe(tag=request.tag, changes=(USDT,) if probes else (), graft=probes)
 
 
 def _changed(request: CompareRequest, probes: bool) -> Recipe:
-    return Recipe(tag=request.tag, backpressure=False, probes=probes, graft=True)
+    return Recipe(tag=request.tag, changes=(NO_BACKPRESSURE, *((USDT,) if probes else ())), graft=True)
 
 
 def _takes_probes() -> bool:

@@ -142,7 +142,7 @@ def _folded(left: str, right: str, width: int) -> Iterable[tuple[str, str]]:
 
 
 def _annotation(kind: str, finding: Finding, row: Row, *, explain: bool) -> str:
-    file = f"patches/usdt/{finding.patch}" if finding.patch.endswith(".patch") else ""
+    file = f"patches/{finding.patch}" if finding.patch.endswith(".patch") else ""
     properties = [f"file={_property(file)}"] if file else []
     properties.append(f"title={_property(f'{row.tag}: {finding.status}')}")
     lines = [f"{row.tag}: {finding}{_recipes(finding)}", *(explanation(finding) if explain else ())]
