@@ -1,22 +1,24 @@
-"""Files that are whole at any moment."""
+"""Atomic writes, hashes and full disks."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 from pathlib import Path
 
 import pytest
 
-from nodekiln.core.files import atomic_write
+from nodekiln.core.files import atomic_write, disk_full_error, hash_file, is_disk_full
 
 
-def test_what_was_there_is_replaced_and_nothing_is_left_beside(tmp_path: Path) -> None:
+def test_atomic_write_replaces_content_and_leaves_no_other_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"before")
     atomic_write(file, b"after")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"after")]
 
 
-def test_a_link_stays_one(tmp_path: Path) -> None:
+def test_atomic_write_to_link_keeps_the_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("file")
     atomic_write(tmp_path / "link", b"after")
     assert (tmp_path / "link").readlink() == Path("file")
@@ -24,7 +26,7 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_what_fails_leaves_what_was_there_and_nothing_else(
+def test_atomic_write_that_fails_leaves_the_old_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     file = tmp_path / "file"
@@ -41,7 +43,39 @@ def test_what_fails_leaves_what_was_there_and_nothing_else(
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"before")]
 
 
-def test_a_link_that_leads_nowhere_but_to_itself_is_replaced(tmp_path: Path) -> None:
+def test_atomic_write_replaces_link_to_itself(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     atomic_write(tmp_path / "loop", b"after")
     assert (tmp_path / "loop").read_bytes() == b"after"
+
+
+def test_hash_file_returns_sha256_and_reports_progress(tmp_path: Path) -> None:
+    content = b"x" * (2**20 + 1)
+    (tmp_path / "file").write_bytes(content)
+    read: list[int] = []
+    assert hash_file(tmp_path / "file", read.append) == hashlib.sha256(content).hexdigest()
+    assert read == [2**20, 2**20 + 1]
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_full"),
+    [
+        (OSError(errno.ENOSPC, "full"), True),
+        (OSError(errno.EDQUOT, "quota"), True),
+        (OSError(errno.EACCES, "denied"), False),
+        ("fatal: write error: No space left on device", True),
+        ("Error: ENOSPC: no space left on device, write", True),
+        ("remote: fatal: No space left on device", False),
+        ("error: Permission denied", False),
+    ],
+)
+def test_is_disk_full_recognizes_errors_and_messages(failure: OSError | str, is_full: bool) -> None:
+    assert is_disk_full(failure) is is_full
+
+
+def test_disk_full_error_names_folder_and_need(tmp_path: Path) -> None:
+    error = disk_full_error(tmp_path, "the tree takes about 2 GB")
+    assert error.exit_code == 6
+    assert str(tmp_path) in error.message
+    assert "2 GB" in error.message
+    assert "./inv clean" in (error.remedy or "")
