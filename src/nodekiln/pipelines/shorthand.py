@@ -1,6 +1,7 @@
 """Resolves 22, 22.20, lts and latest to a release's tag, and prints which one it is.
 
-Full tags are never looked up: what they name needs no network.
+Full tags are never looked up, which would need the network. Imports are local: importing GitPython fails
+without a git, which a graft does not need.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
-from nodekiln.grafting import dist, npm
-from nodekiln.grafting.download import Server, UnreachableError
 from nodekiln.grafting.platforms import Platform
 
 _SHORT = re.compile(r"v?(?P<major>\d{1,4})(\.(?P<minor>\d{1,4}))?|lts|latest", re.ASCII)
@@ -41,7 +40,7 @@ def source_tag(word: str, repository: str | None, settings: Settings, reporter: 
     """
     if not is_shorthand(word):
         return Tag.parse(word)
-    from nodekiln.source.location import OFFICIAL, parse_location  # raises SourceError if git fails
+    from nodekiln.source.location import OFFICIAL, parse_location
     from nodekiln.source.tagset import TagSet
 
     location = parse_location(repository or settings.repository or OFFICIAL, base=settings.here)
@@ -75,6 +74,9 @@ def release_tag(
     """
     if not is_shorthand(word):
         return Tag.parse(word)
+    from nodekiln.grafting import dist, npm
+    from nodekiln.grafting.download import Server, UnreachableError
+
     platform = platform or Platform.of_machine(sys.platform, machine.machine())
     server = Server(mirror or dist.OFFICIAL, env=settings.environment)
     try:
@@ -96,6 +98,8 @@ def _read_index(text: bytes, origin: str) -> dict[Tag, bool]:
         rows = json.loads(text)
         return {Tag.parse(row["version"]): bool(row["lts"]) for row in rows}
     except (ValueError, TypeError, KeyError, UsageError):
+        from nodekiln.grafting.download import UnreachableError
+
         raise UnreachableError(f"{origin}/index.json is not an index of releases.") from None
 
 
