@@ -1,0 +1,165 @@
+"""A user's own change: a folder of two files, and every command knows it without a changed line of Python."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nodekiln.changes.registry import FILE, Registry
+from nodekiln.core.errors import PatchError
+from nodekiln.pipelines.inspect import inspect
+from tests.change_folders import PATCHES
+from tests.integration.grafts.desk import ADAPTERS, NEEDS_GCC, WRITABLE, Desk, compile_node, manifest
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Done, Kiln
+
+TAG, WRITABLE_PATH = "v20.1.0", "lib/internal/streams/writable.js"
+HEAD = """\
+name = "third"
+summary = "declares a variable with let"
+why = "Proves that a change needs no Python."
+tags = ">=20,!=20.3.*"
+graft = { patches = true }
+
+[[patch]]
+file = "let.patch"
+tags = ">=20,!=20.3.*"
+why = "The line is the same in all of them."
+"""
+
+
+def write_change(folder: Path, below: str, more: str = "", head: str = HEAD) -> Path:
+    """Write the change for sources that have the line `below` after the edited one; return its parent."""
+    home = folder / "changes" / "third"
+    home.mkdir(parents=True)
+    (home / FILE).write_text(head + more)
+    (home / "let.patch").write_text(
+        "Subject: Declare with let\n\nBecause.\n\n"
+        f"diff --git a/{WRITABLE_PATH} b/{WRITABLE_PATH}\n--- a/{WRITABLE_PATH}\n+++ b/{WRITABLE_PATH}\n"
+        "@@ -4,2 +4,2 @@\n"
+        "-  const ret = state.length < state.highWaterMark;\n"
+        f"+  let ret = state.length < state.highWaterMark;\n {below}\n"
+    )
+    return home.parent
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """Return a release in miniature and a folder to graft it in."""
+    folder = tmp_path / "release"
+    folder.mkdir()
+    return Desk(tmp_path, compile_node(folder, WRITABLE, b"'use strict';\n", ADAPTERS), io.StringIO())
+
+
+def run(kiln: Kiln, *words: str, more: str = "", head: str = HEAD) -> Done:
+    """Run a command that has the change; write its folder at the first call."""
+    changes = kiln.folder / "changes"
+    if not changes.exists():
+        write_change(kiln.folder, "  if (!ret)", more, head)
+    return kiln.run(*words, env={"NODEKILN_PATCHES": str(changes)})
+
+
+def test_patch_with_third_change_prints_its_edit(kiln: Kiln) -> None:
+    done = run(kiln, "patch", TAG, "--no-probes", "--change=third")
+    assert (done.code, done.stdout.count("\n+  let ret")) == (0, 1), done.stderr
+
+
+def test_patch_joins_third_change_and_no_backpressure(kiln: Kiln) -> None:
+    done = run(kiln, "patch", TAG, "--no-probes", "--no-backpressure", "--change=third")
+    assert (done.code, done.stdout.count("\n+  let ret"), done.stdout.count("\n+  return true;")) == (0, 1, 1)
+
+
+def test_verify_combines_third_change_with_the_others(kiln: Kiln) -> None:
+    words = ("verify", TAG, "--change=third", "--recipe=third,no-backpressure-third", "--format=json")
+    done = run(kiln, *words)
+    assert done.code == 0, done.stdout + done.stderr
+    assert "no-backpressure-third" in done.stdout
+
+
+def test_build_list_and_manifest_know_third_change(kiln: Kiln) -> None:
+    done = run(kiln, "build", TAG, "--no-probes", "--change=third")
+    assert done.code == 0, done.stderr
+    name = f"{TAG}-third"
+    assert done.stdout.strip() == str(kiln.build / "binaries" / name / "node")
+    listed: list[dict[str, Any]] = json.loads(run(kiln, "list", "--format=json").stdout)
+    assert [row["name"] for row in listed] == [name]
+    facts = listed[0]["manifest"]
+    change = Registry((kiln.folder / "changes",)).get("third")
+    assert facts["changes"] == [{"name": "third", "sha256": change.sha256}]
+    assert '"nodekiln_changes": "third"' in (kiln.source() / "config.gypi").read_text()
+    assert [file["path"] for file in facts["planned"]] == [WRITABLE_PATH]
+    again = run(kiln, "build", TAG, "--no-probes", "--change=third")
+    assert again.stdout == done.stdout
+    assert kiln.ran() == ["configure --ninja", "pack"]
+
+
+@pytest.mark.parametrize("task", ["build", "patch", "graft", "verify"])
+def test_help_lists_third_change(kiln: Kiln, task: str) -> None:
+    assert "third" in run(kiln, task, "--help").stdout
+
+
+def test_tag_outside_of_the_range_is_refused_with_exit_code_4(kiln: Kiln) -> None:
+    done = run(kiln, "patch", "v20.3.9", "--no-probes", "--change=third")
+    assert (done.code, "third" in done.stderr, "v20.3.9" in done.stderr) == (4, True, True)
+    verified = run(kiln, "verify", "v20.3.9", "--recipe=third")
+    assert (verified.code, "not served" in verified.stdout) == (0, True)
+
+
+def test_option_that_configure_lacks_is_refused_with_exit_code_4(kiln: Kiln) -> None:
+    head = HEAD.replace("graft =", 'configure = { args = ["--with-third"] }\ngraft =')
+    done = run(kiln, "build", TAG, "--no-probes", "--change=third", head=head)
+    assert (done.code, "--with-third" in done.stderr, "third" in done.stderr) == (4, True, True)
+
+
+def test_option_that_configure_has_is_passed(kiln: Kiln) -> None:
+    head = HEAD.replace("graft =", 'configure = { args = ["--shared-zlib"] }\ngraft =')
+    done = run(kiln, "build", TAG, "--no-probes", "--change=third", head=head)
+    assert done.code == 0, done.stderr
+    assert kiln.ran()[0] == "configure --ninja --shared-zlib"
+
+
+def test_conflict_with_another_change_names_both(kiln: Kiln) -> None:
+    head = HEAD.replace("graft =", 'conflicts = ["no-backpressure"]\ngraft =')
+    done = run(kiln, "patch", TAG, "--no-probes", "--no-backpressure", "--change=third", head=head)
+    assert (done.code, "no-backpressure and third" in done.stderr) == (4, True)
+
+
+def test_binary_that_fails_the_check_of_a_change_is_not_published(kiln: Kiln) -> None:
+    done = run(kiln, "build", TAG, "--no-probes", "--change=third", more='[check.prints]\n"1 + 1" = "3"\n')
+    assert (done.code, "third" in done.stderr, "1 + 1" in done.stderr) == (7, True, True)
+    assert not (kiln.build / "binaries" / f"{TAG}-third").exists()
+
+
+def test_unknown_change_is_a_usage_error(kiln: Kiln) -> None:
+    done = run(kiln, "patch", TAG, "--change=thrd")
+    assert (done.code, "third" in done.stderr) == (2, True)
+
+
+@NEEDS_GCC
+def test_graft_and_inspect_know_third_change(tmp_path: Path, desk: Desk) -> None:
+    changes = write_change(tmp_path, "  return ret && !state.errored;")
+    environment = {"NODEKILN_PATCHES": str(changes)}
+    made = desk.graft(backpressure=True, probes=False, more=("third",), environment=environment)
+    assert made.parent.name == "v22.20.0-third-graft" or made.parents[1].name == "v22.20.0-third-graft"
+    assert WRITABLE.replace(b"  const ret", b"  let ret").split(b"\n")[3] in made.read_bytes()
+    found = inspect(made, Registry((PATCHES, changes)))
+    assert (found.recipe, found.changes, found.backpressure) == ("v22.20.0-third-graft", ("third",), True)
+    facts: Any = manifest(made)
+    assert [change["name"] for change in facts["changes"]] == ["third"]
+
+
+@NEEDS_GCC
+def test_graft_of_patches_not_marked_as_graftable_is_refused(tmp_path: Path, desk: Desk) -> None:
+    changes = write_change(
+        tmp_path,
+        "  return ret && !state.errored;",
+        head=HEAD.replace("graft = { patches = true }\n", ""),
+    )
+    with pytest.raises(PatchError, match="third"):
+        desk.graft(more=("third",), probes=False, environment={"NODEKILN_PATCHES": str(changes)})
+    assert desk.published() == []
