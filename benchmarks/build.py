@@ -1,12 +1,12 @@
-"""What ./inv build costs beside the same steps by hand: 20.19.2, with everything that can come from ccache.
+"""Measures ./inv build against the same steps by hand: 20.19.2, with ccache warm.
 
     python benchmarks/build.py [ROUNDS]
 
 NODEKILN_REPOSITORY names a repository with the tag, NODEKILN_CONFIGURE_FILE the configure arguments;
-ccache has to hold a build of it. In turns, ROUNDS times (3, about 7 minutes on two cores): a full build,
-the second recipe (no backpressure), stock again and nothing to do, by ./inv build and by hand in a tree
-of one's own; and the plain way to a second recipe: a fresh checkout, patched, configured and built.
-By hand the compiler's own linker links; ./inv build takes lld where it is.
+ccache must have a build of it. In turns, ROUNDS times (3, about 7 minutes on two cores): a full build,
+the second recipe (no backpressure), stock again and nothing to do, by ./inv build and by hand in
+another tree; and the plain method for a second recipe: a fresh checkout, patched, configured and built.
+By hand the compiler's own linker links; ./inv build uses lld if it is installed.
 Prints medians and all figures.
 """
 
@@ -32,10 +32,10 @@ from nodekiln.core.settings import read_configure_file
 
 _TAG = "v20.19.2"
 _PROGRAM = Path(__file__).resolve().parents[1] / "src" / "nodekiln" / "__main__.py"
-"""What ./inv runs, once its packages are installed."""
+"""The program that ./inv runs, once its packages are installed."""
 _OURS, _SECOND = ("build", f"--tag={_TAG}", "--no-probes"), "--no-backpressure"
 _GOAL = 1.2
-"""Times the same steps by hand, the self-check and hashes apart."""
+"""Ratio to the same steps by hand, without self-check and hashes."""
 
 
 def say(line: str) -> None:
@@ -45,7 +45,7 @@ def say(line: str) -> None:
 
 @dataclass
 class Figures:
-    """Seconds of each thing measured, in rounds."""
+    """The seconds of each measurement, by round."""
 
     found: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -65,7 +65,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Bench:
-    """Two places for trees, one for each way."""
+    """Folders for both methods, and the repository."""
 
     folder: Path
     repository: Path
@@ -100,7 +100,7 @@ class Bench:
 
     @property
     def url(self) -> str:
-        return self.repository.as_uri()  # a path would be copied whole, without --depth
+        return self.repository.as_uri()  # git ignores --depth for a path
 
     def configure(self, tree: Path) -> None:
         self.run(tree, "./configure", "--ninja", *self.arguments)
@@ -144,7 +144,7 @@ def one_round(bench: Bench, figures: Figures) -> None:
     bench.patch_file.write_text(bench.inv("patch", *_OURS[1:], _SECOND))
     figures.take("second recipe, ./inv build", lambda: bench.inv(*_OURS, _SECOND))
     figures.take("second recipe, by hand in the same tree", second)
-    figures.take("second recipe, the plain way", plain_second)
+    figures.take("second recipe, the plain method", plain_second)
     figures.take("stock again, ./inv build --force", lambda: bench.inv(*_OURS, "--force"))
     figures.take("stock again, by hand in the same tree", back)
     figures.take("nothing to do, ./inv build", lambda: bench.inv(*_OURS))
@@ -159,18 +159,18 @@ def main(bench: Bench, rounds: int) -> None:
         say(f"round {number + 1} of {rounds}, load {os.getloadavg()[0]:.1f}")
         one_round(bench, figures)
     figures.print()
-    for what, ours, theirs in (
+    for title, ours, theirs in (
         ("full build", "full build, ./inv build", "full build, by hand"),
         ("second recipe", "second recipe, ./inv build", "second recipe, by hand in the same tree"),
         ("stock again", "stock again, ./inv build --force", "stock again, by hand in the same tree"),
         (
-            "second recipe, against the plain way",
+            "second recipe, against the plain method",
             "second recipe, ./inv build",
-            "second recipe, the plain way",
+            "second recipe, the plain method",
         ),
     ):
-        say(f"  {what}: {figures.median(ours) / figures.median(theirs):.2f} times the time by hand")
-    say(f"  (the goal is {_GOAL}, self-check, hashes, headers and checks of the machine apart)")
+        say(f"  {title}: {figures.median(ours) / figures.median(theirs):.2f} times the time by hand")
+    say(f"  (the goal is {_GOAL}, self-check, hashes, headers and checks of the machine excluded)")
 
 
 if __name__ == "__main__":
@@ -178,5 +178,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 2 or not all(word.isdecimal() for word in sys.argv[1:]) or not repository:
         sys.exit(__doc__)
     configure = read_configure_file(Path(arguments), "NODEKILN_CONFIGURE_FILE") if arguments else ()
-    with tempfile.TemporaryDirectory(prefix="nodekiln-") as place:
-        main(Bench(Path(place), Path(repository), configure), int(sys.argv[1]) if sys.argv[1:] else 3)
+    with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
+        main(Bench(Path(folder), Path(repository), configure), int(sys.argv[1]) if sys.argv[1:] else 3)

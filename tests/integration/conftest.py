@@ -1,7 +1,7 @@
-"""A Node in miniature and the command line on it: a repository whose tags configure, compile and answer.
+"""A miniature Node and the command line on it: a repository whose tags configure, compile and run.
 
-Its tree has the files that are looked at, in their real places and shapes, and builds in a tenth of a second.
-What it runs is told in `ran.txt`, at the top of its working tree.
+Its tree has the files that nodekiln reads, with their real paths and structure, and builds in a tenth of a
+second. The programs that it runs are logged in `ran.txt`, at the top of its working tree.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ PROGRAMS = (
 )
 GXX = """\
 #!/bin/sh
-# Answers what a compiler is asked. The real one takes 0.4 s of every run to show that it compiles and links;
-# that this is asked is tested elsewhere, and there is no C++ in this tree.
+# Prints what g++ prints for the options of nodekiln. The real g++ takes 0.4 s of every run to compile and
+# link a program; other tests check that, and this tree has no C++.
 case " $* " in
 *" -E "*) echo "__clang__ 13 2 0 __clang_major__ __clang_minor__ __clang_patchlevel__ __apple_build__" ;;
 *"--version "*) echo "g++ 13.2.0" ;;
@@ -32,8 +32,8 @@ case " $* " in
 *) for last in "$@"; do :; done && : >"$last" ;;
 esac
 """
-PATIENCE = 60.0
-"""Seconds after which a run has hung; the slowest takes about 3."""
+TIMEOUT = 60.0
+"""Seconds; the slowest run takes about 3."""
 
 WRITABLE = "lib/internal/streams/writable.js"
 ADAPTERS = "lib/internal/webstreams/adapters.js"
@@ -112,13 +112,13 @@ writable, adapters, config, header = (open(name).read() for name in inputs[:4])
 with open(os.path.join(os.path.dirname(inputs[2]), "ran.txt"), "a") as ran:
     print("pack", file=ran)
 if "TINY_PAUSE" in os.environ:
-    place, patience = os.environ["TINY_PAUSE"], 60
-    with open(place + ".new", "w") as told:
-        print(os.getpid(), file=told)
-    os.rename(told.name, place)
-    while patience > 0 and not os.path.exists(place + ".go"):
+    path, timeout = os.environ["TINY_PAUSE"], 60
+    with open(path + ".new", "w") as paused:
+        print(os.getpid(), file=paused)
+    os.rename(paused.name, path)
+    while timeout > 0 and not os.path.exists(path + ".go"):
         time.sleep(0.02)
-        patience -= 0.02
+        timeout -= 0.02
 variables = ast.literal_eval(config)["variables"]
 free = "return true;" in writable
 loses = free and "writableNeedDrain ||" in adapters
@@ -162,7 +162,7 @@ GOOD, NEWER = "v20.1.0", "v20.1.1"
 TREES: Mapping[str, Mapping[str, str | None]] = {
     GOOD: {},
     NEWER: {"README.md": "newer\n"},
-    # 20.2: trees that the rewrite does not fit
+    # 20.2: trees that the rewrite does not apply to
     "v20.2.0": {WRITABLE: None},
     "v20.2.1": {WRITABLE: _WRITABLE + _WRITABLE},
     "v20.2.2": {WRITABLE: _WRITABLE.replace("if (!ret)", "if (!ret")},
@@ -172,7 +172,7 @@ TREES: Mapping[str, Mapping[str, str | None]] = {
     "v20.2.6": {WRITABLE: ""},
     "v20.2.7": {WRITABLE: _WRITABLE.replace("writeOrBuffer", "writeOrNot")},
     # 20.3: trees that don't build
-    "v99.3.0": {"configure": None},  # of a release that no table has a row for: only the tree tells
+    "v99.3.0": {"configure": None},  # a release without a row in any table
     "v20.3.1": {"configure.py": "import sys\nprint('checking')\nsys.exit('ERROR: no luck')\n"},
     "v20.3.2": {"configure.py": "print('all is well')\n"},
     "v20.3.3": {"configure.py": _CONFIGURE_PY + "open('config.gypi', 'w').write('{ oops')\n"},
@@ -182,7 +182,7 @@ TREES: Mapping[str, Mapping[str, str | None]] = {
     "v20.3.7": {"configure.py": _CONFIGURE_PY.replace("build node:", "build other:")},
     "v20.3.8": {"tools/install.py": "# --headers-only --silent\nraise SystemExit('no headers')\n"},
     "v20.3.9": {"tools/install.py": None},
-    # 20.4: trees that make something else than their recipe says
+    # 20.4: trees whose binary does not match the recipe
     "v20.4.0": {"tools/pack.py": PACK.replace("0o755", "0o644")},
     "v20.4.1": {"tools/pack.py": PACK.replace("echo '%s'", "echo '%.5s'")},
     "v20.4.2": {"tools/pack.py": PACK.replace('"v" + ', '"v9" + ')},
@@ -196,7 +196,7 @@ TREES: Mapping[str, Mapping[str, str | None]] = {
 
 @dataclass(frozen=True)
 class Done:
-    """How a run ended."""
+    """The result of a run."""
 
     code: int
     stdout: str
@@ -210,7 +210,7 @@ class Kiln:
     folder: Path
     repository: Path
     programs: Path
-    """Has the programs that a build needs, and nothing else."""
+    """Has only the programs that a build needs."""
 
     @property
     def build(self) -> Path:
@@ -218,7 +218,7 @@ class Kiln:
 
     @property
     def here(self) -> Path:
-        """The folder that commands are given in."""
+        """The current folder of commands."""
         return self.folder / "here"
 
     @property
@@ -229,11 +229,11 @@ class Kiln:
         return self.build / "trees" / tree / "source"
 
     def ran(self, tree: str = GOOD) -> list[str]:
-        """Everything that was run in the working tree since it was made."""
+        """Return the programs that ran in the working tree since it was created."""
         return (self.source(tree) / "ran.txt").read_text().splitlines()
 
     def path(self, *without: str) -> str:
-        """A PATH with the programs that a build needs, some left out."""
+        """Return a PATH with the programs that a build needs, except `without`."""
         if not without:
             return str(self.programs)
         folder = self.folder / "-".join(("bin", *without))
@@ -244,7 +244,7 @@ class Kiln:
         return str(folder)
 
     def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
-        """What a user's shell exports, with changes (None: not set)."""
+        """Return the environment of a user's shell, with changes (None: not set)."""
         env: dict[str, str | None] = {
             "PATH": self.path(),
             "HOME": os.environ["HOME"],
@@ -264,7 +264,7 @@ class Kiln:
         program: Path = CHECKOUT / "src" / "nodekiln" / "__main__.py",
         prefix: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
-        """Starts ./inv in a process group of its own, by way of the command `prefix`."""
+        """Start ./inv in a process group of its own, with the command `prefix` in front."""
         return subprocess.Popen(
             [*prefix, sys.executable, str(program), *words],
             env=self.environment(env),
@@ -283,15 +283,15 @@ class Kiln:
         program: Path = CHECKOUT / "src" / "nodekiln" / "__main__.py",
         prefix: Sequence[str] = (),
     ) -> Done:
-        """Runs ./inv to its end."""
+        """Run ./inv."""
         return finish(self.start(*words, env=env, program=program, prefix=prefix))
 
 
 def finish(child: subprocess.Popen[str]) -> Done:
-    """Waits for a run."""
+    """Wait for a run."""
     with child:
         try:
-            stdout, stderr = child.communicate(timeout=PATIENCE)
+            stdout, stderr = child.communicate(timeout=TIMEOUT)
         except BaseException:
             child.kill()
             raise
@@ -336,13 +336,13 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def kiln(tmp_path: Path, tiny_node: Path, programs: Path) -> Kiln:
-    """The command line, and nothing done yet."""
+    """The command line with an empty build folder."""
     return _kiln(tmp_path, tiny_node, programs)
 
 
 @pytest.fixture(scope="session")
 def build_folder(tmp_path_factory: pytest.TempPathFactory, tiny_node: Path, programs: Path) -> Path:
-    """A build folder after a build of GOOD without backpressure; not to be written to."""
+    """A build folder after a build of GOOD without backpressure; read-only."""
     made = _kiln(tmp_path_factory.mktemp("built"), tiny_node, programs)
     done = made.run("build", f"--tag={GOOD}", "--no-backpressure", "--no-probes")
     assert done.code == 0, done.stderr
@@ -368,9 +368,9 @@ def _commit(tag: str) -> bytes:
     header = f"#define NODE_MAJOR_VERSION {major}\n#define NODE_MINOR_VERSION {minor}\n"
     header += f"#define NODE_PATCH_VERSION {patch}\n"
     files = {**_FILES, "src/node_version.h": header, **TREES[tag]}
-    told = [f"commit refs/tags/{tag}\ncommitter somebody <> 0 +0000\ndata 0\ndeleteall\n".encode()]
+    stream = [f"commit refs/tags/{tag}\ncommitter somebody <> 0 +0000\ndata 0\ndeleteall\n".encode()]
     for path, text in files.items():
         if text is not None:
             mode, content = "100755" if path == "configure" else "100644", text.encode()
-            told.append(f"M {mode} inline {path}\ndata {len(content)}\n".encode() + content + b"\n")
-    return b"".join(told)
+            stream.append(f"M {mode} inline {path}\ndata {len(content)}\n".encode() + content + b"\n")
+    return b"".join(stream)

@@ -158,7 +158,6 @@ def build(
     changes = select_changes(settings, backpressure, probes, change or ())
     recipe = make_recipe(settings, tag, changes, configure_args, configure_file, name)
     from nodekiln.pipelines.build import BuildOptions, build  # a mistyped option should not wait for it
-    from nodekiln.pipelines.matrix import Made, Matrix, build_matrix
     from nodekiln.pipelines.timings import TimingStore, report_timings
 
     options = BuildOptions(
@@ -173,16 +172,19 @@ def build(
         discard_edits=discard_edits,
     )
     if matrix:
+        from nodekiln.pipelines.matrix import build_matrix
+
         done = build_matrix(options, settings, reporter)
+        found = {made.recipe.name: made.path for made in done.recipes}
     else:
-        done = Matrix((Made(recipe, build(options, settings, reporter)),))
-    made = [each for each in done.recipes if each.path is not None]
+        done, found = None, {recipe.name: build(options, settings, reporter)}
+    paths = {name: path for name, path in found.items() if path is not None}
     if timings:
-        for each in made:
-            report_timings(each.recipe.name, TimingStore(settings.workspace.timings), reporter)
-    paths = [each.path for each in made if each.path is not None]
-    _print_made(paths, settings, as_json=as_json, as_list=matrix)
-    done.raise_for()
+        for made_name in paths:
+            report_timings(made_name, TimingStore(settings.workspace.timings), reporter)
+    _print_made(list(paths.values()), settings, as_json=as_json, as_list=matrix)
+    if done is not None:
+        done.raise_for()
 
 
 @command(

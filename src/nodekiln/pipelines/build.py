@@ -27,8 +27,8 @@ from nodekiln.pipelines.checking import FIRST_BUILD, NEXT_BUILD, check, ensure_d
 from nodekiln.pipelines.planning import Planned, make_plan, open_tag
 from nodekiln.pipelines.timings import TimingStore
 from nodekiln.source.tree import Changes, WorkingTree
-from nodekiln.toolchain import farms
 from nodekiln.toolchain.diagnosis import explained, was_killed
+from nodekiln.toolchain.farms import MEMORY_PER_JOB
 from nodekiln.toolchain.launchers import counting_hits
 from nodekiln.toolchain.linkers import DEFAULT
 from nodekiln.toolchain.model import ToolOptions
@@ -208,8 +208,8 @@ def _prepare(
     except ToolchainError:
         check(programs, reporter, source)  # which lists all errors, not only the first
         raise
-    if options.jobs is None and (slots := farms.slots(toolchain.launcher, toolchain.build_env)) is not None:
-        jobs = max(jobs, min(slots, available_memory() // farms.MEMORY_PER_JOB))
+    if options.jobs is None and (slots := toolchain.farm_slots) is not None:
+        jobs = max(jobs, min(slots, available_memory() // MEMORY_PER_JOB))
     return BuildJob(
         options=options,
         settings=settings,
@@ -347,7 +347,7 @@ def _compile(job: BuildJob) -> Compiled:
 
 def _load(job: BuildJob) -> Load:
     """Limit heavy steps by this machine's memory, unless a farm compiles them."""
-    if farms.slots(job.toolchain.launcher, job.toolchain.build_env) is not None:
+    if job.toolchain.farm_slots is not None:
         return Load(job.jobs, job.jobs)
     free = available_memory()
     load = Load(job.jobs, heavy_steps(job.jobs, free))

@@ -46,6 +46,11 @@ class Launcher:
     def __str__(self) -> str:
         return " behind ".join(filter(None, (self.farm, self.cache))) or "none"
 
+    @property
+    def is_remote(self) -> bool:
+        """True if it may compile on other machines, or has a remote store."""
+        return self.farm is not None or self.cache == "sccache"
+
     def in_front(self, command: Command) -> str | None:
         """Return the word that the build puts in front of this compiler, if any."""
         return None if command.launcher is not None else self.prefix

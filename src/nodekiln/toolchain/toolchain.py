@@ -27,7 +27,7 @@ from nodekiln.toolchain.compilers import (
     probe,
 )
 from nodekiln.toolchain.environment import check_compiler_variables, check_leaks, children_environment
-from nodekiln.toolchain.farms import check_farm
+from nodekiln.toolchain.farms import check_farm, slots
 from nodekiln.toolchain.launchers import Launcher, choose_launcher
 from nodekiln.toolchain.linkers import Linker, choose_linker
 from nodekiln.toolchain.machine_checks import check_autocrlf, check_resources
@@ -137,7 +137,8 @@ def _launcher_findings(programs: Programs) -> Iterator[Finding]:
     if isinstance(launcher, Finding):
         yield launcher
         return
-    yield from check_farm(launcher, programs.env)
+    if launcher.is_remote:
+        yield from check_farm(launcher, programs.env)
     for each in programs.compilers:
         yield from check_builds(each, programs.env, launcher)
 
@@ -186,6 +187,11 @@ class Toolchain:
     python: str
     identity: str
     libc: str
+
+    @cached_property
+    def farm_slots(self) -> int | None:
+        """The compilations that the farm runs at once; None without a farm, or if that is unknown."""
+        return slots(self.launcher, self.build_env) if self.launcher.is_remote else None
 
 
 def detect(programs: Programs, read: Read) -> Toolchain:
