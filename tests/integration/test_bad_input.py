@@ -106,7 +106,7 @@ ROWS = (
     _repository("a path that is gone", "{here}/nowhere", "nowhere is not there", code=SOURCE),
     _repository("a file", "{here}/words.txt", "words.txt is not a folder"),
     _repository("a file URL to nothing", "file:///nowhere/node.git", "/nowhere/node.git", code=SOURCE),
-    _repository("an empty folder", "{here}/empty", "is no git repository", code=SOURCE),
+    _repository("an empty folder", "{here}/empty", "is not a git repository", code=SOURCE),
     _repository("an empty repository", "{here}/new.git", "no tag v20.1.0", "no release tags", code=SOURCE),
     _repository("not to be reached", "https://127.0.0.1:1/n.git", "can't be fetched", "tarball", code=SOURCE),
     _repository("a port that is none", "https://localhost:99999/node.git", "can't be taken"),

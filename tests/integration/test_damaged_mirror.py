@@ -140,7 +140,7 @@ def test_an_index_that_leads_to_another_object_is_damage(planned: Kiln) -> None:
     table = content[start:].replace(one, b"????").replace(other, one).replace(b"????", other)
     index.chmod(0o644)
     index.write_bytes(content[:start] + table)
-    with pytest.raises(SourceError, match="is another object than its name says") as refusal:
+    with pytest.raises(SourceError, match="does not match its id") as refusal:
         plan(planned)
     assert says_what_to_move(refusal.value, planned)
 

@@ -41,21 +41,21 @@ def test_failing_git_is_a_finding_with_its_message(kiln: Kiln, words: tuple[str,
     config.write_text("[user\n")
     code, text = ask(kiln, *words)
     assert code == TOOLCHAIN
-    assert f"git fails: bad config line 1 in file {config}" in text
+    assert f"git failed: bad config line 1 in file {config}" in text
     assert "once `git version` works" in text
 
 
 def test_missing_git_is_a_finding(kiln: Kiln) -> None:
     code, text = ask(kiln, env={"PATH": kiln.path("git")})
     assert code == TOOLCHAIN
-    assert "There is no git on the PATH. Install git" in text
+    assert "git not found on the PATH. Install git" in text
 
 
 def test_failing_git_is_not_reported_as_missing(kiln: Kiln) -> None:
     Path(os.environ["HOME"], ".gitconfig").write_text("[user\n")
     done = kiln.run("patch", *WITH_TAG, "--no-backpressure")
     assert done.code == 6
-    assert "git fails: bad config line 1" in done.stderr
+    assert "git failed: bad config line 1" in done.stderr
     assert "Install git" not in done.stderr
 
 
@@ -70,14 +70,14 @@ def test_unwritable_build_folder_is_a_finding(kiln: Kiln) -> None:
 def test_missing_repository_is_a_finding(kiln: Kiln) -> None:
     code, text = ask(kiln, *WITH_TAG, env={"NODEKILN_REPOSITORY": str(kiln.folder / "gone.git")})
     assert code == TOOLCHAIN
-    assert "gone.git is not there" in text
+    assert "gone.git does not exist" in text
 
 
 @pytest.mark.slow
 def test_tag_on_the_tree_of_another_release_is_a_finding(kiln: Kiln, moved_tag: Path) -> None:
     code, text = ask(kiln, "--tag=v20.5.0", env={"NODEKILN_REPOSITORY": str(moved_tag)})
     assert code == TOOLCHAIN
-    assert f"v20.5.0 of {moved_tag} holds the sources of {TAG}" in text
+    assert f"v20.5.0 of {moved_tag} contains the sources of {TAG}" in text
 
 
 @pytest.mark.parametrize("task", ["patch", "build"])
@@ -86,7 +86,7 @@ def test_tag_on_the_tree_of_another_release_is_an_error_before_planning(
 ) -> None:
     done = kiln.run(task, "--tag=v20.5.0", "--no-backpressure", "--no-probes", f"--repository={moved_tag}")
     assert (done.code, done.stdout) == (6, "")
-    assert f"v20.5.0 of {moved_tag} holds the sources of {TAG}" in done.stderr
+    assert f"v20.5.0 of {moved_tag} contains the sources of {TAG}" in done.stderr
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Workspace
 from nodekiln.source.git_runner import GitRunner
 from nodekiln.source.location import parse_location
+from nodekiln.source.mirror import Objects
 from nodekiln.source.repository import Repository
 
 pytestmark = pytest.mark.tree
@@ -72,4 +73,6 @@ def test_nothing_is_missing_once_all_is_fetched(
     )
     assert b"?" not in {line[:1] for line in listed.splitlines()}
     paths = _git(node_repository, "ls-tree", "-r", "-z", "--name-only", str(_TAG)).split(b"\0")
-    assert repository.sizes(revision).files == len([path for path in paths if path])
+    listing = list(Objects(workspace.mirror).listing(revision.commit))
+    assert len(listing) == len([path for path in paths if path])
+    assert all(entry.size is not None for entry in listing)

@@ -49,11 +49,11 @@ def test_a_tree_under_its_own_tag_is_fine() -> None:
 def test_a_tree_under_another_tag_names_both() -> None:
     error = mismatch(Tag(22, 22, 2), "/srv/node.git", REAL)
     assert error is not None
-    assert error.message == "v22.22.2 of /srv/node.git holds the sources of v24.21.0."
+    assert error.message == "v22.22.2 of /srv/node.git contains the sources of v24.21.0."
 
 
 @pytest.mark.parametrize("header", [None, b"int node;\n"])
 def test_a_tree_that_tells_no_release_is_none_of_nodes(header: bytes | None) -> None:
     error = mismatch(Tag(22, 22, 2), "/srv/node.git", header)
     assert error is not None
-    assert "is no source tree of Node" in error.message
+    assert "is not a source tree of Node" in error.message

@@ -1,4 +1,4 @@
-"""What is said when git fails at a repository or at the mirror: one line of git's, and what to type next."""
+"""Turn failures of git into errors that quote one line of its output and name a remedy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from nodekiln.source.git_runner import GitError
 from nodekiln.source.location import Location
 from nodekiln.source.releases import release
 
-_NEAREST = 5
-_LONGEST = 200
+_MAX_SUGGESTIONS = 5
+_MAX_QUOTE = 200
+"""Characters."""
 _DUBIOUS = re.compile(r"dubious ownership in repository at '(.+)'")
 _NO_REPOSITORY = re.compile(r"does not appear to be a git repository|not a git repository")
 _UNREADABLE = re.compile(r"is corrupt|not a git repository|bad config|bad object header")
@@ -26,7 +27,10 @@ _NOISE = ("warning:", "hint:", "remote: Enumerating", "remote: Counting", "remot
 def explain(
     error: GitError, what: str, location: Location, mirror: Path, *, tag: Tag | None = None
 ) -> SourceError:
-    """Why `what` can't be had from `location`; where that is one tag, its tarball may be."""
+    """Return the error for a failed fetch of `what` from `location`.
+
+    If `what` is a single tag, pass it as `tag`, so that the remedy can suggest importing its tarball.
+    """
     if is_damage(error, mirror):
         return damaged(mirror, error)
     if is_disk_full(error.stderr):
@@ -38,17 +42,17 @@ def explain(
     dubious = _DUBIOUS.search(error.stderr)
     if dubious:
         return SourceError(
-            f"git does not read {location.shown}, as it belongs to another user (dubious ownership).",
+            f"git refuses to read {location.shown}: it belongs to another user (dubious ownership).",
             remedy=f"git config --global --add safe.directory {shlex.quote(dubious[1])}",
         )
     if location.is_gone:
         return SourceError(
-            f"{location.shown} is not there.", remedy="Mount its disk, or name another --repository."
+            f"{location.shown} does not exist.", remedy="Mount its disk, or name another --repository."
         )
     if _NO_REPOSITORY.search(error.stderr):
         return SourceError(
-            f"{location.shown} is no git repository.",
-            remedy="Name a clone of Node's repository with --repository, or leave it out (nodejs/node).",
+            f"{location.shown} is not a git repository.",
+            remedy="Name a clone of Node's repository with --repository, or omit it (default: nodejs/node).",
         )
     remedy = "Run it again later, or name another --repository."
     if tag is not None:
@@ -57,30 +61,30 @@ def explain(
             f"./inv import-tarball --tag {tag} --file node-{tag}.tar.gz"
         )
     return SourceError(
-        f"{what} can't be fetched from {location.shown}: {quote(error, location)}.", remedy=remedy
+        f"Fetching {what} from {location.shown} failed: {quote(error, location)}.", remedy=remedy
     )
 
 
 def is_damage(error: GitError, mirror: Path) -> bool:
-    """Whether git failed at what is in the mirror, not at what it was to be filled from."""
+    """Return True if git failed to read the mirror itself, rather than the repository it fetches from."""
     return any(_blames(line, mirror) for line in error.stderr.splitlines())
 
 
 def damaged(mirror: Path, why: GitError | str) -> SourceError:
-    """Something in the mirror can't be read, or isn't what its name says."""
+    """Return the error for a mirror with an unreadable or corrupt object."""
     lines = why.splitlines() if isinstance(why, str) else why.stderr.splitlines()
-    told = next((line for line in lines if _blames(line, mirror)), ("", *lines)[-1])
+    reason = next((line for line in lines if _blames(line, mirror)), ("", *lines)[-1])
     return SourceError(
-        f"The mirror {mirror} is damaged: {_plain(told) or 'git can not read it'}.",
+        f"The mirror {mirror} is damaged: {_plain(reason) or 'git cannot read it'}.",
         remedy=f"Move {mirror} out of the way and run the command again, which fetches what it needs;"
         " tarballs have to be imported again.",
     )
 
 
 def no_such_tag(tag: Tag, refs: Iterable[str], location: Location) -> SourceError:
-    """`location` has the tags of `refs` (refs/tags/...) and not this one."""
+    """Return the error for a tag that `location` does not have; `refs` (refs/tags/...) are its tags."""
     tags = {found for found in map(release, refs) if found is not None}
-    near = sorted(tags, key=lambda each: _distance(each, tag))[:_NEAREST]
+    near = sorted(tags, key=lambda each: _distance(each, tag))[:_MAX_SUGGESTIONS]
     found = f"the nearest are {', '.join(map(str, sorted(near)))}" if near else "it has no release tags"
     return SourceError(
         f"{location.shown} has no tag {tag}; {found}.",
@@ -91,7 +95,7 @@ def no_such_tag(tag: Tag, refs: Iterable[str], location: Location) -> SourceErro
 
 
 def moved(tag: Tag, before: str, now: str, location: Location) -> SourceError:
-    """`tag` was the commit `before` when it was first seen, and is another one `now`."""
+    """Return the error for a tag that pointed to commit `before` when first seen and points to `now`."""
     return SourceError(
         f"{tag} of {location.shown} was commit {before[:12]} and is now {now[:12]}.",
         remedy="Release tags don't move. If the new commit is the right one, add --accept-moved-tag.",
@@ -99,7 +103,7 @@ def moved(tag: Tag, before: str, now: str, location: Location) -> SourceError:
 
 
 def no_commit(tag: Tag, kind: str, location: Location) -> SourceError:
-    """`tag` names a tree or a blob."""
+    """Return the error for a tag that points to an object of another `kind` (tree, blob)."""
     return SourceError(
         f"{tag} of {location.shown} names a {kind}, not a commit.",
         remedy="Name another repository with --repository.",
@@ -107,19 +111,20 @@ def no_commit(tag: Tag, kind: str, location: Location) -> SourceError:
 
 
 def quote(error: GitError, location: Location) -> str:
-    """The first line of git's that tells why, without secrets, and without what a terminal would obey."""
+    """Return the first line of git's output that gives the reason, without secrets and escape sequences."""
     lines = (line.strip() for line in error.stderr.splitlines())
-    told = next((line for line in lines if line and not line.startswith(_NOISE)), f"exit code {error.status}")
-    return _plain(location.hide(told))[:_LONGEST]
+    reason = next(
+        (line for line in lines if line and not line.startswith(_NOISE)), f"exit code {error.status}"
+    )
+    return _plain(location.hide(reason))[:_MAX_QUOTE]
 
 
 def _blames(line: str, mirror: Path) -> bool:
     return str(mirror.absolute()) in line and _UNREADABLE.search(line) is not None
 
 
-def _plain(told: str) -> str:
-    plain = escape_unprintable(told)
-    return plain.removeprefix("fatal: ").rstrip(".")
+def _plain(line: str) -> str:
+    return escape_unprintable(line).removeprefix("fatal: ").rstrip(".")
 
 
 def _distance(one: Tag, other: Tag) -> tuple[int, int, int]:

@@ -1,7 +1,7 @@
-"""Runs git on the mirror through GitPython, with settings that no user's configuration can change.
+"""Run git on the mirror through GitPython, with settings that no user's configuration can change.
 
-The caller's GIT_* variables are scrubbed from the process at the edge (edge.py), because GitPython hands its
-children this process's environment.
+The caller's GIT_* variables are removed from the process at startup (cli), because GitPython passes this
+process's environment to its children.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ _SETTINGS = {
     "core.autocrlf": "false",  # carriage returns break gyp's arguments (nodejs/node#41476)
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
-    "gc.auto": "0",  # objects that no ref names yet are in use by a fetch in the next process
+    "gc.auto": "0",  # a concurrent fetch may use objects that no ref names yet
     "maintenance.auto": "false",
     "advice.detachedHead": "false",
-    "http.lowSpeedLimit": "1",  # a server that is silent for a minute is gone: git sends something every 5 s
+    # Give up on a server that is silent for a minute: git sends a keep-alive every 5 s.
+    "http.lowSpeedLimit": "1",
     "http.lowSpeedTime": "60",
 }
 
@@ -39,7 +40,7 @@ _ENVIRONMENT = {
 
 
 class GitError(Exception):
-    """git ended with an error: `status` is its exit code, `stderr` what it said."""
+    """git failed: `status` is its exit code, `stderr` its output."""
 
     def __init__(self, arguments: tuple[str, ...], status: int, stderr: str) -> None:
         super().__init__(f"git {' '.join(arguments[:3])}: {stderr.strip()}")
@@ -49,13 +50,13 @@ class GitError(Exception):
 
 @dataclass(frozen=True)
 class GitRunner:
-    """Runs git commands on `git_dir`, with `environment` added (GIT_INDEX_FILE, GIT_WORK_TREE, ...)."""
+    """Run git commands on `git_dir`, with `environment` added (GIT_INDEX_FILE, GIT_WORK_TREE, ...)."""
 
     git_dir: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, stdin: bytes = b"", timeout: float | None = None) -> bytes:
-        """Returns what the command prints; raises GitError where it fails or takes over `timeout` seconds."""
+        """Return the command's stdout; raise GitError if it fails or takes over `timeout` seconds."""
         with self._started(arguments, stdin, with_stdout=True) as child:
             try:
                 stdout, stderr = child.communicate(timeout=timeout)
@@ -68,11 +69,11 @@ class GitRunner:
         return bytes(stdout)
 
     def follow(self, *arguments: str, on_line: Callable[[str], None], stdin: bytes = b"") -> None:
-        """Runs a long command that prints nothing but progress, each line of which goes to `on_line`.
+        """Run a long command that prints only progress; pass each line to `on_line`.
 
-        Raises GitError where it fails, without the progress in what git said.
+        Raises GitError if it fails, with git's output minus the progress lines.
         """
-        said: list[str] = []
+        output: list[str] = []
         with self._started(arguments, stdin, with_stdout=False) as child:
             assert child.stderr is not None  # noqa: S101 (GitPython pipes it; this tells mypy)
             # Universal newlines: git ends a line that it will overwrite with a carriage return.
@@ -82,16 +83,18 @@ class GitRunner:
                 for line in lines:
                     on_line(line)
                     if "% (" not in line:
-                        said.append(line)
+                        output.append(line)
             child.wait()
         if child.returncode != 0:
-            raise GitError(arguments, child.returncode, "".join(said))
+            raise GitError(arguments, child.returncode, "".join(output))
 
     @contextmanager
     def feed(self, *arguments: str) -> Iterator[Callable[[bytes], object]]:
-        """Runs a command that reads what is written with the answer, until the block ends, and prints little.
+        """Run a command and yield a function that writes to its stdin, which is closed at the end of the
+        block.
 
-        Raises GitError where it fails, from within the block where it ends before everything is written.
+        Raises GitError if the command fails, also from inside the block if it exits before reading
+        everything.
         """
         with self._started(arguments, None, with_stdout=False) as child:
             stdin, stderr = child.stdin, child.stderr
@@ -99,8 +102,8 @@ class GitRunner:
             assert stderr is not None  # noqa: S101 (GitPython pipes it; this tells mypy)
 
             def ended() -> GitError:
-                said = stderr.read().decode(errors="backslashreplace")
-                return GitError(arguments, child.wait(), said or "ended early")
+                output = stderr.read().decode(errors="backslashreplace")
+                return GitError(arguments, child.wait(), output or "exited early")
 
             def write(piece: bytes) -> None:
                 try:
@@ -120,7 +123,7 @@ class GitRunner:
     def _started(
         self, arguments: tuple[str, ...], stdin: bytes | None, *, with_stdout: bool
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """The running command, which reads `stdin`, or with None from a pipe; ended where the block fails."""
+        """Yield the running command, which reads `stdin` (None: a pipe); terminate it if the block fails."""
         settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
         with TemporaryFile() as stream:  # GitPython takes files, and a pipe could fill up before git reads it
             stream.write(stdin or b"")
@@ -149,8 +152,8 @@ class GitRunner:
                             pipe.close()
 
 
-# Fewer than 100 objects would become loose ones, and no single pack could be handed on.
-# Level 1 without deltas: v20 takes 3 s and 45 MB; with git's own choice 6 s and 35 MB.
+# By default git unpacks fewer than 100 objects to loose ones, and there would be no single pack to move.
+# Level 1 without deltas: v20 takes 3 s and 45 MB; with git's defaults 6 s and 35 MB.
 _FAST_IMPORT_SETTINGS = (
     "-c",
     "fastimport.unpackLimit=0",
@@ -163,25 +166,25 @@ _FAST_IMPORT = ("fast-import", "--quiet", "--done", "--depth=0", "--date-format=
 
 
 class Stream:
-    """What goes into the repository. Each call raises GitError where git has ended."""
+    """A fast-import stream. Each call raises GitError if git has exited."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
 
     def blob(self, mark: int, size: int, pieces: Iterable[bytes]) -> None:
-        """A file's content of `size` bytes, to be named by `mark` (1 or more)."""
+        """Write a blob of `size` bytes that later commands refer to by `mark` (1 or more)."""
         self._write(b"blob\nmark :%d\ndata %d\n" % (mark, size))
         for piece in pieces:
             self._write(piece)
 
     def commit(self, ref: str, message: str, files: Iterable[tuple[str, str, int]]) -> None:
-        """A commit without parents, named by `ref`; `files` are paths, modes and marks of blobs.
+        """Write a commit without parents to `ref`; `files` are paths, modes and marks of blobs.
 
-        It is dated 1970 and signed by us, so that the same content is the same commit anywhere.
+        Date and committer are fixed, so that the same content gives the same commit on every machine.
         """
-        told = message.encode()
+        text = message.encode()
         self._write(f"commit {ref}\ncommitter nodekiln <nodekiln@localhost> 0 +0000\n".encode())
-        self._write(b"data %d\n%s" % (len(told), told))
+        self._write(b"data %d\n%s" % (len(text), text))
         for path, mode, mark in files:
             quoted = path.replace("\\", "\\\\").replace('"', '\\"')
             self._write(f'M {mode} :{mark} "{quoted}"\n'.encode())
@@ -190,15 +193,15 @@ class Stream:
 
 @contextmanager
 def fast_import(repository: Path) -> Iterator[Stream]:
-    """Answers what takes the content; it is in the repository once the block has ended well.
+    """Yield a stream whose content is in the repository once the block has ended without an error.
 
-    Raises GitError where git fails, with the line that says why.
+    Raises GitError if git fails, with the line that gives the reason.
     """
     try:
         with GitRunner(repository).feed(*_FAST_IMPORT_SETTINGS, *_FAST_IMPORT) as write:
             yield Stream(write)
             write(b"done\n")
     except GitError as error:
-        # The rest is about a crash report in the repository.
+        # The other lines are about a crash report in the repository.
         fatal = next((line for line in error.stderr.splitlines() if line.startswith("fatal:")), error.stderr)
         raise GitError(_FAST_IMPORT[:1], error.status, fatal) from None

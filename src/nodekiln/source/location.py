@@ -1,7 +1,4 @@
-"""Where a repository is: which words of a user's are taken, and how they are shown without their secrets.
-
-Starts nothing and knows no mirror.
-"""
+"""Parse the location of a repository, and format it without its secrets. Pure; knows no mirror."""
 
 from __future__ import annotations
 
@@ -19,36 +16,36 @@ _SCP = re.compile(r"[\w.][\w.+-]*@[\w.][\w.-]*:[^-].*", re.ASCII)
 _TRANSPORT = re.compile(r"[\w.+-]*::", re.ASCII)
 _USERINFO = re.compile(r"(?<=://)[^/\s]+(?=@)")
 _QUERY = re.compile(r"""(://[^\s?]*\?)\S+?(?=/?['")>\]]*[.,:;]*(?:\s|$))""")
-"""To the end of the word, but for what closes a quotation: git and curl put URLs into quotes."""
-_ALLOWED = "Take https://host/path, ssh://user@host/path, user@host:path, file:///path or a folder."
+"""Up to the end of the word, without a closing quote: git and curl put URLs into quotes."""
+_ALLOWED = "Use https://host/path, ssh://user@host/path, user@host:path, file:///path or a folder."
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A repository: `url` is for git, `shown` for people, and refs and remotes are named after `key`."""
+    """A repository: `url` is for git, `shown` for messages, `key` names its refs and remote in the mirror."""
 
     url: str
     key: str
     shown: str
 
     def hide(self, text: str) -> str:
-        """`text` (something that git said) without this location's secrets, or those of any other URL."""
+        """Return `text` (output of git) with the secrets of this location and of any other URL masked."""
         return _mask(text.replace(self.url, self.shown))
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is a place on this machine that is not there: a disk that is not mounted, say."""
+        """True if it is a local path that does not exist, such as a disk that is not mounted."""
         path = unquote(self.url.removeprefix("file://")) if self.url.startswith("file://") else self.url
         return path.startswith("/") and not Path(path).exists()
 
 
 def parse_location(text: str, *, base: Path) -> Location:
-    """Takes https, ssh and file URLs, user@host:path, and folders, relative ones against `base`.
+    """Parse an https, ssh or file URL, user@host:path, or a folder (relative ones against `base`).
 
-    A path that leads nowhere is taken as well: what was fetched from there is here, and its disk may come
-    back. Raises UsageError for a single word that is no folder, and for anything else: http:// and git:// can
-    be altered on their way, ext:: and its like run commands, and a word that starts with a dash is an option
-    to git or to ssh.
+    A path that does not exist is accepted: the mirror has what was fetched from it, and its disk may be
+    mounted again. Raises UsageError for a single word that is not a folder, and for everything else: http://
+    and git:// can be altered in transit, ext:: and the like run commands, and a leading dash makes an option
+    of git or ssh.
     """
     if not text.strip() or text.startswith("-") or not text.isprintable() or _TRANSPORT.match(text):
         raise _refusal(text)
@@ -68,12 +65,12 @@ def _parse_url(text: str) -> Location:
     try:
         parts = urlsplit(text)
         host, user = unquote(parts.hostname or ""), unquote(parts.username or "")
-        _ = parts.port  # is checked where it is asked for
+        _ = parts.port  # urlsplit validates the port on access
     except ValueError as error:
         raise _refusal(text, f"{error}.") from None
     if parts.scheme == "file":
         if parts.netloc or not parts.path.startswith("/"):
-            raise _refusal(text, "A file URL has three slashes.")
+            raise _refusal(text, "A file URL has three slashes (file:///path).")
         return _location(text, text)
     if parts.scheme not in ("https", "ssh") or not host or host.startswith("-") or user.startswith("-"):
         raise _refusal(text)
@@ -81,7 +78,7 @@ def _parse_url(text: str) -> Location:
 
 
 def _shown(parts: SplitResult) -> str:
-    """A user name is a token as often as not over https (https://TOKEN@host); over ssh it is a name."""
+    """Mask secrets; over https even the user name may be one (https://TOKEN@host), over ssh it is not."""
     userinfo, at, host = parts.netloc.rpartition("@")
     if parts.scheme == "https":
         userinfo = "***" if at else ""
@@ -96,9 +93,9 @@ def _location(url: str, shown: str) -> Location:
 
 
 def _refusal(text: str, why: str = "") -> UsageError:
-    return UsageError(f"{_mask(text)!r} can't be taken as a repository. {why}".rstrip(), remedy=_ALLOWED)
+    return UsageError(f"Invalid repository {_mask(text)!r}. {why}".rstrip(), remedy=_ALLOWED)
 
 
 def _mask(text: str) -> str:
-    """Without user names, passwords and queries of URLs: git shows some of a URL without the others."""
+    """Mask user names, passwords and queries of all URLs; git sometimes prints only part of a URL."""
     return _QUERY.sub(r"\1***", _USERINFO.sub("***", text))

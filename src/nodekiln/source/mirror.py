@@ -1,6 +1,6 @@
-"""The mirror on disk: made whole or not at all, cleaned of what a killed fetch left, read without fetching.
+"""Create the mirror on disk atomically, clean up after killed fetches, and read it without fetching.
 
-Knows no network: which locations exist and what is fetched from them is decided elsewhere.
+No network here: remote.py decides what is fetched, and from where.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from nodekiln.source.git_errors import damaged
 from nodekiln.source.git_runner import GitError, GitRunner
 from nodekiln.source.location import Location
 
-_AT_ONCE = 4 * 2**20
-"""Bytes of content that are held at once."""
+_GROUP_SIZE = 4 * 2**20
+"""Bytes of content kept in memory at a time."""
 _ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What git tells of an object before its content; `size` is in bytes."""
+    """The kind of an object and its `size` in bytes."""
 
     kind: str
     size: int
@@ -41,45 +41,49 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Reads with a git that never fetches (see mirror.Objects)."""
+    """Read many objects at once with a git that never fetches (see `Objects`).
+
+    One process reads thousands of objects; a process for each takes 3 ms.
+    """
 
     git: GitRunner
     mirror: Path
 
     def headers(self, object_ids: Iterable[str]) -> dict[str, Header]:
-        """Kind and size of those objects that are there and can be read that far.
+        """Return kind and size of the objects whose headers can be read; leave out the others.
 
-        Raises SourceError where git can't read the mirror at all.
+        Raises SourceError if git can't read the mirror at all.
         """
-        asked = _lines(object_ids)
-        if not asked:
+        names = _lines(object_ids)
+        if not names:
             return {}
         found = {}
-        for line in self._told("--batch-check", stdin=asked):
+        for line in self._cat_file("--batch-check", stdin=names):
             match line.split():
                 case [object_id, kind, size]:
                     found[object_id.decode()] = Header(kind.decode(), int(size))
         return found
 
     def lacking(self, object_ids: Iterable[str]) -> list[str]:
-        """Those that are not there, each once."""
+        """Return the ids that the mirror does not have, each once."""
         wanted = list(dict.fromkeys(object_ids))
-        there = self.headers(wanted)
-        return [object_id for object_id in wanted if object_id not in there]
+        present = self.headers(wanted)
+        return [object_id for object_id in wanted if object_id not in present]
 
     def check(self) -> None:
-        """Raises SourceError where an object is there, by the index of its pack, and git can't find its kind.
+        """Raise SourceError if a pack's index lists an object that git cannot read.
 
-        To be asked where one is missing, since git tells such as missing too; 20 ms for the objects of a tag.
+        Call this when an object is missing: git reports unreadable objects as missing too. Takes 20 ms for
+        the objects of a tag.
         """
-        for line in self._told("--batch-all-objects", "--batch-check"):
+        for line in self._cat_file("--batch-all-objects", "--batch-check"):
             if line.endswith(b" missing"):
                 raise damaged(self.mirror, f"its object {line.split()[0].decode()} can't be read")
 
     def contents(self, headers: Mapping[str, Header]) -> Iterator[tuple[str, bytes | None]]:
-        """The bytes of these objects, in some order; None for one that is damaged.
+        """Yield the bytes of these objects in any order, None for a damaged one.
 
-        Reads them in groups of 4 MB, or one that is larger.
+        Reads in groups of 4 MB; a larger object is a group of its own.
         """
         queue = iter(headers.items())
         group: dict[str, int] = {}
@@ -87,12 +91,12 @@ class Batch:
         for object_id, header in queue:
             group[object_id] = header.size
             size += header.size
-            if size >= _AT_ONCE:
+            if size >= _GROUP_SIZE:
                 yield from self._group(group)
                 group, size = {}, 0
         yield from self._group(group)
 
-    def _told(self, *options: str, stdin: bytes = b"") -> list[bytes]:
+    def _cat_file(self, *options: str, stdin: bytes = b"") -> list[bytes]:
         try:
             return self.git.run("cat-file", "--buffer", *options, stdin=stdin).splitlines()
         except GitError as error:
@@ -102,8 +106,8 @@ class Batch:
         if not sizes:
             return
         try:
-            told = self.git.run("cat-file", "--batch", "--buffer", stdin=_lines(sizes))
-        except GitError:  # git ends at the first object that it finds damaged
+            output = self.git.run("cat-file", "--batch", "--buffer", stdin=_lines(sizes))
+        except GitError:  # git exits at the first damaged object
             if len(sizes) == 1:
                 yield next(iter(sizes)), None
                 return
@@ -113,19 +117,19 @@ class Batch:
             return
         position = 0
         for object_id, size in sizes.items():
-            end = told.index(b"\n", position)
-            if told[position:end].endswith(b" missing"):  # there, by its header, and can't be read
+            end = output.index(b"\n", position)
+            if output[position:end].endswith(b" missing"):  # its header is readable, its content isn't
                 yield object_id, None
                 position = end + 1
             else:
-                yield object_id, told[end + 1 : end + 1 + size]
+                yield object_id, output[end + 1 : end + 1 + size]
                 position = end + 1 + size + 1
 
 
 def entries(folder: bytes) -> dict[str, tuple[int, str]]:
-    """Mode and id by name, from a tree's content; names that are no UTF-8 with their bytes spelled out.
+    """Parse a tree object into mode and id by name; bytes of names that aren't UTF-8 are escaped.
 
-    src/ has 400 entries: 0.2 ms, where GitPython's parser, which goes byte by byte, takes 2.
+    Takes 0.2 ms for the 400 entries of src/; GitPython's parser, which goes byte by byte, takes 2.
     """
     return {
         name.decode(errors="backslashreplace"): (int(mode, 8), object_id.hex())
@@ -138,28 +142,28 @@ def _lines(object_ids: Iterable[str]) -> bytes:
 
 
 _READING = "reading.git"
-_CACHED_FOLDERS = 1000
-"""A folder of Node's has some 30 entries: a thousand of them take about 5 MB."""
+_MAX_CACHED_FOLDERS = 1000
+"""A folder of Node has some 30 entries: a thousand folders take about 5 MB."""
 _UNSET = 1
-"""How `git config --get` ends for what is not set."""
-_NONE = "not in a git directory"
-_AGAIN = "Run the command again where the repository can be reached."
+"""Exit code of `git config --get` for a missing key."""
+_NOT_A_REPOSITORY = "not in a git directory"
+_FETCH_AGAIN = "Run the command again where the repository can be reached."
 Answer = TypeVar("Answer")
 
 _LEFTOVERS = ("objects/pack/tmp_*", "*.lock", "refs/kiln/*/*.lock", "refs/seen/*/*.lock")
 
 
 def make_mirror(mirror: Path) -> None:
-    """Makes an empty mirror where there is none. The caller holds the lock "mirror".
+    """Create an empty mirror unless it exists. The caller holds the lock "mirror".
 
-    Raises SourceError where git can't.
+    Raises SourceError if git fails.
     """
     if mirror.is_dir():
         return
     try:
         mirror.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"{mirror.name}.new-"
-        for left in mirror.parent.glob(f"{prefix}*"):  # those of killed runs: nobody else holds the lock
+        for left in mirror.parent.glob(f"{prefix}*"):  # left by killed runs: this run holds the lock
             shutil.rmtree(left, ignore_errors=True)
         new = Path(mkdtemp(prefix=prefix, dir=mirror.parent))
         try:
@@ -169,14 +173,14 @@ def make_mirror(mirror: Path) -> None:
         finally:
             shutil.rmtree(new, ignore_errors=True)
     except (OSError, GitError) as error:
-        told = " ".join(str(error).split())
-        raise SourceError(f"The mirror {mirror} can't be made: {told}.") from None
+        reason = " ".join(str(error).split())
+        raise SourceError(f"Creating the mirror {mirror} failed: {reason}.") from None
 
 
 def register(mirror: Path, location: Location) -> None:
-    """Makes `location` a remote that promises what the mirror does not hold.
+    """Add `location` as a promisor remote of the mirror, which is a partial clone.
 
-    The caller holds the lock "mirror". Raises SourceError where git can't.
+    The caller holds the lock "mirror". Raises SourceError if git fails.
     """
     name = f"remote.{location.key}"
     values = {
@@ -184,16 +188,16 @@ def register(mirror: Path, location: Location) -> None:
         "extensions.partialClone": location.key,
         f"{name}.promisor": "true",
         f"{name}.partialclonefilter": "blob:none",
-        f"{name}.url": location.url,  # the last: a remote with a URL is complete
+        f"{name}.url": location.url,  # last: is_registered takes a remote with a URL as complete
     }
     for key, value in values.items():
         try:
             GitRunner(mirror).run("config", key, value)
         except GitError as error:
-            if _NONE in error.stderr:
-                raise damaged(mirror, "it is no git repository") from None
+            if _NOT_A_REPOSITORY in error.stderr:
+                raise damaged(mirror, "it is not a git repository") from None
             raise SourceError(
-                f"The mirror {mirror} can't be set up: {location.hide(error.stderr)}.",
+                f"Setting up the mirror {mirror} failed: {location.hide(error.stderr)}.",
                 remedy="Make it writable, or move it out of the way, and run the command again.",
             ) from None
 
@@ -203,7 +207,7 @@ def _initialize(folder: Path) -> None:
 
 
 def _make_reading(mirror: Path) -> None:
-    """Makes the repository that `Objects` reads with; nobody holds a lock, so that two may do so at once."""
+    """Create the repository that `Objects` reads through, without a lock: two runs may do so at once."""
     folder = mirror / _READING
     if (folder / "HEAD").is_file():
         return
@@ -211,20 +215,20 @@ def _make_reading(mirror: Path) -> None:
         with TemporaryDirectory(prefix=f"{_READING}.new-", dir=mirror, ignore_cleanup_errors=True) as made:
             new = Path(made) / _READING
             _initialize(new)
-            with suppress(OSError):  # another run has made it meanwhile
+            with suppress(OSError):  # another run has created it in the meantime
                 new.rename(folder)
         if not (folder / "HEAD").is_file():
-            raise FileExistsError(f"{folder} is there and is no git repository")
+            raise FileExistsError(f"{folder} exists and is not a git repository")
     except (OSError, GitError) as error:
-        told = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise SourceError(
-            f"The mirror {mirror} can't be read: {told}.",
+            f"Reading the mirror {mirror} failed: {reason}.",
             remedy=f"Make it writable, or remove {folder}, and run the command again.",
         ) from None
 
 
 def is_registered(mirror: Path, location: Location) -> bool:
-    """Whether the mirror is there and has `location` as a remote. Raises SourceError where git can't tell."""
+    """Return True if the mirror exists and has `location` as a remote. Raises SourceError if git fails."""
     if not mirror.is_dir():
         return False
     try:
@@ -237,7 +241,7 @@ def is_registered(mirror: Path, location: Location) -> bool:
 
 
 def remove_leftovers(mirror: Path) -> None:
-    """Removes half-made packs and locks of a git that was killed. The caller holds the lock "mirror"."""
+    """Remove partial packs and locks of a killed git. The caller holds the lock "mirror"."""
     for pattern in _LEFTOVERS:
         for leftover in mirror.glob(pattern):
             with suppress(OSError):
@@ -246,18 +250,18 @@ def remove_leftovers(mirror: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A file or symbolic link of a commit; `size` is in bytes, None where the mirror lacks its content."""
+    """A file or symbolic link of a commit; `size` is in bytes, None if its content isn't in the mirror."""
 
     blob: str
     size: int | None
 
 
 class Objects:
-    """Reads objects of a mirror, from one process that stays, and never fetches.
+    """Read objects of the mirror through one long-lived process, without ever fetching.
 
-    git on the mirror itself would fetch a missing object when asked about it, one request each, and git
-    before 2.45 can't be told not to. So it is asked on a second, empty repository that borrows the mirror's
-    objects and knows of no remote.
+    git run on the mirror itself would fetch each missing object with a request of its own, and git before
+    2.45 has no option against that. So it runs on a second, empty repository that borrows the mirror's
+    objects and has no remote.
     """
 
     def __init__(self, mirror: Path) -> None:
@@ -272,18 +276,17 @@ class Objects:
         self._folders: dict[str, dict[str, tuple[int, str]]] = {}
 
     def kind(self, object_id: str) -> str | None:
-        """ "commit", "tree", "blob" or "tag"; None where the mirror does not hold the object.
+        """Return "commit", "tree", "blob" or "tag", or None if the mirror does not have the object.
 
-        Raises SourceError where git can't read the mirror.
+        Raises SourceError if git can't read the mirror.
         """
         answer = self._ask(self._git.get_object_header, object_id)
         return None if answer is None else _text(answer[1])
 
     def read(self, commit: str, path: str) -> bytes | None:
-        """The bytes of the regular file `path` of a commit; None where `find` finds none.
+        """Return the bytes of the regular file `path` of a commit, or None if `find` returns None.
 
-        Raises SourceError where the mirror lacks the commit, one of its folders or the file's content, and
-        where it is damaged.
+        Raises SourceError if the mirror is damaged or lacks the commit, one of its folders or the content.
         """
         blob = self.find(commit, path)
         if blob is None:
@@ -291,13 +294,13 @@ class Objects:
         content = self._content(blob)
         if content is None:
             self.batch.check()
-            raise SourceError(f"{path} of commit {commit[:12]} has not been fetched.", remedy=_AGAIN)
+            raise SourceError(f"{path} of commit {commit[:12]} has not been fetched.", remedy=_FETCH_AGAIN)
         return content
 
     def find(self, commit: str, path: str) -> str | None:
-        """The id of the regular file `path` of a commit; None for nothing, folders, links and submodules.
+        """Return the id of the regular file `path` of a commit, or None (missing, folder, link, submodule).
 
-        Raises SourceError where the mirror lacks the commit or one of its folders, or is damaged.
+        Raises SourceError if the mirror is damaged or lacks the commit or one of its folders.
         """
         *folders, name = path.split("/")
         folder = self._folder(f"{commit}^{{tree}}")
@@ -310,9 +313,9 @@ class Objects:
         return object_id if stat.S_ISREG(mode) else None
 
     def listing(self, commit: str) -> Iterator[Listed]:
-        """All files and symbolic links of a commit that came with its folders, once per path.
+        """Yield all files and symbolic links of a commit whose folders have been fetched.
 
-        Raises SourceError where the mirror can't be read, or has lost one of them.
+        Raises SourceError if the mirror can't be read or lacks one of the folders.
         """
         try:
             lines = self._runner.run("ls-tree", "-r", "-l", "-z", "--full-tree", commit).split(b"\0")
@@ -324,8 +327,8 @@ class Objects:
                 yield Listed(blob.decode(), int(size) if size.isdigit() else None)
 
     def _content(self, object_id: str) -> bytes | None:
-        """The bytes of an object; git gives none, or some, of one that it then finds damaged, and ends."""
-        for _ in range(2):  # a git that was killed gives some as well; a new one doesn't
+        """Return the bytes of an object. For a damaged one git prints some of them, or none, and exits."""
+        for _ in range(2):  # a killed git does the same, so ask a new one before calling it damage
             answer = self._ask(self._git.get_object_data, object_id)
             if answer is None:
                 return None
@@ -336,29 +339,29 @@ class Objects:
         raise self._damage(object_id)
 
     def _ask(self, question: Callable[[str], Answer], object_id: str) -> Answer | None:
-        """None where the mirror does not hold the object; raises SourceError where git gives no answer.
+        """Return None if the mirror does not have the object; raise SourceError if git can't answer.
 
-        GitPython has the same ValueError for both, and OSError where git has ended before.
+        GitPython raises the same ValueError for both, and OSError if git has exited before.
         """
         try:
             return question(object_id)
         except (ValueError, OSError):
             if not self.batch.headers([object_id]):
                 return None
-        self._git.clear_cache()  # a new one is asked: this one may have been killed
+        self._git.clear_cache()  # ask a new git: this one may have been killed
         try:
             return question(object_id)
         except (ValueError, OSError):
             raise self._damage(object_id) from None
 
     def _damage(self, object_id: str) -> SourceError:
-        """What git says of an object that it could not give."""
+        """Return the error with git's message about an unreadable object."""
         self._git.clear_cache()
         try:
             self._runner.run("cat-file", "--batch", stdin=f"{object_id}\n".encode())
         except GitError as error:
             return damaged(self._mirror, error)
-        return damaged(self._mirror, f"{object_id} is another object than its name says")
+        return damaged(self._mirror, f"the content of {object_id} does not match its id")
 
     def _folder(self, object_id: str) -> dict[str, tuple[int, str]]:
         known = self._folders.get(object_id)
@@ -366,16 +369,16 @@ class Objects:
             data = self._content(object_id)
             if data is None:
                 self.batch.check()
-                raise SourceError(f"The mirror does not hold {object_id}.", remedy=_AGAIN)
+                raise SourceError(f"The mirror does not have {object_id}.", remedy=_FETCH_AGAIN)
             known = {name: (mode, binary.hex()) for binary, mode, name in tree_entries_from_data(data)}
-            if len(self._folders) >= _CACHED_FOLDERS:
+            if len(self._folders) >= _MAX_CACHED_FOLDERS:
                 self._folders.clear()
             self._folders[object_id] = known
         return known
 
 
 def _id(kind: str, content: bytes) -> str:
-    """git's name for an object; a mirror is made for SHA-1, whatever it is filled from."""
+    """Return git's SHA-1 id of an object; the mirror always uses SHA-1."""
     return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
 
 

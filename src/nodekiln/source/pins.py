@@ -1,7 +1,7 @@
-"""Which commit each tag of a repository was when it was first seen, as refs of the mirror.
+"""Record which commit each tag of a repository pointed to when first seen, as refs of the mirror.
 
-A tag of which a commit alone was fetched is pinned under another name than one that came with all its
-folders: whoever builds has to fetch those, and whoever only looks must not.
+Commits fetched with all their folders (for builds) and commits fetched alone (for verify) are pinned under
+different refs, so that verify never triggers the fetch of all folders.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ _WHOLE, _SEEN = "refs/kiln", "refs/seen"
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """Those of one repository."""
+    """The pinned tags of one repository."""
 
     git: GitRunner
     location: Location
 
     def of(self, tag: Tag) -> str | None:
-        """The commit that `tag` was pinned to; None for a tag that was never seen."""
+        """Return the commit that `tag` is pinned to, or None."""
         return self._read(*(f"{space}/{self.location.key}/{tag}" for space in (_SEEN, _WHOLE))).get(tag)
 
     def all(self) -> dict[Tag, str]:
-        """Every tag that was ever seen, and its commit."""
+        """Return every pinned tag with its commit."""
         return self._read(*(f"{space}/{self.location.key}/" for space in (_SEEN, _WHOLE)))
 
     def is_whole(self, commit: str) -> bool:
-        """Whether all folders of the commit were fetched, for this repository or another."""
+        """Return True if all folders of the commit were fetched, for this repository or another."""
         return bool(self._refs(f"--points-at={commit}", _WHOLE))
 
     def pin(self, tag: Tag, commit: str) -> None:
-        """Names a commit that came with all its folders; the caller holds the lock on the mirror."""
+        """Pin a commit fetched with all its folders; the caller holds the lock on the mirror."""
         self.git.run(
             "update-ref",
             "--stdin",
@@ -46,7 +46,7 @@ class Pins:
         )
 
     def note(self, tags: Mapping[Tag, str]) -> None:
-        """Names commits that came alone; the caller holds the lock on the mirror."""
+        """Pin commits fetched alone; the caller holds the lock on the mirror."""
         lines = (
             f"update {self._name(_SEEN, tag)} {commit}\ndelete {self._name(_WHOLE, tag)}\n"
             for tag, commit in tags.items()
@@ -67,7 +67,7 @@ class Pins:
 
     def _refs(self, *places: str) -> list[str]:
         try:
-            told = self.git.run("for-each-ref", "--format=%(objectname) %(refname)", *places)
+            output = self.git.run("for-each-ref", "--format=%(objectname) %(refname)", *places)
         except GitError as error:
             raise damaged(self.git.git_dir, error) from None
-        return told.decode().splitlines()
+        return output.decode().splitlines()

@@ -29,7 +29,7 @@ _PART = re.compile(
 
 
 def read_version(header: bytes) -> Tag | None:
-    """The release that the content of HEADER names; None where it names none."""
+    """Return the release that the content of HEADER defines, or None if it defines no version."""
     parts = {part.decode(): int(value) for part, value in _PART.findall(header)}
     if parts.keys() != {"MAJOR", "MINOR", "PATCH"}:
         return None
@@ -37,16 +37,17 @@ def read_version(header: bytes) -> Tag | None:
 
 
 def mismatch(tag: Tag, origin: str, header: bytes | None) -> SourceError | None:
-    """What is wrong where `origin` has HEADER with this content (None: has none) for `tag`; None if nothing.
+    """Return an error unless HEADER (None: missing) in the tree of `tag` at `origin` defines that release.
 
-    A tag on another release's tree would be compiled for an hour before the binary fails its check.
+    Without this check, a tag on another release's tree is compiled for an hour before the binary fails its
+    check.
     """
     found = None if header is None else read_version(header)
     if found == tag:
         return None
     remedy = "Name another repository with --repository."
     if found is None:
-        text = f"{tag} of {origin} is no source tree of Node: it has no {HEADER} that tells a version."
+        text = f"{tag} of {origin} is not a source tree of Node: it has no {HEADER} that defines a version."
     else:
-        text = f"{tag} of {origin} holds the sources of {found}."
+        text = f"{tag} of {origin} contains the sources of {found}."
     return SourceError(text, remedy=remedy)

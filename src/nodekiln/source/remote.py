@@ -1,7 +1,4 @@
-"""The mirror and one repository that it is filled from: what is asked there, and what is fetched.
-
-Which tags and files are wanted is decided by those who use this.
-"""
+"""Query one repository and fetch from it into the mirror; callers decide which tags and files."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from nodekiln.source.git_runner import GitError, GitRunner
 from nodekiln.source.location import Location
 from nodekiln.source.mirror import Objects, is_registered, make_mirror, register, remove_leftovers
 
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 """Seconds for ls-remote: GitHub lists two refs in under one, and 1,400 tags in three."""
 _RECEIVING = re.compile(r"Receiving objects: +\d+% \((\d+)/(\d+)\)(?:, ([^,]+))?")
 _FILTER_REFUSED = re.compile(r"filter '[^']*' not supported|tree filter allows max depth")
@@ -29,7 +26,7 @@ _IDS_REFUSED = re.compile(r"unadvertised object|not our ref")
 
 
 class Remote:
-    """A repository, seen through the mirror that it shares with all others."""
+    """One repository and the mirror that all repositories share."""
 
     def __init__(self, workspace: Workspace, location: Location, reporter: Reporter) -> None:
         self.location, self.mirror = location, workspace.mirror.absolute()
@@ -38,12 +35,12 @@ class Remote:
 
     @cached_property
     def objects(self) -> Objects:
-        """What the mirror holds."""
+        """The mirror's objects."""
         self.prepare()
         return Objects(self.mirror)
 
     def prepare(self) -> None:
-        """Makes the mirror know this repository; raises SourceError where git can't."""
+        """Register this repository in the mirror, creating it if needed; raise SourceError if git fails."""
         if not is_registered(self.mirror, self.location):
             with self._workspace.lock("mirror", f"setting up {self.location.shown}", self._reporter.say):
                 make_mirror(self.mirror)
@@ -51,22 +48,22 @@ class Remote:
                 register(self.mirror, self.location)
 
     def refs(self, *patterns: str) -> dict[str, str]:
-        """The repository's refs that match, and what they name, without a fetch; raises GitError."""
-        told = self.git.run("ls-remote", "--", self.location.key, *patterns, timeout=_PATIENCE)
-        lines = (line.partition("\t") for line in told.decode(errors="replace").splitlines())
+        """Return the repository's matching refs and their object ids, without a fetch; raise GitError."""
+        output = self.git.run("ls-remote", "--", self.location.key, *patterns, timeout=_TIMEOUT)
+        lines = (line.partition("\t") for line in output.decode(errors="replace").splitlines())
         return {name: object_id for object_id, _, name in lines}
 
     def lacking(self, object_ids: Iterable[str]) -> list[str]:
-        """Those that the mirror does not hold, each once."""
+        """Return the ids that the mirror does not have, each once."""
         return self.objects.batch.lacking(object_ids)
 
     def fetch(self, title: str, *options: str, wants: Iterable[str]) -> None:
-        """One request for what `wants` (ids or refs) names; the caller holds the lock.
+        """Fetch `wants` (ids or refs) in one request; the caller holds the lock.
 
-        Raises GitError where git fails.
+        Raises GitError if git fails.
         """
-        # Negotiation finds out what need not be sent, from commits: of a commit that is here, its files may
-        # well not be. git's own fetches of missing objects leave it out too.
+        # Negotiation assumes that a commit in the mirror comes with its files, which isn't true of a partial
+        # mirror. git's own fetches of missing objects turn it off too.
         settings = ("-c", "fetch.negotiationAlgorithm=noop")
         always = ("--progress", "--no-tags", "--no-write-fetch-head", "--recurse-submodules=no", "--stdin")
         lines = "".join(f"{want}\n" for want in wants).encode()
@@ -82,32 +79,32 @@ class Remote:
 
     @contextmanager
     def locked(self, what: str, tag: Tag | None = None) -> Iterator[None]:
-        """Holds the lock on the mirror; what git fails with comes out as SourceError, about `what`."""
+        """Hold the lock on the mirror; convert a GitError in the block into a SourceError about `what`."""
         with self._workspace.lock("mirror", f"fetch of {what}", self._reporter.say):
             try:
                 yield
             except GitError as error:
-                self.objects.batch.check()  # else what the mirror has lost is told as the repository's fault
+                self.objects.batch.check()  # a damaged mirror must not be reported as the repository's fault
                 raise explain(error, what, self.location, self.mirror, tag=tag) from None
 
 
 def are_ids_refused(error: GitError) -> bool:
-    """Whether the server gives only what has a name (no protocol 2, no uploadpack.allowAnySHA1InWant)."""
+    """Return True if the server serves only refs (no protocol 2, no uploadpack.allowAnySHA1InWant)."""
     return _IDS_REFUSED.search(error.stderr) is not None
 
 
 def is_filter_refused(error: GitError) -> bool:
-    """Whether the server sends no such part of a tree (uploadpackfilter.tree.allow)."""
+    """Return True if the server does not support the filter (uploadpackfilter.tree.allow)."""
     return _FILTER_REFUSED.search(error.stderr) is not None
 
 
 def is_refused_whole(error: GitError) -> bool:
-    """Whether it is the kind of request that the server refuses, whichever objects it is about."""
+    """Return True if the server refuses this kind of request, whichever objects it names."""
     return is_filter_refused(error) or "unadvertised object" in error.stderr
 
 
 def is_unreachable(error: GitError) -> bool:
-    """Whether the server was not there at all, which may have taken minutes to find out."""
+    """Return True if the server could not be reached, which may have taken minutes to find out."""
     return _UNREACHABLE.search(error.stderr) is not None
 
 

@@ -1,6 +1,6 @@
-"""Answers which commit a tag of a repository is, and fetches into the mirror just what was asked for.
+"""Resolve tags of a repository to commits, fetch what callers ask for, and open a tag for reading.
 
-Knows nothing of working trees, of plans, or of tarballs.
+Knows nothing of working trees and plans.
 """
 
 from __future__ import annotations
@@ -26,23 +26,15 @@ from nodekiln.source.tarball import imported
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """What a tag is: `location` is where that was asked, as it may be shown; `commit` has 40 hex digits."""
+    """A resolved tag: `location` is the repository, without secrets; `commit` has 40 hex digits."""
 
     tag: Tag
     location: str
     commit: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckoutSize:
-    """What a checkout takes: files and symbolic links, and the bytes in them."""
-
-    files: int
-    size: int
-
-
 class Repository:
-    """One repository, seen through the mirror that it shares with all others."""
+    """One repository, read through the mirror that all repositories share."""
 
     def __init__(self, workspace: Workspace, location: Location, reporter: Reporter) -> None:
         self._location, self._reporter = location, reporter
@@ -50,11 +42,11 @@ class Repository:
         self._pins = Pins(self._remote.git, location)
 
     def resolve(self, tag: Tag, *, accept_moved: bool = False) -> Revision:
-        """Which commit `tag` is; the first answer is pinned, and its commit and folders are fetched.
+        """Return the commit of `tag`, pin it, and fetch the commit with its folders.
 
-        Later answers are compared with the pin, which stands in for a repository that can't be reached or has
-        lost the tag. Raises SourceError where there is no such tag, it is no commit, it has moved and
-        `accept_moved` isn't set, or the repository can't be reached and nothing is pinned.
+        If the tag is already pinned, the pin is compared with the repository, and used if the repository
+        can't be reached or no longer has the tag. Raises SourceError if the tag does not exist, does not
+        point to a commit, has moved without `accept_moved`, or can't be resolved and isn't pinned.
         """
         self._remote.prepare()
         pinned = self._pins.of(tag)
@@ -66,13 +58,14 @@ class Repository:
             if pinned is None:
                 raise explain(error, str(tag), self._location, self._remote.mirror, tag=tag) from None
             self._reporter.warn(
-                f"{self._location.shown} can't be reached ({quote(error, self._location)}); "
-                f"{tag} is taken as it was before, {pinned[:12]}."
+                f"{self._location.shown} is unreachable ({quote(error, self._location)}); "
+                f"using {tag} as last seen, commit {pinned[:12]}."
             )
             return self._revision(tag, pinned)
         if commit is None and pinned is not None:
             self._reporter.warn(
-                f"{self._location.shown} has no tag {tag} any more; it is taken as it was, {pinned[:12]}."
+                f"{self._location.shown} no longer has tag {tag};"
+                f" using it as last seen, commit {pinned[:12]}."
             )
             return self._revision(tag, pinned)
         assert commit is not None  # noqa: S101 (one of the two is known here; this tells mypy)
@@ -83,10 +76,10 @@ class Repository:
         return self._revision(tag, commit)
 
     def fetch_files(self, revision: Revision, paths: Iterable[str]) -> None:
-        """Fetches the contents of these files that the mirror lacks, in one request.
+        """Fetch the missing contents of these files in one request.
 
-        Paths that are no regular file of the tag are passed over. Raises SourceError where the repository
-        can't be reached or the disk is full.
+        Skips paths that aren't regular files of the tag. Raises SourceError if the repository can't be
+        reached or the disk is full.
         """
         found = dict.fromkeys(self._objects.find(revision.commit, path) for path in paths)
         wanted = [blob for blob in found if blob is not None]
@@ -95,9 +88,9 @@ class Repository:
                 self._fetch_blobs(revision.tag, self._remote.lacking(wanted))
 
     def fetch_all(self, revision: Revision) -> None:
-        """Fetches the contents of all files of the tag that the mirror lacks, in one request.
+        """Fetch the missing contents of all files of the tag in one request.
 
-        Raises SourceError where the repository can't be reached or the disk is full.
+        Raises SourceError if the repository can't be reached or the disk is full.
         """
         self._remote.prepare()
         if self._objects.kind(revision.commit) is None:
@@ -111,21 +104,11 @@ class Repository:
                 self._fetch_blobs(revision.tag, blobs)
 
     def read(self, revision: Revision, path: str) -> bytes | None:
-        """The bytes of a regular file; None where the tag has a link, a folder or nothing at `path`.
+        """Return the bytes of a regular file, or None if the tag has no regular file at `path`.
 
-        Never fetches: raises SourceError for a file whose content was not fetched before.
+        Never fetches: raises SourceError for a file whose content has not been fetched.
         """
         return self._objects.read(revision.commit, path)
-
-    def sizes(self, revision: Revision) -> CheckoutSize:
-        """What a checkout takes. Raises SourceError where not all files have been fetched."""
-        sizes = [listed.size for listed in self._objects.listing(revision.commit)]
-        known = [size for size in sizes if size is not None]
-        if len(known) < len(sizes):
-            raise SourceError(
-                f"{len(sizes) - len(known)} of {len(sizes)} files of {revision.tag} have not been fetched."
-            )
-        return CheckoutSize(len(known), sum(known))
 
     def _revision(self, tag: Tag, commit: str) -> Revision:
         return Revision(tag, self._location.shown, commit)
@@ -138,27 +121,25 @@ class Repository:
         listing = self._objects.listing(revision.commit)
         return list(dict.fromkeys(listed.blob for listed in listing if listed.size is None))
 
-    # What asks the repository
-
     def _ask(self, tag: Tag) -> str | None:
         name = f"refs/tags/{tag}"
         refs = self._remote.refs(name, f"{name}^{{}}")
         return refs.get(f"{name}^{{}}", refs.get(name))  # an annotated tag's commit, or a lightweight tag's
 
     def _pin(self, tag: Tag, commit: str) -> None:
-        """Fetches commit and folders where the mirror lacks them, and names the commit."""
+        """Fetch the commit and its folders unless the mirror has them, and pin the commit."""
         with self._remote.locked(str(tag), tag):
             known = self._objects.kind(commit) is not None
             if not known or not self._pins.is_whole(commit):
-                # By the tag's name, not by its commit: servers without protocol 2 give only what has a name.
-                again = ("--refetch",) if known else ()  # it came without its folders
+                # By the tag's name, not by commit: servers without protocol 2 serve only refs.
+                again = ("--refetch",) if known else ()  # it was fetched without its folders
                 narrow = (*again, "--depth=1", "--filter=blob:none")
                 self._remote.fetch(str(tag), *narrow, wants=[f"refs/tags/{tag}"])
             kind = self._objects.kind(commit)
             if kind is None:
                 self._objects.batch.check()
                 raise SourceError(
-                    f"{tag} of {self._location.shown} is not {commit[:12]} any more.",
+                    f"{tag} of {self._location.shown} moved away from {commit[:12]} during the fetch.",
                     remedy="Run the command again; add --accept-moved-tag if the new one is right.",
                 )
             if kind != "commit":
@@ -180,7 +161,7 @@ class Repository:
         if lacking:
             self._objects.batch.check()
             raise SourceError(
-                f"{self._location.shown} does not give {len(lacking)} of {len(blobs)} files of {tag}.",
+                f"{self._location.shown} did not send {len(lacking)} of {len(blobs)} files of {tag}.",
                 remedy="Name another repository with --repository.",
             )
 

@@ -1,6 +1,6 @@
-"""Compares a working tree with all it may hold: finds what is missing, what goes, what was edited by hand.
+"""Compare a working tree with its recorded layers: find missing, obsolete and manually edited files.
 
-Reads the tree and writes nothing into it.
+Reads the tree; writes only its record, state.json beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """git's ids of one file that a plan changes: `before` is None where the plan adds it."""
+    """git's ids of one file that a plan changes; `before` is None if the plan adds it."""
 
     before: str | None
     after: str
@@ -41,74 +41,74 @@ class Layer:
 
     @classmethod
     def of(cls, commit: str, plan: Plan) -> Self:
-        """The layer that `plan` makes of `commit`."""
+        """Return the layer for `commit` with `plan` applied."""
         return cls(commit, {edit.path: Applied(edit.base_id, edit.after_id) for edit in plan.edits})
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`current` was completed last (None: nothing yet); parts of those `begun` since may be there too."""
+    """The state of a tree: `current` was completed last, `begun` layers may be partly written."""
 
     current: Layer | None = None
     begun: tuple[Layer, ...] = ()
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Everything whose files may be found in the tree."""
+        """All layers whose files may be in the tree."""
         return self.begun if self.current is None else (self.current, *self.begun)
 
     def beginning(self, target: Layer) -> Record:
-        """The record to keep while `target` is written."""
+        """Return the record to save while `target` is written."""
         return self if target in self.begun else Record(self.current, (*self.begun, target))
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Reads a record; one that is missing or unreadable is empty, so that every file is compared anew.
+        """Read a record; a missing or damaged one is empty, so that every file is compared again.
 
-        Raises SourceError for the record of a later version, OSError where the file can't be read.
+        Raises SourceError for the record of a later version, OSError if the file can't be read.
         """
         try:
-            told = json.loads(file.read_bytes())
-            if told["schema"] > _SCHEMA:
+            data = json.loads(file.read_bytes())
+            if data["schema"] > _SCHEMA:
                 raise SourceError(
-                    f"The working tree {file.parent} was made by a later version of nodekiln.",
+                    f"The working tree {file.parent} was created by a later version of nodekiln.",
                     remedy="Use that version, or delete the folder.",
                 )
-            current = None if told["current"] is None else _parse(told["current"])
-            return cls(current, tuple(_parse(layer) for layer in told["begun"]))
+            current = None if data["current"] is None else _parse(data["current"])
+            return cls(current, tuple(_parse(layer) for layer in data["begun"]))
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return cls()
 
     def save(self, file: Path) -> None:
-        """Writes the record; raises OSError."""
-        told = {
+        """Write the record; raise OSError."""
+        data = {
             "schema": _SCHEMA,
-            "current": None if self.current is None else _told(self.current),
-            "begun": [_told(layer) for layer in self.begun],
+            "current": None if self.current is None else _layer_data(self.current),
+            "begun": [_layer_data(layer) for layer in self.begun],
         }
-        atomic_write(file, (json.dumps(told, indent=1) + "\n").encode("ascii"))
+        atomic_write(file, (json.dumps(data, indent=1) + "\n").encode("ascii"))
 
 
-def _told(layer: Layer) -> dict[str, Any]:
+def _layer_data(layer: Layer) -> dict[str, Any]:
     applied = {path: {"before": ids.before, "after": ids.after} for path, ids in layer.applied.items()}
     return {"commit": layer.commit, "applied": applied}
 
 
-def _parse(told: dict[str, Any]) -> Layer:
-    applied = {path: Applied(ids["before"], ids["after"]) for path, ids in told["applied"].items()}
-    return Layer(told["commit"], applied)
+def _parse(data: dict[str, Any]) -> Layer:
+    applied = {path: Applied(ids["before"], ids["after"]) for path, ids in data["applied"].items()}
+    return Layer(data["commit"], applied)
 
 
 _FACTS = tomllib.loads(Path(__file__).with_name("untracked.toml").read_text())
 
-MADE: tuple[str, ...] = tuple(_FACTS["made"])
-"""Patterns, as in a .gitignore, of what builds leave in a tree."""
+BUILD_OUTPUTS: tuple[str, ...] = tuple(_FACTS["outputs"])
+"""Patterns, as in a .gitignore, of build outputs in a tree."""
 _FOLDERS: tuple[str, ...] = tuple(_FACTS["folders"])
 _TOP: tuple[str, ...] = tuple(_FACTS["top"])
 
 
 def is_built_from(path: str) -> bool:
-    """Whether configure or the build looks at a file of this path ("lib/handmade.js")."""
+    """Return True if configure or the build would use a file of this path ("lib/handmade.js")."""
     if "/" in path:
         return path.startswith(_FOLDERS)
     return any(fnmatchcase(path, pattern) for pattern in _TOP)
@@ -116,32 +116,33 @@ def is_built_from(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """How the files on disk compare with a target."""
+    """The differences between the files on disk and a target layer."""
 
     differing: frozenset[str]
-    """Paths of the target's commit whose file is missing or other than the commit's."""
+    """Paths of the target's commit whose file is missing or differs from the commit."""
     leaving: frozenset[str]
-    """Paths that are there and belong to a former layer only."""
+    """Existing paths that belong only to a former layer."""
     by_hand: tuple[str, ...]
-    """Paths of the layers that hold (or lack) what no layer explains."""
+    """Paths of the layers whose content (or absence) no layer explains."""
     added: frozenset[str]
-    """Paths of files that no layer has, where configure and the build would take them in."""
+    """Paths of files that belong to no layer and that configure or the build would use."""
 
 
 class Surveyor:
-    """Looks at the files under `source`; `scratch` is a folder beside it for files to compare with.
+    """Compare the files under `source`; `scratch` is a folder for exported files.
 
-    Its methods raise OSError and GitError where the disk or git fails.
+    Its methods raise OSError and GitError if the file system or git fails.
     """
 
     def __init__(self, source: Path, scratch: Path, checkout: Checkout) -> None:
         self._source, self._scratch, self._checkout = source, scratch, checkout
 
     def survey(self, record: Record, target: Layer) -> Survey:
-        """Compares every file with the layers of the record and with the target, where the index is left.
+        """Compare every file with the layers of the record and with the target; leave the index at the
+        target.
 
-        While a layer is begun, a file that is missing or cut short comes from a kill, not from a hand.
-        Raises SourceError for a git repository inside the tree.
+        While a layer is begun, a missing or truncated file comes from a killed run, not from the user. Raises
+        SourceError for a git repository inside the tree.
         """
         layers = (*record.layers, target)
         settled = None if record.begun else record.current
@@ -170,9 +171,10 @@ class Surveyor:
         )
 
     def compare(self, paths: Iterable[str]) -> tuple[set[str], set[str]]:
-        """Which files are just what git writes for the index, and which hold a beginning of that.
+        """Return the files that are exactly as git writes them, and those that are a prefix of that.
 
-        git takes some of the former for changed: files with line ends that the tree's attributes disown.
+        git reports some of the former as changed: files whose line endings the tree's attributes would
+        convert.
         """
         files = [path for path in paths if stat.S_ISREG(self.mode(path))]
         same, cut = set[str](), set[str]()
@@ -193,37 +195,37 @@ class Surveyor:
         return same, cut
 
     def holds(self, edit: Edit, entries: Mapping[str, Entry]) -> bool:
-        """Whether the file is as the edit leaves it, with the mode of the commit."""
+        """Return True if the file has the bytes of the edit and the mode of the commit."""
         mode = self.mode(edit.path)
         executable = edit.path in entries and entries[edit.path].executable
         if not stat.S_ISREG(mode) or bool(mode & stat.S_IXUSR) != executable:
             return False
         return (self._source / edit.path).read_bytes() == edit.after
 
-    def check_way(self, paths: Collection[str], leaving: frozenset[str]) -> None:
-        """Raises SourceError where a link, folder or file that stays is in the way of writing `paths`."""
+    def check_obstructions(self, paths: Collection[str], leaving: frozenset[str]) -> None:
+        """Raise SourceError if a link, folder or file that stays prevents writing `paths`."""
         for folder in sorted({parent for path in paths for parent in parents(path)} - leaving):
             mode = self.mode(folder)
             if stat.S_ISLNK(mode):
-                raise self.link_in_way(folder)
+                raise self._link_error(folder)
             if mode and not stat.S_ISDIR(mode):
-                raise self._in_way(folder, "a file where a folder belongs")
+                raise self._obstruction(folder, "a file where a folder belongs")
         for path in paths:
             if stat.S_ISDIR(self.mode(path)):
                 inside = (self._source / path).rglob("*")
                 files = (file for file in inside if file.is_symlink() or not file.is_dir())
                 if any(file.relative_to(self._source).as_posix() not in leaving for file in files):
-                    raise self._in_way(path, "a folder where a file belongs")
+                    raise self._obstruction(path, "a folder where a file belongs")
 
     def check_entries(self, paths: Iterable[str], entries: Mapping[str, Entry]) -> None:
-        """Raises SourceError where one of `paths`, or a folder above it, is a symbolic link in the commit."""
+        """Raise SourceError if one of `paths`, or a folder above it, is a symbolic link in the commit."""
         for path in paths:
             for place in (*reversed(parents(path)), path):
                 if place in entries and entries[place].mode == LINK:
-                    raise self.link_in_way(place)
+                    raise self._link_error(place)
 
     def mode(self, path: str) -> int:
-        """st_mode of what is at `path`, 0 for nothing; nothing lies behind a symbolic link."""
+        """Return st_mode of `path`, 0 if it does not exist; symbolic links are not followed."""
         with suppress(FileNotFoundError, NotADirectoryError):
             for parent in reversed(parents(path)):
                 if not stat.S_ISDIR((self._source / parent).lstat().st_mode):
@@ -231,41 +233,40 @@ class Surveyor:
             return (self._source / path).lstat().st_mode
         return 0
 
-    def link_in_way(self, path: str) -> SourceError:
-        """The error for a symbolic link where a file is to be written."""
-        return self._in_way(path, "a symbolic link, and nothing is written through one")
+    def _link_error(self, path: str) -> SourceError:
+        return self._obstruction(path, "a symbolic link, which is not followed")
 
     def _added(self) -> set[str]:
-        added = {path for path in self._checkout.untracked(MADE) if is_built_from(path)}
+        added = {path for path in self._checkout.untracked(BUILD_OUTPUTS) if is_built_from(path)}
         for path in sorted(added):
-            if path.endswith("/"):  # somebody's work with its history: nothing that we would throw away
-                raise self._in_way(path.rstrip("/"), "a git repository of its own")
+            if path.endswith("/"):  # the user's work with its history: never delete it
+                raise self._obstruction(path.rstrip("/"), "a git repository of its own")
         return added
 
     def _is_edit(self, layers: Iterable[Layer], held: Collection[str], path: str) -> bool:
         mode = self.mode(path)
-        if not mode or stat.S_ISDIR(mode):  # what lies in a folder was looked at file by file
+        if not mode or stat.S_ISDIR(mode):  # files in a folder are compared one by one
             return path in held
         return not self._explained(layers, path)
 
     def _explained(self, layers: Iterable[Layer], path: str) -> bool:
-        """Whether the plan of one of the layers made what is there."""
+        """Return True if the file is what the plan of one of the layers wrote."""
         ids = {layer.applied[path].after for layer in layers if path in layer.applied}
         if not ids or not stat.S_ISREG(self.mode(path)):
             return False
         return blob_id((self._source / path).read_bytes()) in ids
 
-    def _in_way(self, path: str, what: str) -> SourceError:
+    def _obstruction(self, path: str, what: str) -> SourceError:
         return SourceError(
-            f"{shown(path)} in {self._source} is {what}.", remedy="Move it out of the tree and run again."
+            f"{printable(path)} in {self._source} is {what}.", remedy="Move it out of the tree and run again."
         )
 
 
 def parents(path: str) -> list[str]:
-    """The folders above `path`, the nearest first."""
+    """Return the folders above `path`, the nearest first."""
     return [str(parent) for parent in PurePosixPath(path).parents][:-1]
 
 
-def shown(path: str) -> str:
-    """`path` as it can be printed."""
+def printable(path: str) -> str:
+    """Return `path` with unprintable characters escaped."""
     return path if path.isprintable() else ascii(path)

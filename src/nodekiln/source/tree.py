@@ -1,8 +1,8 @@
-"""Working trees: a folder that holds exactly the files of a commit with a plan applied, and nothing of ours.
+"""Keep a working tree: a folder with exactly the files of a commit with a plan applied.
 
-All is computed and checked before the first write; what a build leaves beside the files is not looked at,
-but files added by hand where a build would take them in are (untracked.toml).
-The caller holds the tree's lock and has the blobs of the commit in the mirror.
+Everything is computed and checked before the first write. Build outputs beside the files are ignored; files
+added by hand where a build would use them are not (untracked.toml). The caller holds the tree's lock and has
+fetched the blobs of the commit.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from nodekiln.core.settings import Workspace
 from nodekiln.source.checkout import FOLDER, Checkout, Entry
 from nodekiln.source.git_errors import damaged, is_damage
 from nodekiln.source.git_runner import GitError
-from nodekiln.source.survey import Layer, Record, Survey, Surveyor, parents, shown
+from nodekiln.source.survey import Layer, Record, Survey, Surveyor, parents, printable
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _INDEX = 8 << 20
-"""Bytes that git needs beside the files: an index of 50,000 paths, whose old version goes only after."""
-_LISTED = 10
-"""Paths that an error names; further ones are counted."""
+"""Bytes that git needs beside the files: an index of 50,000 paths, twice while it is replaced."""
+_MAX_LISTED = 10
+"""Paths that an error names; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What was done to a tree: paths `written` by the plan, `restored` to the commit's state and `removed`.
+    """Paths `written` by the plan, `restored` to the commit's state and `removed` from the tree.
 
-    `checked_out` counts the files of a commit that the tree did not hold before.
+    `checked_out` is the number of files written because the tree had another commit before.
     """
 
     written: tuple[str, ...] = ()
@@ -57,28 +57,28 @@ class WorkingTree:
         self._surveyor = Surveyor(self.source, self._staging, self._checkout)
 
     def disk_needed(self, commit: str) -> int:
-        """Bytes that the files of `commit` take on disk, in blocks of 4 KiB.
+        """Return the bytes that the files of `commit` take on disk, in blocks of 4 KiB.
 
-        Raises SourceError where the mirror lacks the commit.
+        Raises SourceError if the mirror lacks the commit.
         """
-        with self._told(commit):
+        with self._source_errors(commit):
             return sum(self._checkout.disk_needed(commit).values())
 
     def bring_to(
         self, commit: str, plan: Plan, *, discard_edits: bool = False, meter: Meter | None = None
     ) -> Changes:
-        """Makes `source` hold exactly the files of `commit` (a full id) with `plan` applied.
+        """Make `source` contain exactly the files of `commit` (a full id) with `plan` applied.
 
-        Files that have the right bytes keep their times. Raises SourceError, before anything is written, for
-        edits made by hand (unless `discard_edits`, which also deletes files that were added) and for symbolic
-        links in the way; also where git or the disk fails, and then the next call completes what was begun.
-        Raises ValueError for a plan that is not for this commit.
+        Files that already have the right bytes keep their times. Raises SourceError, before anything is
+        written, for edits made by hand (unless `discard_edits`, which also deletes added files) and for
+        symbolic links in paths to write; also if git or the disk fails, in which case the next call completes
+        the work. Raises ValueError for a plan that is not for this commit.
         """
         if not _COMMIT.fullmatch(commit):
             raise ValueError(f"{commit!r} is not a full commit id")
         for edit in plan.edits:
             _check_path(edit.path)
-        with self._told(commit):
+        with self._source_errors(commit):
             entries = self._check_bases(commit, plan)
             record = self._prepare()
             try:
@@ -87,16 +87,16 @@ class WorkingTree:
                 shutil.rmtree(self._staging, ignore_errors=True)
 
     def remove(self) -> None:
-        """Deletes the whole folder. Raises SourceError where that fails."""
+        """Delete the whole folder. Raises SourceError if that fails."""
         try:
-            if self.source.exists():  # whole and first: half a tree looks as if somebody had deleted files
+            if self.source.exists():  # in one step: half a tree looks like files deleted by hand
                 self._clear_staging()
                 self.source.rename(self._staging)
             if self.folder.exists():
                 shutil.rmtree(self.folder)
         except OSError as error:
             raise SourceError(
-                f"The working tree {self.folder} can't be deleted: {error.strerror} ({error.filename}).",
+                f"Deleting the working tree {self.folder} failed: {error.strerror} ({error.filename}).",
                 remedy="Make the folder writable and run again.",
             ) from None
 
@@ -114,7 +114,7 @@ class WorkingTree:
         writes = [edit for edit in plan.edits if not self._surveyor.holds(edit, entries)]
         checkouts = sorted(survey.differing - target.applied.keys())
         leaving = sorted(survey.leaving | survey.added)
-        self._surveyor.check_way([*checkouts, *(edit.path for edit in writes)], survey.leaving)
+        self._surveyor.check_obstructions([*checkouts, *(edit.path for edit in writes)], survey.leaving)
         if (survey.by_hand or survey.added) and not discard_edits:
             raise self._edited(survey)
         self._stage(writes)
@@ -155,23 +155,22 @@ class WorkingTree:
         return entries
 
     def _prepare(self) -> Record:
-        fresh = (
-            not self.source.exists()
-        )  # whoever deleted all of it wants it back, not a list of 15,000 edits
+        # A user who deleted the whole folder wants it back, not a list of 15,000 deleted files.
+        fresh = not self.source.exists()
         self.source.mkdir(parents=True, exist_ok=True)
         self._clear_staging()
         self._checkout.release()
         return Record() if fresh else Record.load(self._state)
 
     def _stage(self, writes: list[Edit]) -> None:
-        """Makes the plan's files outside `source`, with the mode that git gives them."""
+        """Write the plan's files to the staging directory, with the mode that git gives them."""
         self._checkout.export([edit.path for edit in writes if edit.base is not None], self._staging)
         for edit in writes:
             place = self._staging / edit.path
             if edit.base is not None and place.read_bytes() != edit.base:
                 raise SourceError(
-                    f"{shown(edit.path)} can't be edited: the tree's .gitattributes make git write it with"
-                    " other line ends than it is stored with.",
+                    f"Editing {printable(edit.path)} failed: the tree's .gitattributes make git write it with"
+                    " other line endings than it is stored with.",
                     remedy="Leave this file out of the patches.",
                 )
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -181,8 +180,8 @@ class WorkingTree:
         left = self._checkout.differing() - target.applied.keys()
         left -= self._surveyor.compare(left)[0]
         if left:
-            paths = [shown(path) for path in sorted(left)]
-            raise self._git_failed(commit, f"git did not write {_listing(paths)} as the commit has it")
+            paths = [printable(path) for path in sorted(left)]
+            raise self._git_failed(commit, f"git did not write {_format_paths(paths)} as in the commit")
 
     def _delete(self, path: str) -> None:
         (self.source / path).unlink()
@@ -197,8 +196,8 @@ class WorkingTree:
             shutil.rmtree(self._staging)
 
     @contextmanager
-    def _told(self, commit: str) -> Iterator[None]:
-        """Turns what the disk and git say into SourceError."""
+    def _source_errors(self, commit: str) -> Iterator[None]:
+        """Convert errors of git and of the file system into SourceError."""
         try:
             yield
         except OSError as error:
@@ -212,14 +211,14 @@ class WorkingTree:
 
     def _git_failed(self, commit: str, reason: str) -> SourceError:
         try:
-            # git does not always say that it could not write a file because the disk is full.
+            # git does not always report a full disk as the reason.
             full = self._missing(commit) + _INDEX > free_disk(self.folder)
         except GitError:
             full = False
         return self._full(commit) if full else self._failed(reason)
 
     def _missing(self, commit: str) -> int:
-        """Bytes that the files of `commit` which are not there take on disk."""
+        """Return the bytes that the missing files of `commit` take on disk."""
         sizes = self._checkout.disk_needed(commit)
         return sum(size for path, size in sizes.items() if not self._surveyor.mode(path))
 
@@ -232,17 +231,19 @@ class WorkingTree:
 
     def _failed(self, reason: str) -> SourceError:
         return SourceError(
-            f"The working tree {self.folder} can't be made: {reason}.",
-            remedy="Once that is put right, run the same command again.",
+            f"Creating the working tree {self.folder} failed: {reason}.",
+            remedy="Fix that and run the same command again.",
         )
 
     def _edited(self, survey: Survey) -> SourceError:
-        told = [shown(path) + ("" if self._surveyor.mode(path) else " (deleted)") for path in survey.by_hand]
-        told += [f"{shown(path)} (added)" for path in sorted(survey.added)]
+        paths = [
+            printable(path) + ("" if self._surveyor.mode(path) else " (deleted)") for path in survey.by_hand
+        ]
+        paths += [f"{printable(path)} (added)" for path in sorted(survey.added)]
         return SourceError(
-            f"Files in {self.source} were changed by hand: {_listing(told)}.",
-            remedy="Copy elsewhere what you want to keep, then run again with --discard-edits: it throws the"
-            " changes away.",
+            f"Files in {self.source} were changed by hand: {_format_paths(paths)}.",
+            remedy="Copy what you want to keep elsewhere, then run again with --discard-edits, which discards"
+            " the changes.",
         )
 
 
@@ -255,10 +256,10 @@ def _first_line(error: GitError) -> str:
     lines = (
         line for line in error.stderr.splitlines() if line and not line.startswith(("warning:", "hint:"))
     )
-    told = next(lines, f"git ended with exit code {error.status}")
-    return escape_unprintable(told.removeprefix("fatal: ").rstrip("."))
+    reason = next(lines, f"git exited with code {error.status}")
+    return escape_unprintable(reason.removeprefix("fatal: ").rstrip("."))
 
 
-def _listing(told: Collection[str]) -> str:
-    more = len(told) - _LISTED
-    return ", ".join([*told][:_LISTED]) + (f" and {more} more" if more > 0 else "")
+def _format_paths(paths: Collection[str]) -> str:
+    more = len(paths) - _MAX_LISTED
+    return ", ".join([*paths][:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
