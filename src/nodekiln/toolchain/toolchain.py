@@ -34,6 +34,7 @@ from nodekiln.toolchain.machine_checks import check_autocrlf, check_resources
 from nodekiln.toolchain.model import Finding, Findings, Request, Severity, error_of
 from nodekiln.toolchain.requirements import (
     WITHOUT_TEMPORAL,
+    Requirements,
     any_python,
     check_rust,
     check_version,
@@ -62,6 +63,7 @@ class Programs:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.env = children_environment(request)
+        self._requirements: Requirements | None = None
 
     @cached_property
     def cc(self) -> Compiler | Finding:
@@ -70,6 +72,14 @@ class Programs:
     @cached_property
     def cxx(self) -> Compiler | Finding:
         return probe("CXX", self.env, self.request.platform)
+
+    def requirements(self, read: Read) -> Requirements:
+        """Return the requirements of the request's tag; raise ValueError if it has no tag."""
+        if self._requirements is None:
+            if self.request.tag is None:
+                raise ValueError("the request has no tag")
+            self._requirements = read_requirements(self.request.tag, read)
+        return self._requirements
 
     @property
     def compilers(self) -> tuple[Compiler, ...]:
@@ -145,9 +155,7 @@ def _launcher_findings(programs: Programs) -> Iterator[Finding]:
 
 def _tag_findings(programs: Programs, read: Read) -> Iterator[Finding]:
     request, env, cxx = programs.request, programs.env, programs.cxx
-    if request.tag is None:
-        raise ValueError("the check of a tag requires a tag")
-    needs = read_requirements(request.tag, read)
+    needs = programs.requirements(read)
     python = find_interpreter(needs.python_names, env)
     if isinstance(python, Finding):
         yield python
@@ -201,7 +209,7 @@ def detect(programs: Programs, read: Read) -> Toolchain:
     missing.
     """
     request, env = programs.request, programs.env
-    names = any_python() if request.tag is None else read_requirements(request.tag, read).python_names
+    names = any_python() if request.tag is None else programs.requirements(read).python_names
     python = find_interpreter(names, env)
     match programs.cc, programs.cxx, programs.build_tool, python:
         case (Compiler() as cc, Compiler() as cxx, BuildTool() as tool, Interpreter()):
