@@ -103,6 +103,11 @@ def test_help_lists_third_change(kiln: Kiln, task: str) -> None:
     assert "third" in run(kiln, task, "--help").stdout
 
 
+def test_completion_offers_third_change(kiln: Kiln) -> None:
+    done = run(kiln, "--complete", "--", "./inv build --change ")
+    assert done.stdout.split() == ["no-backpressure", "third", "usdt"]
+
+
 def test_tag_outside_of_the_range_is_refused_with_exit_code_4(kiln: Kiln) -> None:
     done = run(kiln, "patch", "v20.3.9", "--no-probes", "--change=third")
     assert (done.code, "third" in done.stderr, "v20.3.9" in done.stderr) == (4, True, True)

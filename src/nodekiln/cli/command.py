@@ -253,11 +253,16 @@ def known_changes(settings: Settings, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(registry.get(name).name for name in names)
 
 
+def change_names() -> list[str]:
+    """Return the names of all changes, without reading them."""
+    folders = [patches_folder(), *([Path(more)] if (more := os.environ.get("NODEKILN_PATCHES")) else [])]
+    return sorted(file.parent.name for folder in folders for file in folder.glob("*/change.toml"))
+
+
 def change_help() -> str:
     """Return the --help text of --change, with the changes that exist."""
-    folders = [patches_folder(), *([Path(more)] if (more := os.environ.get("NODEKILN_PATCHES")) else [])]
-    names = ", ".join(sorted(file.parent.name for folder in folders for file in folder.glob("*/change.toml")))
-    return f"add a change from patches/ or NODEKILN_PATCHES; repeatable (known: {names})"
+    known = ", ".join(change_names())
+    return f"add a change from patches/ or NODEKILN_PATCHES; repeatable (known: {known})"
 
 
 def more_arguments(settings: Settings, args: str, file: str) -> tuple[str, ...]:

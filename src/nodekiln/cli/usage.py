@@ -16,7 +16,7 @@ from invoke.parser.argument import Argument
 from invoke.parser.context import ParserContext
 
 from nodekiln.cli.arguments import GLOBAL_OPTIONS, SHORT
-from nodekiln.cli.command import called_as, patches_folder, project_folder
+from nodekiln.cli.command import called_as, change_names, project_folder
 from nodekiln.core.errors import KilnError, UsageError
 
 GROUPS = {
@@ -132,8 +132,7 @@ def candidates(words: Sequence[str], tasks: Collection) -> list[str]:
 
 def _choices(option: str) -> list[str] | None:
     if option == "--change":
-        folder = patches_folder()
-        return sorted(path.parent.name for path in folder.glob("*/change.toml"))
+        return change_names()
     return {
         "--format": ["text", "json"],
         "--launcher": ["ccache", "sccache", "distcc", "icecc", "none"],

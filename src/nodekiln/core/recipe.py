@@ -9,12 +9,12 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache, total_ordering
 from pathlib import Path
-from typing import Self
-
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import Version
+from typing import TYPE_CHECKING, Self
 
 from nodekiln.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 _TAG = re.compile(r"v?(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})", re.ASCII)
 _PRE = re.compile(r"(?:alpha|beta|rc)\.(?:0|[1-9]\d{0,3})", re.ASCII)
@@ -78,6 +78,8 @@ class TagRange:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raise ValueError for an empty or invalid specifier."""
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet  # 20 ms, for changes only
+
         try:
             specifiers = SpecifierSet(text)
         except InvalidSpecifier:
@@ -95,6 +97,8 @@ class TagRange:
     @property
     def bounds(self) -> tuple[Tag, ...]:
         """The versions at which membership may change."""
+        from packaging.version import Version
+
         found = set()
         for specifier in self.specifiers:
             release = Version(specifier.version.removesuffix(".*")).release
