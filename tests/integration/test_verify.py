@@ -1,4 +1,4 @@
-"""Tags in a tiny real repository, each drifted in a way of its own, and what its row says."""
+"""Verification of a tiny real repository whose tags each drifted differently."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ OTHERS = ("v20.0.0-rc.1", "nightly", "v20.0", "20.0.0", "v020.0.0", "v20.0.0$(id
 
 @dataclass(frozen=True)
 class Upstream:
-    """A bare repository that somebody else owns."""
+    """The upstream repository, bare."""
 
     folder: Path
 
@@ -155,22 +155,22 @@ class Upstream:
 
 
 def _commit(tag: str, changes: Changes) -> bytes:
-    told = [f"commit refs/tags/{tag}\ncommitter somebody <> 0 +0000\ndata 0\ndeleteall\n".encode()]
+    stream = [f"commit refs/tags/{tag}\ncommitter somebody <> 0 +0000\ndata 0\ndeleteall\n".encode()]
     for path, text in {**BASE, HEADER: _header(tag), **changes}.items():
         if text is None:
             continue
         content = text if isinstance(text, bytes) else text.encode()
-        told.append(f"M 100644 inline {path}\ndata {len(content)}\n".encode() + content + b"\n")
-    return b"".join(told)
+        stream.append(f"M 100644 inline {path}\ndata {len(content)}\n".encode() + content + b"\n")
+    return b"".join(stream)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A build folder, patches, and what is said meanwhile."""
+    """A build folder, patches, and the messages of the run."""
 
     settings: Settings
     repository: str
-    said: io.StringIO
+    messages: io.StringIO
 
     def verify(self, tags: str | None = "all", *, pre: bool = False, **changes: object) -> Report:
         request = VerifyRequest(tags=TagSpec.parse(tags, pre=pre), repository=self.repository)
@@ -178,7 +178,7 @@ class Bench:
 
     @property
     def reporter(self) -> Reporter:
-        return Reporter(Console(file=self.said, width=200))
+        return Reporter(Console(file=self.messages, width=200))
 
     @property
     def mirror(self) -> Path:
@@ -209,14 +209,14 @@ def _upstream(folder: Path, trees: Mapping[str, Changes]) -> Upstream:
 
 @pytest.fixture(scope="module")
 def drifted(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """All tags at once, among them some that can't be looked at."""
+    """The report for all tags, some of them unreadable."""
     folder = tmp_path_factory.mktemp("drifted")
     upstream = _upstream(folder / "node.git", TREES)
     for name in OTHERS:
         upstream.git("update-ref", f"refs/tags/{name}", "v20.0.0")
     blob, tree = upstream.git("rev-parse", f"v20.0.0:{NET}"), upstream.git("rev-parse", "v20.0.0^{tree}")
-    told = f"object {blob}\ntype blob\ntag v20.1.1\ntagger somebody <> 0 +0000\n\nA blob.\n"
-    upstream.git("update-ref", "refs/tags/v20.1.1", upstream.git("mktag", stdin=told.encode()))
+    annotated = f"object {blob}\ntype blob\ntag v20.1.1\ntagger somebody <> 0 +0000\n\nA blob.\n"
+    upstream.git("update-ref", "refs/tags/v20.1.1", upstream.git("mktag", stdin=annotated.encode()))
     upstream.git("update-ref", "refs/tags/v20.1.2", tree)
     _damage(upstream, "v20.1.6", b"garbage")
     _damage(upstream, "v20.1.7", None)
@@ -224,7 +224,7 @@ def drifted(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def _damage(upstream: Upstream, tag: str, content: bytes | None) -> None:
-    """A tag whose net.js is damaged, or gone with None."""
+    """Add a tag whose net.js is damaged, or missing with None."""
     upstream.commit(tag, {NET: f"{_NET}// {tag}\n"})
     blob = upstream.git("rev-parse", f"{tag}:{NET}")
     file = upstream.folder / "objects" / blob[:2] / blob[2:]
@@ -301,7 +301,7 @@ def row_of(report: Report, tag: str) -> Row:
         ),
     ],
 )
-def test_each_drift_has_its_row(
+def test_each_drift_has_its_status_and_findings(
     drifted: Report, tag: str, status: Status, failures: list[tuple[str, str, str, str]]
 ) -> None:
     row = row_of(drifted, tag)
@@ -325,13 +325,13 @@ def test_each_drift_has_its_row(
         ("v20.1.9", f"is not a source tree of Node: it has no {HEADER} that defines a version"),
     ],
 )
-def test_what_can_not_be_looked_at_is_an_error_of_that_tag_alone(drifted: Report, tag: str, why: str) -> None:
+def test_unreadable_tag_is_an_error_of_that_tag_only(drifted: Report, tag: str, why: str) -> None:
     row = row_of(drifted, tag)
     assert (row.status, row.recipes) == (Status.ERROR, ())
     assert why in row.findings[0].text
 
 
-def test_how_far_a_hunk_moved_is_told(drifted: Report) -> None:
+def test_moved_hunk_has_its_offset_and_line(drifted: Report) -> None:
     row = row_of(drifted, "v20.0.1")
     assert row.largest_offset == 3
     assert [(each.offset, each.line, each.recipes) for each in row.findings] == [
@@ -340,19 +340,19 @@ def test_how_far_a_hunk_moved_is_told(drifted: Report) -> None:
     ]
 
 
-def test_recipes_that_a_drift_does_not_touch_stay_clean(drifted: Report) -> None:
+def test_recipe_without_the_drifted_file_is_clean(drifted: Report) -> None:
     recipes = dict(row_of(drifted, "v20.0.4").recipes)
     assert {name for name, status in recipes.items() if status is Status.CLEAN} == {"stock", "usdt"}
 
 
-def test_a_conflict_is_explained_by_the_lines_around(drifted: Report) -> None:
+def test_conflict_is_explained_by_both_sides(drifted: Report) -> None:
     [finding] = row_of(drifted, "v20.0.2").failures
     assert ("  const backlog = 511;", "|", 10, "  const backlog = 128;") in [
         (side.expected, side.marker, side.number, side.found) for side in finding.explanation
     ]
 
 
-def test_tags_that_are_named_like_no_release_are_counted(drifted: Report) -> None:
+def test_tags_without_a_releases_name_are_counted(drifted: Report) -> None:
     assert drifted.ignored == len(OTHERS)
     assert len(drifted.rows) == len(TREES) + 4
     assert drifted.exit_code == 4
@@ -363,7 +363,7 @@ GOOD: Mapping[str, Changes] = {f"v20.{minor}.0": {"README.md": str(minor)} for m
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Upstream:
-    """Six tags that share what is looked at."""
+    """Six tags that share all files that are read."""
     return _upstream(tmp_path / "node.git", GOOD)
 
 
@@ -447,13 +447,13 @@ def test_pre_releases_are_not_built(pre_bench: Bench) -> None:
         pre_bench.verify(None, pre=True, depth=Depth.BUILD)
 
 
-def test_a_request_serves_all_tags(bench: Bench) -> None:
+def test_all_tags_share_each_fetch(bench: Bench) -> None:
     bench.verify()
     packs = list((bench.mirror / "objects" / "pack").glob("*.pack"))
     assert len(packs) == 6  # commits, four levels of folders, files
 
 
-def test_only_what_is_looked_at_is_fetched(bench: Bench, upstream: Upstream) -> None:
+def test_only_files_that_are_read_are_fetched(bench: Bench, upstream: Upstream) -> None:
     bench.verify()
     git = ["git", f"--git-dir={bench.mirror}", "cat-file", "--batch-all-objects", "--batch-check"]
     kinds = [
@@ -468,18 +468,18 @@ def test_only_what_is_looked_at_is_fetched(bench: Bench, upstream: Upstream) -> 
 @pytest.mark.parametrize(
     "setting", ["uploadpack.allowFilter", "uploadpackfilter.tree.allow", "uploadpackfilter.allow"]
 )
-def test_a_server_with_other_filters_or_none_will_do(bench: Bench, upstream: Upstream, setting: str) -> None:
+def test_server_without_filter_support_is_sufficient(bench: Bench, upstream: Upstream, setting: str) -> None:
     upstream.git("config", setting, "false")
     assert {row.status for row in bench.verify().rows} == {Status.CLEAN}
 
 
-def test_a_server_that_gives_nothing_by_its_id_is_asked_for_whole_trees(bench: Bench) -> None:
+def test_server_without_objects_by_id_sends_whole_trees(bench: Bench) -> None:
     Path(os.environ["HOME"], ".gitconfig").write_text("[protocol]\n\tversion = 0\n")
     assert {row.status for row in bench.verify().rows} == {Status.CLEAN}
-    assert "gives no single files: whole trees are fetched" in bench.said.getvalue()
+    assert "gives no single files: whole trees are fetched" in bench.messages.getvalue()
 
 
-def test_a_tag_that_moved_is_an_error_until_that_is_accepted(bench: Bench, upstream: Upstream) -> None:
+def test_moved_tag_is_an_error_until_accepted(bench: Bench, upstream: Upstream) -> None:
     bench.verify()
     before = upstream.git("rev-parse", "v20.3.0")[:12]
     upstream.commit("v20.3.0", {NET: f"// moved\n{_NET}"})
@@ -492,9 +492,7 @@ def test_a_tag_that_moved_is_an_error_until_that_is_accepted(bench: Bench, upstr
     assert row_of(bench.verify(), "v20.3.0").status is Status.OFFSET
 
 
-def test_a_commit_that_is_fine_is_not_so_under_another_releases_name(
-    bench: Bench, upstream: Upstream
-) -> None:
+def test_tag_on_the_tree_of_another_release_is_an_error(bench: Bench, upstream: Upstream) -> None:
     bench.verify()
     upstream.git("update-ref", "refs/tags/v20.3.0", "v20.2.0")
     for _ in range(2):
@@ -504,8 +502,8 @@ def test_a_commit_that_is_fine_is_not_so_under_another_releases_name(
         assert row_of(report, "v20.2.0").status is Status.CLEAN
 
 
-def test_what_is_damaged_here_is_told_as_the_mirrors(bench: Bench) -> None:
-    """The repository is well: its git fsck, which the row asks for elsewhere, would tell nothing."""
+def test_damaged_mirror_is_named_in_the_error(bench: Bench) -> None:
+    """The repository is intact, so its git fsck would report nothing."""
     bench.verify()
     for pack in (bench.mirror / "objects" / "pack").glob("*.pack"):
         content = bytearray(pack.read_bytes())
@@ -517,7 +515,7 @@ def test_what_is_damaged_here_is_told_as_the_mirrors(bench: Bench) -> None:
     assert f"Move {bench.mirror} out of the way" in str(refusal.value.remedy)
 
 
-def test_what_a_build_pinned_counts_here_and_the_other_way_round(bench: Bench, upstream: Upstream) -> None:
+def test_build_and_verify_share_pinned_commits(bench: Bench, upstream: Upstream) -> None:
     location = parse_location(bench.repository, base=Path("/"))
     repository = Repository(bench.settings.workspace, location, bench.reporter)
     repository.resolve(Tag(20, 1, 0))
@@ -529,7 +527,7 @@ def test_what_a_build_pinned_counts_here_and_the_other_way_round(bench: Bench, u
             repository.resolve(Tag.parse(tag))
 
 
-def test_a_build_gets_the_whole_tree_of_a_tag_that_was_looked_at(bench: Bench, upstream: Upstream) -> None:
+def test_build_after_verify_fetches_the_whole_tree(bench: Bench, upstream: Upstream) -> None:
     bench.verify()
     location = parse_location(bench.repository, base=Path("/"))
     repository = Repository(bench.settings.workspace, location, bench.reporter)
@@ -538,7 +536,7 @@ def test_a_build_gets_the_whole_tree_of_a_tag_that_was_looked_at(bench: Bench, u
     assert repository.read(revision, "README.md") == b"4"
 
 
-def test_a_server_that_is_gone_is_asked_once(bench: Bench, tmp_path: Path) -> None:
+def test_unreachable_server_is_asked_once(bench: Bench, tmp_path: Path) -> None:
     asked = tmp_path / "asked"
     ssh = tmp_path / "ssh"
     ssh.write_text(
@@ -556,7 +554,7 @@ def test_a_server_that_is_gone_is_asked_once(bench: Bench, tmp_path: Path) -> No
     assert asked.read_text() == "\n"
 
 
-def test_a_named_tag_that_is_not_there_is_a_row(bench: Bench) -> None:
+def test_named_tag_that_does_not_exist_is_an_error_row(bench: Bench) -> None:
     report = bench.verify("v20.1.0,v20.77.0")
     assert [(str(row.tag), row.status) for row in report.rows] == [
         ("v20.1.0", Status.CLEAN),
@@ -564,23 +562,23 @@ def test_a_named_tag_that_is_not_there_is_a_row(bench: Bench) -> None:
     ]
 
 
-def test_recipes_can_be_narrowed(bench: Bench) -> None:
+def test_kinds_limit_the_recipes(bench: Bench) -> None:
     row = bench.verify("v20.1.0", kinds=(KINDS[2],)).rows[0]
     assert row.recipes == (("no-backpressure", Status.CLEAN),)
 
 
-def test_the_release_as_it_stands_needs_no_file(bench: Bench) -> None:
+def test_stock_alone_reads_no_patched_file(bench: Bench) -> None:
     report = bench.verify("v20.1.0", kinds=(KINDS[0],))
     assert [(row.status, row.recipes) for row in report.rows] == [(Status.CLEAN, (("stock", Status.CLEAN),))]
 
 
-def test_a_repository_without_tags_is_told(tmp_path: Path) -> None:
+def test_repository_without_tags_is_a_usage_error(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", "--bare", tmp_path / "empty.git"], check=True)
     with pytest.raises(UsageError, match="no release tags"):
         _bench(tmp_path, str(tmp_path / "empty.git")).verify()
 
 
-def test_a_repository_that_is_none_is_told(tmp_path: Path) -> None:
+def test_folder_that_is_no_repository_is_a_source_error(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(SourceError, match="not a git repository"):
         _bench(tmp_path, str(tmp_path / "folder")).verify()

@@ -1,4 +1,4 @@
-"""Below the plan: touched files are shown to the compiler, and whole builds are made, tag by tag."""
+"""Depths compile and build: patched files are compiled, and binaries built, tag by tag."""
 
 from __future__ import annotations
 
@@ -63,37 +63,35 @@ def patched(kiln: Any) -> Callable[..., Settings]:
 
 @pytest.fixture
 def settings(patched: Callable[..., Settings]) -> Settings:
-    """With a patch that is of no matter."""
+    """Settings with a harmless patch."""
     return patched("int probe;")
 
 
-def look(settings: Settings, tags: str, depth: Depth, *kinds: Any) -> Report:
+def run(settings: Settings, tags: str, depth: Depth, *kinds: Any) -> Report:
     request = VerifyRequest(tags=TagSpec.parse(tags), kinds=kinds, depth=depth)
     return verify(request, settings, Reporter(Console(file=io.StringIO())))
 
 
 @pytest.mark.parametrize("depth", [Depth.COMPILE, Depth.BUILD])
-def test_a_machine_that_can_not_compile_is_told_before_anything_is_looked_at(
-    settings: Settings, depth: Depth
-) -> None:
-    """It says nothing about a tag: toolchain (3), where patches that don't fit are 4."""
+def test_missing_compiler_is_reported_before_any_fetch(settings: Settings, depth: Depth) -> None:
+    """A toolchain error (3), since it is no finding about a tag (4)."""
     lacking = replace(settings, environment={**settings.environment, "CXX": "g++-99"})
     with pytest.raises(ToolchainError, match="g\\+\\+-99"):
-        look(lacking, "v20.1.0", depth, PROBES)
+        run(lacking, "v20.1.0", depth, PROBES)
     assert not settings.workspace.mirror.exists()
-    assert look(lacking, "v20.1.0", Depth.PLAN, PROBES).exit_code == 0
+    assert run(lacking, "v20.1.0", Depth.PLAN, PROBES).exit_code == 0
 
 
-def test_the_change_alone_has_nothing_to_compile_and_needs_no_compiler(settings: Settings) -> None:
+def test_compile_without_patches_needs_no_compiler(settings: Settings) -> None:
     lacking = replace(settings, environment={**settings.environment, "CXX": "g++-99"})
-    assert look(lacking, "v20.1.0", Depth.COMPILE, STOCK, REWRITTEN).exit_code == 0
+    assert run(lacking, "v20.1.0", Depth.COMPILE, STOCK, REWRITTEN).exit_code == 0
 
 
 @pytest.mark.slow
-def test_a_patch_that_compiles_is_clean_whatever_happens_to_other_tags(
+def test_patch_that_compiles_is_clean_despite_failures_of_other_tags(
     kiln: Any, patched: Callable[..., Settings]
 ) -> None:
-    report = look(patched("int probe;"), "v20.1.0,v20.3.1", Depth.COMPILE, PROBES, BOTH)
+    report = run(patched("int probe;"), "v20.1.0,v20.3.1", Depth.COMPILE, PROBES, BOTH)
     assert [(str(row.tag), row.status) for row in report.rows] == [
         ("v20.1.0", Status.CLEAN),
         ("v20.3.1", Status.FAILED),
@@ -103,8 +101,8 @@ def test_a_patch_that_compiles_is_clean_whatever_happens_to_other_tags(
     assert "pack" not in kiln.ran()
 
 
-def test_each_file_that_does_not_compile_is_told(patched: Callable[..., Settings]) -> None:
-    report = look(patched("int probe = ;", _ADDED), "v20.1.0", Depth.COMPILE, STOCK, PROBES, BOTH)
+def test_each_file_that_does_not_compile_is_a_finding(patched: Callable[..., Settings]) -> None:
+    report = run(patched("int probe = ;", _ADDED), "v20.1.0", Depth.COMPILE, STOCK, PROBES, BOTH)
     [row] = report.rows
     assert (row.status, report.exit_code) == (Status.FAILED, 4)
     assert dict(row.recipes) == {
@@ -119,9 +117,9 @@ def test_each_file_that_does_not_compile_is_told(patched: Callable[..., Settings
 
 
 @pytest.mark.slow
-def test_headers_that_the_build_generates_are_made(kiln: Any, patched: Callable[..., Settings]) -> None:
+def test_generated_headers_are_built_when_required(kiln: Any, patched: Callable[..., Settings]) -> None:
     settings = patched('#include "gen/made.h"')
-    look(settings, "v20.1.0", Depth.COMPILE, PROBES)
+    run(settings, "v20.1.0", Depth.COMPILE, PROBES)
     ninja = kiln.source() / "out/Release/build.ninja"
     ninja.write_text(
         ninja.read_text()
@@ -132,14 +130,14 @@ def test_headers_that_the_build_generates_are_made(kiln: Any, patched: Callable[
     done = json.loads(state.read_text())
     done["written"].pop("out/Release/build.ninja", None)
     state.write_text(json.dumps(done))
-    assert look(settings, "v20.1.0", Depth.COMPILE, PROBES).rows[0].status is Status.CLEAN
+    assert run(settings, "v20.1.0", Depth.COMPILE, PROBES).rows[0].status is Status.CLEAN
     assert (kiln.source() / "out/Release/gen/made.h").is_file()
 
 
 @pytest.mark.slow
-def test_builds_are_made_and_checked(settings: Settings, kiln: Any) -> None:
+def test_depth_build_builds_and_checks_binaries(settings: Settings, kiln: Any) -> None:
     tags = "v20.1.0,v20.3.4,v20.4.3"
-    report = look(settings, tags, Depth.BUILD, REWRITTEN)
+    report = run(settings, tags, Depth.BUILD, REWRITTEN)
     assert [(str(row.tag), row.status) for row in report.rows] == [
         ("v20.1.0", Status.CLEAN),
         ("v20.3.4", Status.FAILED),
@@ -150,8 +148,8 @@ def test_builds_are_made_and_checked(settings: Settings, kiln: Any) -> None:
     assert "the answer of write() on a full stream" in report.rows[2].findings[0].text
 
 
-def test_what_does_not_fit_is_not_built(settings: Settings, kiln: Any) -> None:
-    report = look(settings, "v20.2.0", Depth.BUILD, REWRITTEN)
+def test_recipe_that_does_not_fit_is_not_built(settings: Settings, kiln: Any) -> None:
+    report = run(settings, "v20.2.0", Depth.BUILD, REWRITTEN)
     assert report.rows[0].status is Status.MISSING_ANCHOR
     assert not (kiln.build / "trees").exists()
 
@@ -173,13 +171,13 @@ def imported(kiln: Any, settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("depth", "kind"), [(Depth.COMPILE, PROBES), (Depth.BUILD, REWRITTEN)])
-def test_an_imported_tarball_is_not_looked_at(imported: Settings, depth: Depth, kind: Kind) -> None:
-    [row] = look(imported, "v20.1.0", depth, kind).rows
+def test_imported_tarball_is_not_used(imported: Settings, depth: Depth, kind: Kind) -> None:
+    [row] = run(imported, "v20.1.0", depth, kind).rows
     assert (row.status, row.findings) == (Status.CLEAN, ())
 
 
 @pytest.mark.parametrize(("depth", "kind"), [(Depth.COMPILE, PROBES), (Depth.BUILD, REWRITTEN)])
-def test_a_tag_that_moves_between_plan_and_compiler_is_a_finding(
+def test_tag_that_moves_after_planning_is_a_finding(
     settings: Settings, kiln: Any, depth: Depth, kind: Kind
 ) -> None:
     deeper = DeepCheck(
@@ -196,6 +194,6 @@ def test_a_tag_that_moves_between_plan_and_compiler_is_a_finding(
     assert "v20.1.0 was commit 111111111111 when it was planned" in row.findings[0].text
 
 
-def test_the_plan_alone_makes_no_tree(settings: Settings, kiln: Any) -> None:
-    look(settings, "all", Depth.PLAN, STOCK, REWRITTEN)
+def test_depth_plan_creates_no_tree(settings: Settings, kiln: Any) -> None:
+    run(settings, "all", Depth.PLAN, STOCK, REWRITTEN)
     assert sorted(path.name for path in Path(kiln.build).iterdir()) == ["locks", "mirror.git"]

@@ -1,4 +1,4 @@
-"""A verification for people and machines: complete, with nothing of a tag's taken for a command or markup."""
+"""Reports in all formats: complete, and with text from tags escaped."""
 
 from __future__ import annotations
 
@@ -81,19 +81,19 @@ REPORT = Report(
 )
 
 
-def test_recipes_have_the_names_of_binaries() -> None:
+def test_kinds_have_the_names_of_binaries() -> None:
     assert [kind.name for kind in KINDS] == ["stock", "usdt", "no-backpressure", "no-backpressure-usdt"]
     assert parse_kinds("usdt, stock", REGISTRY) == (STOCK, PROBES)
     assert parse_kinds(None, REGISTRY) == KINDS
 
 
 @pytest.mark.parametrize("text", ["", "usdt,", "probes", "v22.1.0"])
-def test_other_recipes_are_wrong_usage(text: str) -> None:
+def test_unknown_recipe_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="--recipe"):
         parse_kinds(text, REGISTRY)
 
 
-def test_what_recipes_share_is_one_finding_of_the_row() -> None:
+def test_row_lists_a_shared_finding_once() -> None:
     row = REPORT.rows[1]
     assert row.status is Status.OFFSET
     assert [(each.recipes, each.offset) for each in row.findings] == [(("usdt", "no-backpressure-usdt"), -7)]
@@ -107,14 +107,14 @@ def test_what_recipes_share_is_one_finding_of_the_row() -> None:
         *((status, 4) for status in (Status.MISSING_ANCHOR, Status.CONFLICT, Status.FAILED, Status.ERROR)),
     ],
 )
-def test_the_exit_code_tells_whether_a_build_can_be_made(status: Status, code: int) -> None:
+def test_exit_code_is_4_if_a_recipe_can_not_be_built(status: Status, code: int) -> None:
     row = Row.of(Tag(22, 1, 0), "3" * 40, [(STOCK, CLEAN), (PROBES, Evaluation(status))])
     assert row.status is status
     report = Report(origin="", depth=Depth.PLAN, recipes=(), rows=(row,), ignored=0, seconds=0)
     assert report.exit_code == code
 
 
-def test_the_table_has_a_line_for_each_tag_and_one_for_each_failure() -> None:
+def test_table_has_a_line_for_each_tag_and_failure() -> None:
     lines = render_table(REPORT, explain=False).splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == [
         *("tag", "v18.1.0", "v20.1.0", "v22.1.0", "v24.1.0", "4", "usdt:")
@@ -126,32 +126,32 @@ def test_the_table_has_a_line_for_each_tag_and_one_for_each_failure() -> None:
     assert lines[-2].endswith("; 3 tags without a release's name skipped")
 
 
-def test_explain_shows_both_sides() -> None:
-    told = render_table(REPORT, explain=True)
-    assert f"    | {'wanted();':17} |     12  ::error::found\n" in told
-    assert "\x1b" not in told
+def test_table_with_explain_shows_both_sides() -> None:
+    rendered = render_table(REPORT, explain=True)
+    assert f"    | {'wanted();':17} |     12  ::error::found\n" in rendered
+    assert "\x1b" not in rendered
     assert "::error::found" not in render_table(REPORT, explain=False)
 
 
 @pytest.mark.parametrize("explain", [True, False])
-def test_no_line_for_people_begins_with_a_workflow_command(explain: bool) -> None:
+def test_no_line_of_the_table_begins_with_a_workflow_command(explain: bool) -> None:
     assert not any(
         line.lstrip().startswith("::") for line in render_table(REPORT, explain=explain).splitlines()
     )
 
 
 @pytest.mark.parametrize("render", [render_table, render_json, render_junit])
-def test_the_runners_older_commands_stand_in_no_report(render: Callable[..., str]) -> None:
+def test_reports_escape_the_runners_older_commands(render: Callable[..., str]) -> None:
     finding = replace(
         CONFLICT, text="##[stop-commands]x", explanation=(LinePair("##[warning]", " ", 1, "##["),)
     )
     row = Row.of(Tag(22, 1, 0), "3" * 40, [(PROBES, Evaluation(Status.CONFLICT, (finding,)))])
-    told = render(replace(REPORT, rows=(row,)), explain=True)
-    assert "[stop-commands]x" in told
-    assert "##[" not in told
+    rendered = render(replace(REPORT, rows=(row,)), explain=True)
+    assert "[stop-commands]x" in rendered
+    assert "##[" not in rendered
 
 
-def test_json_holds_everything() -> None:
+def test_json_has_every_row_and_finding() -> None:
     data = json.loads(render_json(REPORT, explain=True))
     assert data["schema"] == 2
     assert data["ok"] is False
@@ -179,7 +179,7 @@ def test_json_holds_everything() -> None:
     }
 
 
-def test_junit_has_a_case_for_each_recipe_and_is_xml() -> None:
+def test_junit_is_xml_with_a_case_for_each_recipe() -> None:
     suite = ElementTree.fromstring(render_junit(REPORT, explain=True))  # noqa: S314 (ours)
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("8", "1", "1")
     cases = {(case.get("classname"), case.get("name")): case for case in suite}
@@ -193,14 +193,14 @@ def test_junit_has_a_case_for_each_recipe_and_is_xml() -> None:
     assert cases["nodekiln.v22.1.0", "stock"].find("failure") is None
 
 
-def test_github_gets_one_annotation_a_line_and_no_other_command() -> None:
+def test_github_report_has_one_annotation_per_line() -> None:
     lines = render_github(REPORT, explain=True).splitlines()
     assert [line.split("::")[1].split(" ")[0] for line in lines] == ["error", "error", "notice", "notice"]
     assert lines[0].startswith("::error file=patches/0001-net.patch,title=v22.1.0%3A conflict::v22.1.0: lib/")
     assert "a,b:c%250A%0A::error::x" in lines[0]
 
 
-def test_properties_of_annotations_are_escaped() -> None:
+def test_annotation_properties_are_escaped() -> None:
     row = Row.of(
         Tag(22, 1, 0),
         "3" * 40,
@@ -211,7 +211,7 @@ def test_properties_of_annotations_are_escaped() -> None:
     assert first.startswith("::error file=patches/a%2Cb%3A%3Ac%25.patch,title=v22.1.0%3A conflict::")
 
 
-def test_the_job_summary_is_a_table_without_markup_of_a_tags() -> None:
+def test_job_summary_escapes_markup_of_tags() -> None:
     summary = render_summary(REPORT, explain=True)
     rows = [line for line in summary.splitlines() if line.startswith("| v")]
     assert len(rows) == 4
@@ -220,7 +220,7 @@ def test_the_job_summary_is_a_table_without_markup_of_a_tags() -> None:
     assert "`" not in summary
 
 
-def test_a_summary_that_is_too_long_ends_at_a_row() -> None:
+def test_long_job_summary_is_cut_after_a_row() -> None:
     long = Finding(Status.CONFLICT, "r", "x" * 300_000)
     rows = tuple(
         Row.of(Tag(20, number, 0), "2" * 40, [(PROBES, Evaluation(Status.CONFLICT, (long,)))])
@@ -232,7 +232,7 @@ def test_a_summary_that_is_too_long_ends_at_a_row() -> None:
     assert summary.endswith("\n3 more tags are in the report.\n")
 
 
-def test_output_goes_to_a_file_in_one_step(tmp_path: Path) -> None:
+def test_output_is_written_atomically(tmp_path: Path) -> None:
     shown: list[str] = []
     output = check_output(tmp_path / "report.json")
     publish(REPORT, form="json", explain=False, output=output, environment={}, show=shown.append)
@@ -241,7 +241,7 @@ def test_output_goes_to_a_file_in_one_step(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_an_output_that_is_a_link_stays_one(tmp_path: Path) -> None:
+def test_output_to_a_link_keeps_the_link(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("before")
     link = tmp_path / "link.json"
     link.symlink_to("report.json")
@@ -250,7 +250,7 @@ def test_an_output_that_is_a_link_stays_one(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["schema"] == 2
 
 
-def test_an_output_that_is_a_pipe_is_written_into(tmp_path: Path) -> None:
+def test_output_to_a_pipe_is_written_into_it(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # so that the writer need not wait for one
@@ -262,7 +262,7 @@ def test_an_output_that_is_a_pipe_is_written_into(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
-def test_the_summary_of_a_job_is_added_to_what_is_there(tmp_path: Path) -> None:
+def test_job_summary_is_appended(tmp_path: Path) -> None:
     summary, shown = tmp_path / "summary.md", list[str]()
     summary.write_text("before\n")
     environment = {"GITHUB_STEP_SUMMARY": str(summary)}
@@ -271,12 +271,12 @@ def test_the_summary_of_a_job_is_added_to_what_is_there(tmp_path: Path) -> None:
     assert shown[0].startswith("::error ")
 
 
-def test_a_format_that_is_not_known_is_wrong_usage() -> None:
+def test_unknown_format_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="table, json, junit, github"):
         check_format("xml")
 
 
 @pytest.mark.parametrize("name", [".", "no/such/folder.json"])
-def test_an_output_that_can_not_be_written_is_told_before_the_work(tmp_path: Path, name: str) -> None:
+def test_unwritable_output_is_a_usage_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="--output"):
         check_output(tmp_path / name)

@@ -76,6 +76,8 @@ def describe(row: Row) -> str:
         words.append(f"{_count(len(row.failures), 'place does', 'places do')} not fit")
     if moved:
         words.append(f"{_count(moved, 'hunk', 'hunks')} moved, by up to {row.largest_offset:+d} lines")
+    if row.status is Status.NOT_SERVED:
+        words.append("a change does not serve this tag")
     if row.status is Status.NATIVE:
         words.append("the tag has the probes, and configure enables them")
     if row.status is Status.UPSTREAMED:
