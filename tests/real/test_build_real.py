@@ -1,6 +1,6 @@
-"""Whole builds of v20.19.2, through the command line, as a user makes them; their binaries are run.
+"""Complete builds of v20.19.2 through the command line; their binaries are run.
 
-They need a compiler cache of that build to end in minutes: see the marker `build`.
+They take minutes with a warm compiler cache: see the marker `build`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Project:
         return done
 
     def build(self, *words: str) -> dict[str, Any]:
-        """Builds, and returns the manifest of the binary whose path was printed."""
+        """Build, and return the manifest of the binary whose path was printed."""
         path = Path(self.run("build", "--tag", _TAG, "--no-probes", *words).stdout.strip())
         manifest: dict[str, Any] = json.loads((path.parent / "manifest.json").read_text())
         return manifest
@@ -87,7 +87,7 @@ def run_node(project: Project, name: str, script: str, *words: str) -> str:
     ).stdout.strip()
 
 
-def test_the_second_recipe_redoes_only_what_the_rewrite_touches(built: Built) -> None:
+def test_second_recipe_rebuilds_rewritten_files_only(built: Built) -> None:
     _, manifests = built
     stock, changed = (manifests[name] for name in _NAMES)
     assert stock["planned"] == []
@@ -99,7 +99,7 @@ def test_the_second_recipe_redoes_only_what_the_rewrite_touches(built: Built) ->
 
 @pytest.mark.parametrize(("name", "answer"), [(_NAMES[0], "false"), (_NAMES[1], "true")])
 @pytest.mark.parametrize("snapshot", [(), ("--no-node-snapshot",)])
-def test_write_answers_what_the_recipe_says(
+def test_write_returns_what_the_recipe_promises(
     built: Built, name: str, answer: str, snapshot: Sequence[str]
 ) -> None:
     script = """
@@ -111,7 +111,7 @@ def test_write_answers_what_the_recipe_says(
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_the_binary_says_what_it_is(built: Built, name: str) -> None:
+def test_binary_has_its_recipe_in_process_config(built: Built, name: str) -> None:
     project, manifests = built
     variables = "process.config.variables"
     script = f"console.log(process.version, {variables}.nodekiln_recipe, {variables}.nodekiln_plan)"
@@ -119,7 +119,7 @@ def test_the_binary_says_what_it_is(built: Built, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_a_gzip_pipeline_loses_nothing(built: Built, name: str, tmp_path: Path) -> None:
+def test_gzip_pipeline_keeps_all_data(built: Built, name: str, tmp_path: Path) -> None:
     script = """
       const fs = require('fs'), zlib = require('zlib'), { pipeline } = require('stream/promises');
       const [input, packed, output] = ['a', 'b', 'c'].map((name) => process.argv[1] + '/' + name);
@@ -135,7 +135,7 @@ def test_a_gzip_pipeline_loses_nothing(built: Built, name: str, tmp_path: Path) 
     assert done.stdout.strip() == "true"
 
 
-def test_without_its_companion_the_rewrite_loses_data_and_the_check_sees_it(built: Built) -> None:
+def test_self_check_detects_the_rewrite_without_its_companion(built: Built) -> None:
     project, manifests = built
     adapters = project.source / _EDITED[1]
     planned = adapters.read_bytes()
@@ -188,7 +188,7 @@ def test_without_its_companion_the_rewrite_loses_data_and_the_check_sees_it(buil
         ),
     ],
 )
-def test_add_ons_compile_against_the_headers_beside_the_binary(
+def test_add_ons_compile_with_the_published_headers(
     built: Built, tmp_path: Path, file: str, compiler: list[str], code: str
 ) -> None:
     """As node-gyp does with --nodedir; Debian's own node-gyp would link them with Debian's libnode."""
@@ -203,10 +203,10 @@ def test_add_ons_compile_against_the_headers_beside_the_binary(
     assert run_node(built[0], _NAMES[1], script) == "7"
 
 
-def test_what_is_there_is_not_made_again(built: Built) -> None:
+def test_existing_binary_is_not_rebuilt(built: Built) -> None:
     project, manifests = built
     done = project.run("build", "--tag", _TAG, "--no-probes", "--no-backpressure")
-    assert "already there" in done.stderr
+    assert "already exists" in done.stderr
     assert "compile" not in done.stderr
     assert json.loads((Path(done.stdout.strip()).parent / "manifest.json").read_text())["name"] == _NAMES[1]
     assert {row["name"] for row in json.loads(project.run("list", "--format", "json").stdout)} == set(
@@ -214,13 +214,13 @@ def test_what_is_there_is_not_made_again(built: Built) -> None:
     )
 
 
-def test_a_stray_compiler_is_named_before_anything_starts(built: Built) -> None:
+def test_stray_compiler_is_an_error_before_anything_runs(built: Built) -> None:
     refused = built[0].run("build", "--tag", _TAG, "--no-probes", "--force", expect=3, CXX="g++-99")
     assert "CXX is 'g++-99'" in refused.stderr
     assert "configure:" not in refused.stderr
 
 
-def test_a_failing_configure_shows_its_last_lines(built: Built) -> None:
+def test_failing_configure_shows_its_last_lines(built: Built) -> None:
     words = ("build", "--tag", _TAG, "--no-probes", "--configure-args=--with-intl=nonsense")
     failed = built[0].run(*words, expect=5)
     assert "configure failed" in failed.stderr
@@ -229,10 +229,8 @@ def test_a_failing_configure_shows_its_last_lines(built: Built) -> None:
     assert len(list((built[0].folder / "binaries").iterdir())) == 2
 
 
-def test_a_build_with_make_counts_its_steps_and_ends_with_its_children_at_ctrl_c(
-    tmp_path: Path, built: Built
-) -> None:
-    """A whole build with make would not hit the cache, whose paths are ninja's."""
+def test_build_with_make_ends_with_its_children_at_ctrl_c(tmp_path: Path, built: Built) -> None:
+    """Not a complete build: with make it would not hit the cache, whose paths are ninja's."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for folder in _ENVIRONMENT["PATH"].split(os.pathsep):

@@ -31,15 +31,15 @@ from nodekiln.toolchain.toolchain import Programs, Toolchain, check_machine, det
 _ENVIRONMENT = dict(os.environ)
 _TAG = "v20.19.2"
 _TARGETS = ("deps/uvwasi/libuvwasi.a", "deps/histogram/libhistogram.a", "deps/ada/libada.a")
-_PATIENCE = 30.0
-"""Seconds for a daemon to listen; it takes a tenth of one."""
+_TIMEOUT = 30.0
+"""Seconds for a daemon to listen; it takes a tenth of a second."""
 
 pytestmark = pytest.mark.build
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a build of the targets left: objects by path with their hashes, and what the cache counted."""
+    """The result of a build of the targets: hashes of objects by path, and the hits of the cache."""
 
     objects: Mapping[str, str]
     hits: Hits | None
@@ -54,7 +54,7 @@ class Tree:
     toolchain: Toolchain
 
     def compile(self, **variables: str) -> Part:
-        """Compiles the targets anew, as many at once as the farm is good for."""
+        """Recompile the targets, with as many jobs as the farm has."""
         for former in (self.source / "out/Release/obj").rglob("*.[oa]"):
             former.unlink()
         asked = replace(self.request, environ={**self.request.environ, **variables})
@@ -79,7 +79,7 @@ class Tree:
 
 
 def reader(source: Path) -> Read:
-    """Answers with the files of a tree."""
+    """Return a function that reads the files of a tree."""
 
     def read(path: str) -> bytes | None:
         place = source / path
@@ -93,7 +93,7 @@ Plant = Callable[..., Tree]
 
 @pytest.fixture
 def plant(tmp_path: Path, node_repository: Path) -> Plant:
-    """Makes a tree `name`, configured for a launcher, in an environment without settings for caches."""
+    """Make a tree `name`, configured for a launcher, in an environment without settings for caches."""
 
     def made(name: str, launcher: str, **variables: str) -> Tree:
         source = tmp_path / name / "source"
@@ -131,7 +131,7 @@ def serving(argv: Sequence[str], port: int, folder: Path, log: Path) -> Iterator
     with log.open("wb") as file:
         child = subprocess.Popen(argv, cwd=folder, stdout=file, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -143,7 +143,7 @@ def serving(argv: Sequence[str], port: int, folder: Path, log: Path) -> Iterator
         yield
     finally:
         child.terminate()
-        child.wait(_PATIENCE)
+        child.wait(_TIMEOUT)
 
 
 def free_port() -> int:
@@ -170,7 +170,7 @@ def needed(program: str) -> str:
     return found
 
 
-def test_one_tree_fills_a_remote_store_and_another_with_an_empty_cache_is_served_from_it(
+def test_remote_store_filled_by_one_tree_serves_another_tree(
     plant: Plant, redis: str, tmp_path: Path
 ) -> None:
     needed("ccache")
@@ -184,7 +184,7 @@ def test_one_tree_fills_a_remote_store_and_another_with_an_empty_cache_is_served
     assert second.objects == first.objects
 
 
-def test_two_daemons_compile_what_the_cache_does_not_have(plant: Plant, tmp_path: Path) -> None:
+def test_distcc_daemons_compile_cache_misses(plant: Plant, tmp_path: Path) -> None:
     needed("ccache")
     needed("distcc")
     server = needed("distccd")
@@ -221,7 +221,7 @@ def test_two_daemons_compile_what_the_cache_does_not_have(plant: Plant, tmp_path
     assert local.compile(CCACHE_DIR=str(tmp_path / "local")).objects == remote.objects
 
 
-def test_one_tree_fills_an_sccache_and_another_is_served_from_it(plant: Plant, tmp_path: Path) -> None:
+def test_sccache_filled_by_one_tree_serves_another_tree(plant: Plant, tmp_path: Path) -> None:
     """On disk: Debian's sccache is compiled without remote stores."""
     sccache = needed("sccache")
     # A server of its own: one that runs for somebody else stays untouched.

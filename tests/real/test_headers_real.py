@@ -30,9 +30,7 @@ _CONFIG = {
 
 
 @pytest.mark.parametrize("tag", ["v18.20.4", "v20.19.2", "v24.21.0"])
-def test_the_tag_installs_its_headers_where_node_gyp_looks(
-    node_repository: Path, tmp_path: Path, tag: str
-) -> None:
+def test_headers_of_a_tag_are_installed_for_node_gyp(node_repository: Path, tmp_path: Path, tag: str) -> None:
     source, destination = tmp_path / "source", tmp_path / "destination"
     source.mkdir()
     paths = ["common.gypi", "src", "tools", "deps/v8/include", "deps/uv", "deps/zlib"]

@@ -101,7 +101,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     shutil.rmtree(folder)
 
 
-def test_the_four_are_made_of_one_build_and_three_small_ones(built: Built) -> None:
+def test_matrix_needs_one_full_build_and_three_small_ones(built: Built) -> None:
     names = [f"{_TAG}{end}" for end in ("", "-no-backpressure", "-no-backpressure-usdt", "-usdt")]
     manifests = built.manifests()
     assert [manifest["name"] for manifest in manifests] == names
@@ -111,7 +111,7 @@ def test_the_four_are_made_of_one_build_and_three_small_ones(built: Built) -> No
     assert all(steps <= bound for steps, bound in zip(others, bounds, strict=True)), others
 
 
-def test_no_recipe_compiles_what_it_does_not_touch(built: Built) -> None:
+def test_recipes_compile_touched_files_only(built: Built) -> None:
     """By name, in an order that ends where it began, whatever ran before."""
     built.ran(backpressure=True, probes=False)
     for backpressure, probes, bound in (
@@ -126,29 +126,29 @@ def test_no_recipe_compiles_what_it_does_not_touch(built: Built) -> None:
         assert len(stamps) <= STAMPS
 
 
-def test_manifests_name_launcher_and_linker(built: Built) -> None:
+def test_manifests_have_launcher_and_linker(built: Built) -> None:
     for manifest in built.manifests():
-        told = manifest["toolchain"]
-        assert told["launcher"] in ("ccache", "sccache", "none")
-        assert told["linker"] in ("default", "lld")
-        assert told["linker_version"]
+        facts = manifest["toolchain"]
+        assert facts["launcher"] in ("ccache", "sccache", "none")
+        assert facts["linker"] in ("default", "lld")
+        assert facts["linker_version"]
 
 
 @pytest.mark.trace
 @pytest.mark.parametrize("linker", ["bfd", "lld", "mold"])
-def test_probes_survive_every_linker(built: Built, linker: str, tmp_path: Path) -> None:
+def test_probes_are_kept_by_every_linker(built: Built, linker: str, tmp_path: Path) -> None:
     """The tree's own objects linked once more, by another linker: GC probes fire under bpftrace."""
     if shutil.which(f"ld.{linker}") is None:
         pytest.skip(f"there is no ld.{linker} on PATH")
     built.ran(backpressure=True, probes=True)
-    told = subprocess.run(
+    command = subprocess.run(
         ["ninja", "-t", "commands", "-s", "node"],
         cwd=built.output,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    words = shlex.split(told)
+    words = shlex.split(command)
     binary = tmp_path / "node"
     words[words.index("-o") + 1] = str(binary)
     # The last of several counts.

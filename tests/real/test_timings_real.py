@@ -1,4 +1,4 @@
-"""What is told of a whole build of v20.19.2, and its .ninja files with a pool: see the marker `build`."""
+"""The timings of a complete build of v20.19.2, and its .ninja files with a pool: see the marker `build`."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def timings(built: Built) -> Timings:
     return Timings.from_json((built.folder / "timings" / f"{_TAG}.json").read_text())
 
 
-def test_every_step_that_ninja_printed_is_there_by_that_name(built: Built, timings: Timings) -> None:
+def test_timings_have_every_step_that_ninja_printed(built: Built, timings: Timings) -> None:
     lines = (built.tree / "build.log").read_text().splitlines()
     printed = [line.partition("] ")[2] for line in lines if line.startswith("[")]
     assert len(printed) > 1500
     assert sorted(step.description for step in timings.steps) == sorted(printed)
 
 
-def test_every_step_began_after_those_it_waited_for_had_ended(timings: Timings) -> None:
+def test_steps_begin_after_their_dependencies_end(timings: Timings) -> None:
     late = [
         (step.description, timings.steps[before].description)
         for step in timings.steps
@@ -82,14 +82,14 @@ def test_every_step_began_after_those_it_waited_for_had_ended(timings: Timings) 
     assert late == []
 
 
-def test_the_critical_path_goes_through_torque_and_the_snapshot_to_node(timings: Timings) -> None:
+def test_critical_path_goes_through_torque_and_the_snapshot_to_node(timings: Timings) -> None:
     path = [step.description for step in timings.critical_path()]
     assert path[-1] == "LINK node"
     assert any(step.startswith("ACTION run_torque") for step in path)
     assert "LINK node_mksnapshot" in path
 
 
-def test_a_pool_for_v8s_files_makes_nothing_again(built: Built) -> None:
+def test_pool_for_v8_rebuilds_nothing(built: Built) -> None:
     before = read_files(built.out)
     pooled = sum(text.count("pool = nodekiln_heavy") for text in with_pool(before, 1).values())
     assert pooled > 1000
