@@ -44,22 +44,22 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 _PATCHES = _CHECKOUT / "patches"
 _ROUNDS = 5
 _CHANGED = 0.25
-"""Share of the files looked at that differ from tag to tag."""
+"""Share of the files read that differ from the previous tag."""
 _SEED = 20
 HEADER = "src/node_version.h"
 _WRITABLE, _NET = "lib/internal/streams/writable.js", "lib/net.js"
 _ANCHORS = {
-    # In which tag of 25 the rewrite's function is another one, or gone.
+    # The tags of 25 in which the rewritten function differs or is missing.
     8: (b"function writeOrBuffer(", b"async function writeOrBuffer("),
     16: (b"function writeOrBuffer(", b"function writeOrQueue("),
 }
 _CONTEXT = 24
-"""In which tag of 25 a line is another one that a hunk for net.js looks for."""
+"""The tag of 25 in which a context line of a hunk for net.js differs."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """The repository that is measured on; `share` of what is looked at is as in the tag before."""
+class Repository:
+    """The measured repository; `share` of the files read are identical to the previous tag's."""
 
     folder: Path
     tags: int
@@ -79,25 +79,20 @@ def git(folder: Path, *words: str, stdin: bytes = b"") -> bytes:
     return subprocess.run(command, input=stdin, stdout=subprocess.PIPE, check=True).stdout
 
 
-def make_repository(origin: Path, folder: Path, wanted: int) -> Made:
-    """Lines of tags: whole trees, of which only what is looked at changes."""
+def make_repository(origin: Path, folder: Path, wanted: int) -> Repository:
+    """Create release lines of whole trees in which only the files that verify reads change."""
     subprocess.run(["git", "init", "--quiet", "--bare", folder], check=True)
     bases = sorted(map(Tag.parse, git(origin, "tag", "--list", "v*").decode().split()))
     for base in bases:
         git(folder, "fetch", "--quiet", "--no-tags", str(origin), f"refs/tags/{base}:refs/bases/{base}")
     git(folder, "config", "uploadpack.allowFilter", "true")
     git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
-    registry, chance = Registry((_PATCHES,)), random.Random(_SEED)  # noqa: S311 (the same tags every time)
-    stream, kept, looked, contents = [], 0, 0, set()
+    registry, chance = Registry((_PATCHES,)), random.Random(_SEED)  # noqa: S311 (reproducible tags)
+    stream, kept, read, contents = [], 0, 0, set()
     for line, base in enumerate(bases):
         files = {}
-        for path in planner.paths(
-            Recipe(
-                tag=base,
-                changes=("no-backpressure", "usdt"),
-            ),
-            registry,
-        ):
+        recipe = Recipe(tag=base, changes=("no-backpressure", "usdt"))
+        for path in planner.paths(recipe, registry):
             if git(folder, "ls-tree", f"refs/bases/{base}", path).startswith(b"100"):
                 files[path] = git(folder, "cat-file", "blob", f"refs/bases/{base}:{path}")
         for number in range(wanted // len(bases)):
@@ -105,29 +100,29 @@ def make_repository(origin: Path, folder: Path, wanted: int) -> Made:
             fresh = chance.sample(sorted(files), max(1, round(_CHANGED * len(files)))) if number else []
             files |= {path: moved(path, files[path], number) for path in fresh}
             now = files | drifted(files, number, registry.get("usdt").select(tag)) | {HEADER: header(tag)}
-            kept, looked = kept + len(files) - len(fresh), looked + len(files)
+            kept, read = kept + len(files) - len(fresh), read + len(files)
             contents |= set(now.values())
             stream.append(commit(tag, base, line * wanted + number, now))
     git(folder, "fast-import", "--quiet", "--force", stdin=b"".join(stream))
     tags = len(git(folder, "tag", "--list").split())
-    return Made(folder, tags, kept / looked, len(contents))
+    return Repository(folder, tags, kept / read, len(contents))
 
 
 def header(tag: Tag) -> bytes:
-    """What a tree says of itself, by which a tag on another release's tree is told."""
+    """Return node_version.h, which verify compares with the tag."""
     parts = {"MAJOR": tag.major, "MINOR": tag.minor, "PATCH": tag.patch}
     return "".join(f"#define NODE_{part}_VERSION {number}\n" for part, number in parts.items()).encode()
 
 
 def moved(path: str, content: bytes, number: int) -> bytes:
-    """The file with a comment more below its first line."""
+    """Return the file with one more comment below its first line."""
     mark = b"#" if path.endswith((".gyp", ".py")) or path == "configure" else b"//"
     head, newline, rest = content.partition(b"\n")
     return head + newline + mark + b" release %d\n" % number + rest
 
 
 def drifted(files: dict[str, bytes], number: int, patches: Sequence[Patch]) -> dict[str, bytes]:
-    """What is otherwise in this tag alone."""
+    """Return the files that drift in this tag only."""
     if number % 25 in _ANCHORS and _WRITABLE in files:
         return {_WRITABLE: files[_WRITABLE].replace(*_ANCHORS[number % 25])}
     if number % 25 == _CONTEXT:
@@ -138,16 +133,16 @@ def drifted(files: dict[str, bytes], number: int, patches: Sequence[Patch]) -> d
 
 
 def commit(tag: Tag, base: Tag, mark: int, files: dict[str, bytes]) -> bytes:
-    told = io.BytesIO()
-    told.write(f"commit refs/tags/{tag}\ncommitter somebody <> {mark + 1} +0000\ndata 0\n".encode())
-    told.write(f"from refs/bases/{base}^0\n".encode())
+    stream = io.BytesIO()
+    stream.write(f"commit refs/tags/{tag}\ncommitter somebody <> {mark + 1} +0000\ndata 0\n".encode())
+    stream.write(f"from refs/bases/{base}^0\n".encode())
     for path, content in files.items():
-        told.write(f"M 100644 inline {path}\ndata {len(content)}\n".encode() + content + b"\n")
-    return told.getvalue()
+        stream.write(f"M 100644 inline {path}\ndata {len(content)}\n".encode() + content + b"\n")
+    return stream.getvalue()
 
 
 def child(build: str, repository: str) -> None:
-    """One verification in a process of its own, as ./inv would start it."""
+    """Run one verification in this process, as ./inv would."""
     settings = Settings.read(
         environ={**os.environ, "NODEKILN_BUILD": build},
         config=None,
@@ -161,7 +156,7 @@ def child(build: str, repository: str) -> None:
 
 
 def peak() -> int:
-    """Kilobytes that this process took at most. getrusage would count what its parent had before exec."""
+    """Return the peak memory of this process in kB; getrusage would include its parent before exec."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
 
@@ -175,8 +170,8 @@ def run(build: Path, repository: Path) -> tuple[Cost, dict[str, object]]:
     return Cost(wall, cpu), json.loads(output)
 
 
-def plain(made: Made, sample: int, folder: Path) -> Iterator[float]:
-    """Seconds for each of some tags, evenly spread."""
+def baseline(made: Repository, sample: int, folder: Path) -> Iterator[float]:
+    """Yield the seconds that checking out and patching takes for a sample of tags."""
     registry = Registry((_PATCHES,))
     tags = sorted(map(Tag.parse, git(made.folder, "tag", "--list").decode().split()))
     for tag in tags[:: max(1, len(tags) // sample)][:sample]:
@@ -192,14 +187,7 @@ def plain(made: Made, sample: int, folder: Path) -> Iterator[float]:
             file = tree / path
             return file.read_bytes() if file.is_file() else None
 
-        planner.work_out(
-            Recipe(
-                tag=tag,
-                changes=("no-backpressure",),
-            ),
-            read,
-            registry,
-        )  # rewrites and parses
+        planner.work_out(Recipe(tag=tag, changes=("no-backpressure",)), read, registry)
         git(made.folder, "worktree", "remove", "--force", str(tree))
         yield time.perf_counter() - begun
 
@@ -226,7 +214,7 @@ def main(origin: Path, wanted: int, sample: int, folder: Path) -> None:
     for name, costs in (("cold, with the fetch", cold), ("warm, objects fetched", warm)):
         wall, cpu = (statistics.median(times) for times in zip(*costs, strict=True))
         print(f"{name}: {wall:.2f} s, {cpu:.2f} s of CPU, {made.tags / wall:.0f} tags/s")
-    times = list(plain(made, sample, folder))
+    times = list(baseline(made, sample, folder))
     each = statistics.mean(times)
     print(f"baseline, {len(times)} tags: {each:.2f} s a tag, {each * made.tags:.0f} s for all")
     print(f"  {each * made.tags / first:.0f} times the cold run")
