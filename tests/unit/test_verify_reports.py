@@ -280,3 +280,44 @@ def test_unknown_format_is_a_usage_error() -> None:
 def test_unwritable_output_is_a_usage_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="--output"):
         check_output(tmp_path / name)
+
+
+PRE_REPORT = replace(
+    REPORT,
+    rows=(
+        Row.of(Tag(26, 1, 0), "1" * 40, [(PROBES, CLEAN), (BOTH, CLEAN)]),
+        Row.of(Tag(27, 0, 0, "alpha.1"), "2" * 40, [(PROBES, FAILS), (BOTH, FAILS)]),
+    ),
+)
+
+
+def test_pre_release_that_fails_is_a_warning_in_every_format() -> None:
+    assert PRE_REPORT.exit_code == 0
+    lines = render_github(PRE_REPORT, explain=False).splitlines()
+    assert [line.split("::")[1].split(" ")[0] for line in lines] == ["warning", "notice"]
+    data = json.loads(render_json(PRE_REPORT, explain=False))
+    assert (data["ok"], [row["warning"] for row in data["tags"]]) == (True, [False, True])
+    suite = ElementTree.fromstring(render_junit(PRE_REPORT, explain=False))  # noqa: S314 (ours)
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
+
+
+def test_reports_name_the_tag_where_recipes_first_fail() -> None:
+    data = json.loads(render_json(PRE_REPORT, explain=False))
+    assert data["first_failures"] == [
+        {"recipes": ["usdt", "no-backpressure-usdt"], "tag": "v27.0.0-alpha.1", "previous": "v26.1.0"}
+    ]
+    last = render_table(PRE_REPORT, explain=False).splitlines()[-1]
+    assert last == "usdt, no-backpressure-usdt: first failure at v27.0.0-alpha.1 (v26.1.0 fits)"
+
+
+def test_first_failures_list_each_change_from_fitting_to_failing() -> None:
+    statuses = [FAILS, CLEAN, FAILS, FAILS, CLEAN, FAILS]
+    rows = tuple(
+        Row.of(Tag(20, number, 0), "1" * 40, [(PROBES, each)]) for number, each in enumerate(statuses)
+    )
+    failures = replace(REPORT, rows=rows).first_failures
+    assert [(str(each.tag), str(each.previous)) for each in failures] == [
+        ("v20.0.0", "None"),
+        ("v20.2.0", "v20.1.0"),
+        ("v20.5.0", "v20.4.0"),
+    ]
