@@ -128,8 +128,17 @@ class _Display:
         self._estimated = float("-inf")
         self._end: float | None = None
         """The estimated time of the end."""
+        self._running = ""
 
-    def show(self, done: int, total: int, detail: str, estimator: Estimator | None) -> None:
+    def show(
+        self,
+        done: int,
+        total: int,
+        detail: str,
+        estimator: Estimator | None,
+        running: Callable[[], str] = str,
+    ) -> None:
+        """Update the meter; its detail is the running steps if they are known, otherwise `detail`."""
         now = time.monotonic()
         if estimator is not None and now - self._estimated >= _ESTIMATE_INTERVAL:
             self._estimated = now
@@ -137,6 +146,8 @@ class _Display:
             share = min(1.0, (total - done) / max(1, len(estimator.left)))
             left = estimator.seconds_left(now - self._begun) * share
             self._end = now + smoothed(None if self._end is None else self._end - now, left)
+            self._running = running()
+        detail = self._running or detail
         self._meter.update(done, total, detail, left=None if self._end is None else max(0.0, self._end - now))
 
 
@@ -188,8 +199,7 @@ class NinjaProgress:
             return
         self.done = int(step[1])
         self._read_log()
-        running = self._running()
-        self._display.show(self.done, int(step[2]), ", ".join(running) or step[3], self._estimator)
+        self._display.show(self.done, int(step[2]), step[3], self._estimator, self._running)
 
     def timed(self) -> tuple[Timed, ...]:
         """Return the steps that ended, in that order."""
@@ -207,13 +217,13 @@ class NinjaProgress:
             for index, (start, end) in ended
         )
 
-    def _running(self) -> list[str]:
+    def _running(self) -> str:
         """Return the steps that run now if that is certain: all that can run, if there are at most `jobs`."""
-        if self._estimator is None or len(self._estimator.left) > self._jobs * 2:
-            return []
+        if self._estimator is None:
+            return ""
         steps, left = self._steps or (), self._estimator.left
         ready = [index for index in sorted(left) if not any(each in left for each in steps[index].after)]
-        return [steps[index].description for index in ready] if len(ready) <= self._jobs else []
+        return ", ".join(steps[index].description for index in ready) if len(ready) <= self._jobs else ""
 
     def _read_log(self) -> None:
         for ran in self._log.read():
