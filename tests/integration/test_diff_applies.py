@@ -68,11 +68,11 @@ def applied(repository: Path, plan: Plan) -> dict[str, bytes]:
         pytest.param(edit(None, (0, 0, b"b\n"), path="li b/new b.js"), id="spaces in an added path"),
     ],
 )
-def test_git_makes_the_bytes_of_the_edit(tmp_path: Path, one: Edit) -> None:
+def test_git_apply_of_the_diff_makes_the_edited_bytes(tmp_path: Path, one: Edit) -> None:
     assert applied(tmp_path, Plan((one,))) == {one.path: one.after}
 
 
-def test_git_makes_the_bytes_of_many_random_edits(tmp_path: Path) -> None:
+def test_git_apply_of_random_diffs_makes_the_edited_bytes(tmp_path: Path) -> None:
     edits = tuple(random_edit(number) for number in range(300))
     assert applied(tmp_path, Plan(edits)) == {one.path: one.after for one in edits}
 
@@ -94,7 +94,7 @@ def random_edit(number: int) -> Edit:
     return edit(base, *spans, path=f"lib/{number:03}.js")
 
 
-def test_git_itself_shows_the_same(tmp_path: Path) -> None:
+def test_render_agrees_with_git_diff(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     one = edit(NUMBERS, (27, 29, b"ten"), (70, 73, b""))
     (tmp_path / "lib").mkdir()

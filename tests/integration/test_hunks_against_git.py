@@ -107,7 +107,7 @@ def bytes_after(applied: Applied, tree: bytes | None) -> bytes | None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("context", [1, 3])
-def test_a_patch_makes_of_its_own_tree_what_it_was_made_from(
+def test_patch_applied_to_its_base_makes_the_changed_tree(
     tmp_path: Path, before: bytes | None, after: bytes, context: int
 ) -> None:
     patch = diff(tmp_path, before, after, context)
@@ -128,7 +128,7 @@ def changed(chance: random.Random, content: bytes, lines: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("group", range(4))
 @pytest.mark.parametrize("lines", [LINES, [*LINES, *UNIQUE]], ids=["few kinds of lines", "many kinds"])
-def test_git_makes_the_same_of_random_trees(tmp_path: Path, lines: list[bytes], group: int) -> None:
+def test_apply_agrees_with_git_on_random_trees(tmp_path: Path, lines: list[bytes], group: int) -> None:
     """Where git applies and we refuse, the place is a guess: the lines stand in several places, the hunk has
     nothing to go by, or git takes a last line without a newline for one that has it."""
     seen: Counter[str] = Counter()
@@ -159,7 +159,7 @@ def test_git_makes_the_same_of_random_trees(tmp_path: Path, lines: list[bytes], 
 
 
 @pytest.mark.parametrize("group", range(4))
-def test_git_makes_the_same_of_patches_one_upon_the_other(tmp_path: Path, group: int) -> None:
+def test_apply_of_several_patches_agrees_with_git(tmp_path: Path, group: int) -> None:
     made = 0
     for number in range(15):
         chance = random.Random(f"{group} {number}")  # noqa: S311 (the same trees every time)
@@ -177,7 +177,7 @@ def test_git_makes_the_same_of_patches_one_upon_the_other(tmp_path: Path, group:
     assert made >= 5
 
 
-def test_where_lines_stand_twice_git_takes_the_nearest_and_we_refuse(tmp_path: Path) -> None:
+def test_ambiguous_hunk_is_refused_although_git_takes_the_nearest(tmp_path: Path) -> None:
     part = b"begin\nx\nend\n"
     patch = diff(tmp_path, NUMBERS + part + NUMBERS, NUMBERS + b"begin\nX\nend\n" + NUMBERS, context=1)
     tree = part + NUMBERS + b"new\n" + part + NUMBERS
@@ -187,7 +187,7 @@ def test_where_lines_stand_twice_git_takes_the_nearest_and_we_refuse(tmp_path: P
     assert "lines 1, 45" in conflict.text
 
 
-def test_without_context_git_can_be_told_to_go_by_the_number_alone_and_we_refuse(tmp_path: Path) -> None:
+def test_hunk_without_context_is_refused_although_git_has_an_option(tmp_path: Path) -> None:
     patch = diff(tmp_path, NUMBERS, NUMBERS.replace(b"20\n", b"20\nnew\n"), context=0)
     tree = b"on top\n" + NUMBERS
     by_number = by_git(tmp_path, tree, [patch], "--unidiff-zero")

@@ -87,7 +87,7 @@ def test_recipes_of_a_matrix_differ_from_the_previous_one_in_one_change(
 
 
 @pytest.mark.slow
-def test_all_four_are_made_and_only_what_differs_is_run(built: Kiln) -> None:
+def test_matrix_builds_all_recipes_and_runs_only_what_differs(built: Kiln) -> None:
     matrix, _ = make(built, settings_of(built), from_scratch=True)
     matrix.raise_for()
     assert names(matrix) == [FREE, STOCK, PROBED, BOTH]
@@ -98,7 +98,7 @@ def test_all_four_are_made_and_only_what_differs_is_run(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_there_is_not_made_again(built: Kiln) -> None:
+def test_matrix_skips_existing_binaries(built: Kiln) -> None:
     settings = settings_of(built)
     assert now_in_tree(Recipe(tag=Tag.parse(TAG)), settings) == FREE
     _, said = make(built, settings)
@@ -107,7 +107,7 @@ def test_what_is_there_is_not_made_again(built: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_a_recipe_that_fails_does_not_lose_the_others(kiln: Kiln) -> None:
+def test_matrix_continues_after_a_failed_recipe(kiln: Kiln) -> None:
     misfit = PATCH.replace("return 0; }", "return 1; }")
     matrix, said = make(kiln, settings_of(kiln, misfit))
     assert [path.parent.name for path in paths(matrix)] == [STOCK, FREE]
@@ -118,7 +118,7 @@ def test_a_recipe_that_fails_does_not_lose_the_others(kiln: Kiln) -> None:
 
 
 @pytest.mark.slow
-def test_a_dry_run_tells_all_four_and_writes_nothing(kiln: Kiln) -> None:
+def test_matrix_dry_run_lists_all_recipes_and_writes_nothing(kiln: Kiln) -> None:
     matrix, said = make(kiln, settings_of(kiln), dry_run=True)
     matrix.raise_for()
     assert paths(matrix) == []
@@ -131,7 +131,7 @@ def test_a_dry_run_tells_all_four_and_writes_nothing(kiln: Kiln) -> None:
     ("linker", "told"),
     [("lld", "it was linked by lld, and now would be by default"), (None, "already exists")],
 )
-def test_a_binary_of_another_linker_is_made_again(built: Kiln, linker: str | None, told: str) -> None:
+def test_binary_of_another_linker_is_rebuilt(built: Kiln, linker: str | None, told: str) -> None:
     """One whose manifest names none is older, and was linked by the compiler's own."""
     manifest = built.build / "binaries" / FREE / "manifest.json"
     facts = json.loads(manifest.read_text())
@@ -144,7 +144,7 @@ def test_a_binary_of_another_linker_is_made_again(built: Kiln, linker: str | Non
     assert json.loads(manifest.read_text())["toolchain"].get("linker", "default") == "default"
 
 
-def test_a_tree_whose_configure_was_broken_off_keeps_the_linker_of_its_objects(tmp_path: Path) -> None:
+def test_interrupted_configure_keeps_the_linker_of_the_objects(tmp_path: Path) -> None:
     configure = Configure(tmp_path, tmp_path)
     fails, ends = ["false"], ["sh", "-c", "echo \"{'variables': {}}\" >config.gypi"]
     kept: list[str | None] = []
@@ -155,7 +155,7 @@ def test_a_tree_whose_configure_was_broken_off_keeps_the_linker_of_its_objects(t
     assert kept == ["undone: None", "lld", "undone: lld", "bfd"]
 
 
-def test_without_a_compiler_none_is_tried_but_the_first(kiln: Kiln) -> None:
+def test_matrix_without_a_compiler_stops_after_the_first_recipe(kiln: Kiln) -> None:
     settings = settings_of(kiln)
     matrix, said = make(
         kiln, replace(settings, environment={**settings.environment, "CXX": "no-such-compiler"})
@@ -164,7 +164,7 @@ def test_without_a_compiler_none_is_tried_but_the_first(kiln: Kiln) -> None:
     assert [recipe.name for recipe in matrix.untried] == [FREE, BOTH, PROBED]
 
 
-def test_without_a_source_none_is_tried_but_the_first(kiln: Kiln, tmp_path: Path) -> None:
+def test_matrix_without_a_source_stops_after_the_first_recipe(kiln: Kiln, tmp_path: Path) -> None:
     matrix, said = make(kiln, replace(settings_of(kiln), repository=str(tmp_path / "nowhere")))
     assert said.count("error: ") == 1
     with pytest.raises(

@@ -104,7 +104,7 @@ def test_help_lists_third_change(kiln: Kiln, task: str) -> None:
 
 
 def test_completion_offers_third_change(kiln: Kiln) -> None:
-    done = run(kiln, "--complete", "--", "./inv build --change ")
+    done = run(kiln, "--complete", "--", "build", "--change", "")
     assert done.stdout.split() == ["no-backpressure", "third", "usdt"]
 
 

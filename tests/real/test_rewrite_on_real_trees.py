@@ -58,7 +58,7 @@ def check(tag: Tag, files: Mapping[str, bytes]) -> None:
 
 @pytest.mark.tree
 @pytest.mark.parametrize("tag", ["v18.20.4", "v20.19.2", "v22.22.2", "v24.21.0"])
-def test_a_real_tree_is_rewritten_in_exactly_two_places(node_repository: Path, tag: str) -> None:
+def test_rewrite_of_a_real_tree_edits_exactly_two_places(node_repository: Path, tag: str) -> None:
     files = {}
     for path in paths(without_backpressure(Tag.parse(tag)), REGISTRY):
         argv = ["git", f"--git-dir={node_repository}", "cat-file", "blob", f"{tag}:{path}"]
@@ -67,7 +67,7 @@ def test_a_real_tree_is_rewritten_in_exactly_two_places(node_repository: Path, t
 
 
 @pytest.mark.tree
-def test_the_builtins_of_every_release_are_rewritten_in_exactly_two_places(tmp_path: Path) -> None:
+def test_rewrite_of_release_builtins_edits_exactly_two_places(tmp_path: Path) -> None:
     if _BUILTINS is None or not Path(_BUILTINS).is_file():
         pytest.skip("NODEKILN_BUILTINS names no archive of the JavaScript inside release binaries")
     with tarfile.open(_BUILTINS) as archive:

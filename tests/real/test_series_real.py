@@ -44,7 +44,7 @@ def read(repository: Path, tag: str, wanted: tuple[str, ...]) -> dict[str, bytes
 
 
 @pytest.mark.parametrize("tag", ["v20.19.2", "v22.22.2", "v24.21.0"])
-def test_the_series_fits_and_git_makes_the_same(
+def test_usdt_patches_fit_and_agree_with_git_apply(
     node_repository: Path, tmp_path: Path, usdt: Change, tag: str
 ) -> None:
     recipe = Recipe(
@@ -69,9 +69,7 @@ def test_the_series_fits_and_git_makes_the_same(
 
 
 @pytest.mark.parametrize("tag", ["v20.19.2", "v22.22.2", "v24.21.0"])
-def test_the_series_and_the_rewrite_leave_each_other_alone(
-    node_repository: Path, usdt: Change, tag: str
-) -> None:
+def test_usdt_and_no_backpressure_do_not_overlap(node_repository: Path, usdt: Change, tag: str) -> None:
     probes = Recipe(
         tag=Tag.parse(tag),
         changes=("usdt",),
@@ -93,7 +91,7 @@ def test_the_series_and_the_rewrite_leave_each_other_alone(
     assert spans[both] == spans[probes] | spans[rewrite]
 
 
-def test_the_javascript_of_every_release_takes_the_patches(tmp_path: Path, usdt: Change) -> None:
+def test_usdt_patches_fit_the_javascript_of_every_release(tmp_path: Path, usdt: Change) -> None:
     """Of 19 and later, that is, and without the C++ that no release has in it."""
     if _BUILTINS is None or not Path(_BUILTINS).is_file():
         pytest.skip("NODEKILN_BUILTINS names no archive of the JavaScript inside release binaries")
@@ -122,7 +120,7 @@ GETTERS = {
 
 
 @pytest.mark.parametrize(("tag", "count"), [("v20.19.2", 1), ("v22.22.2", 2), ("v24.21.0", 3)])
-def test_a_getter_of_nodes_tells_the_symbol_that_the_probes_read(
+def test_probes_read_the_symbols_of_the_getters(
     node_repository: Path, usdt: Change, tag: str, count: int
 ) -> None:
     added = {diff.path: diff for patch in usdt.select(Tag.parse(tag)) for diff in patch.files}
@@ -146,7 +144,7 @@ def test_a_getter_of_nodes_tells_the_symbol_that_the_probes_read(
     assert told == count
 
 
-def test_18_brings_its_own_probes(node_repository: Path, usdt: Change) -> None:
+def test_usdt_on_18_uses_the_existing_provider(node_repository: Path, usdt: Change) -> None:
     recipe = Recipe(
         tag=Tag(18, 20, 4),
         changes=("usdt",),

@@ -19,15 +19,15 @@ def hunks(one: Edit) -> bytes:
     return b"@@ " + rest
 
 
-def test_an_empty_plan_shows_nothing() -> None:
+def test_render_of_an_empty_plan_is_empty() -> None:
     assert render(Plan()) == b""
 
 
-def test_an_edit_that_changes_nothing_shows_nothing() -> None:
+def test_render_of_an_edit_without_effect_is_empty() -> None:
     assert render(Plan((edit(b"a\n", (0, 1, b"a")),))) == b""
 
 
-def test_a_changed_line_stands_between_three_lines_of_context() -> None:
+def test_render_shows_three_lines_of_context() -> None:
     at = NUMBERS.index(b"10\n")
     after = NUMBERS.replace(b"\n10\n", b"\nten\n")
     assert render(Plan((edit(NUMBERS, (at, at + 2, b"ten")),))) == (
@@ -39,7 +39,7 @@ def test_a_changed_line_stands_between_three_lines_of_context() -> None:
     )
 
 
-def test_an_added_file_comes_from_nothing() -> None:
+def test_render_of_an_added_file_starts_from_dev_null() -> None:
     assert render(Plan((edit(None, (0, 0, b"a\nb")),))) == (
         b"diff --git a/lib/a.js b/lib/a.js\n"
         b"new file mode 100644\n"
@@ -50,7 +50,7 @@ def test_an_added_file_comes_from_nothing() -> None:
     )
 
 
-def test_files_follow_each_other() -> None:
+def test_render_shows_all_files() -> None:
     one, other = edit(b"a\n", (0, 1, b"b"), path="a"), edit(b"a\n", (0, 1, b"c"), path="b")
     assert render(Plan((one, other))) == render(Plan((one,))) + render(Plan((other,)))
 
@@ -92,29 +92,31 @@ def test_files_follow_each_other() -> None:
         ),
     ],
 )
-def test_hunks_are_exact(base: bytes, spans: list[tuple[int, int, bytes]], shown: bytes) -> None:
+def test_render_of_edge_cases_is_exact(
+    base: bytes, spans: list[tuple[int, int, bytes]], shown: bytes
+) -> None:
     assert hunks(edit(base, *spans)) == shown
 
 
 @pytest.mark.parametrize(("second", "count"), [(b"\n16\n", 1), (b"\n17\n", 2)])
-def test_changes_share_a_hunk_as_long_as_their_context_meets(second: bytes, count: int) -> None:
+def test_render_joins_hunks_whose_contexts_meet(second: bytes, count: int) -> None:
     first, then = NUMBERS.index(b"\n10\n") + 1, NUMBERS.index(second) + 1
     shown = hunks(edit(NUMBERS, (first, first, b"more\n"), (then, then + 2, b"x")))
     assert shown.count(b"@@ -") == count
 
 
-def test_later_hunks_count_what_earlier_ones_added() -> None:
+def test_render_counts_lines_added_by_earlier_hunks() -> None:
     at = NUMBERS.index(b"\n20\n") + 1
     shown = hunks(edit(NUMBERS, (0, 0, b"x\ny\n"), (at, at + 2, b"z")))
     assert b"@@ -17,7 +19,7 @@\n" in shown
 
 
-def test_a_file_of_three_megabytes_in_one_line_is_shown() -> None:
+def test_render_shows_a_line_of_three_megabytes() -> None:
     base = b"x" * 3_000_000
     assert len(render(Plan((edit(base, (5, 6, b"y")),)))) > 2 * len(base)
 
 
-def test_colours_tell_heads_hunks_and_sides() -> None:
+def test_color_styles_headings_hunks_and_sides() -> None:
     text = color(render(Plan((edit(b"-- a\n++ b\nc\n", (0, 10, b"x\n")),))))
     styles = {text.plain[span.start : span.end]: span.style for span in text.spans if span.style}
     assert styles["--- a/lib/a.js"] == "bold"
@@ -123,11 +125,11 @@ def test_colours_tell_heads_hunks_and_sides() -> None:
     assert " c" not in styles
 
 
-def test_what_a_terminal_would_obey_is_spelled_out() -> None:
+def test_color_escapes_control_characters() -> None:
     text = color(b"+\x1b]0;title\x07 \xff \xc2\x9b \xe2\x80\xae \r \x0c\t[red]x\n")
     assert text.plain == "+\\x1b]0;title\\x07 \\xff \\x9b \\u202e \\r \\x0c\t[red]x\n"
 
 
-def test_colouring_keeps_the_text() -> None:
+def test_color_keeps_the_text() -> None:
     diff = render(Plan((edit(NUMBERS, (9, 11, b"\xc3\xa9")),)))
     assert color(diff).plain == diff.decode()

@@ -11,7 +11,7 @@ V22 = Tag(22, 20, 0)
 
 
 @pytest.mark.parametrize("text", ["v22.20.0", "22.20.0"])
-def test_a_tag_may_be_written_with_or_without_its_v(text: str) -> None:
+def test_tag_with_or_without_v_is_parsed(text: str) -> None:
     assert str(Tag.parse(text)) == "v22.20.0"
 
 
@@ -32,7 +32,7 @@ def test_a_tag_may_be_written_with_or_without_its_v(text: str) -> None:
         *("v99999.0.0", "v22.20.0;ls", "refs/tags/v22.20.0"),
     ],
 )
-def test_anything_else_is_no_tag(text: str) -> None:
+def test_invalid_tag_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a tag"):
         Tag.parse(text)
 
@@ -65,12 +65,12 @@ def test_anything_else_is_no_tag(text: str) -> None:
         ),
     ],
 )
-def test_a_name_tells_what_differs_from_the_release(recipe: Recipe, name: str) -> None:
+def test_name_lists_what_differs_from_the_release(recipe: Recipe, name: str) -> None:
     assert recipe.name == name
     assert check_name(name) == name
 
 
-def test_configure_arguments_have_a_tree_of_their_own_and_backpressure_has_not() -> None:
+def test_tree_name_depends_on_configure_arguments_only() -> None:
     plain = Recipe(tag=V22)
     assert (
         plain.tree_name
@@ -94,12 +94,12 @@ def test_invalid_label_is_refused(label: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "v22.20.0/..", "/etc", "-x", "v22.20.0-", "v22.20.0-A", "v22"]
 )
-def test_what_no_binary_could_be_named_is_refused(name: str) -> None:
+def test_invalid_name_of_a_binary_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="not the name"):
         check_name(name)
 
 
-def test_arguments_are_split_as_a_shell_would() -> None:
+def test_parse_arguments_splits_like_a_shell() -> None:
     assert parse_arguments("--without-npm '--prefix=/opt/my node'") == (
         "--without-npm",
         "--prefix=/opt/my node",
@@ -107,7 +107,7 @@ def test_arguments_are_split_as_a_shell_would() -> None:
 
 
 @pytest.mark.parametrize("text", ["'--open", "npm", "--prefix /opt", "--a=\x1b[1m"])
-def test_arguments_that_configure_would_misread_are_refused(text: str) -> None:
+def test_invalid_configure_arguments_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--configure-args"):
         parse_arguments(text)
 
@@ -115,16 +115,16 @@ def test_arguments_that_configure_would_misread_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["--debug", "--shared", "--enable-stat", "--dest-cpu=x64", "--cross", "--tag=x", "-h"]
 )
-def test_arguments_that_make_something_else_are_refused(text: str) -> None:
+def test_unsupported_configure_arguments_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=f"--configure-args: {text} can't be built with"):
         parse_arguments(f"--gdb {text}")
 
 
 @pytest.mark.parametrize("text", ["--debug-node", "--shared-zlib", "--no-cross-compiling", "--gdb", "-C"])
-def test_arguments_that_only_resemble_those_are_taken(text: str) -> None:
+def test_similar_configure_arguments_are_accepted(text: str) -> None:
     assert parse_arguments(text) == (text,)
 
 
-def test_a_configure_file_has_one_argument_a_line_and_comments() -> None:
+def test_configure_file_has_arguments_and_comments() -> None:
     text = "# what the distribution brings\n--shared-zlib\n\n  --with-intl=system-icu  \n"
     assert parse_argument_lines(text, "f") == ("--shared-zlib", "--with-intl=system-icu")

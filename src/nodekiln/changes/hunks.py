@@ -2,11 +2,10 @@
 
 A hunk goes where git apply would put it, or nowhere. It is anchored at the ends of the file by git's rules:
 one that begins at line 1 fits only there, one without context below its last change only at the end. Away
-from its line it must fit in one place only, where git takes the nearest of several.
+from its line it must match in exactly one place; git takes the nearest of several.
 
-The patches of a series may touch the same file. Each is applied to what the ones before left, as git does it,
-so that a patch is what git shows; lines remember where they came from, and the spans against the tree's own
-file fall out at the end. To demand that patches keep apart would shape them by our bookkeeping.
+Several patches may edit the same file. Each is applied to the result of the previous one, as git does
+it. Each line keeps its origin in the tree's own file, from which the spans are computed at the end.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from itertools import accumulate
 from nodekiln.changes.patchfile import FileDiff, Hunk, Patch
 from nodekiln.core.edit import Conflict, Edit, Misfit, Read, Remember, Span, no_memo, split_lines
 
-_PLACES_TOLD = 5
-_CHARACTERS_TOLD = 80
+_MAX_MATCHES = 5
+_MAX_CHARACTERS = 80
 
 
 class Fit(StrEnum):
-    """How a hunk fits."""
+    """How well a hunk fits."""
 
     CLEAN = "clean"
     OFFSET = "offset"
@@ -37,11 +36,11 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one hunk, or of a file that a patch adds.
+    """The result for one hunk, or for a file that a patch adds.
 
-    `line` is where it went, from 1, in the file as the patches before left it; without a fit, where it agrees
-    best (None: nowhere). `offset` is how many lines further down that is than the patch says. `hunk` is None
-    where a whole file is added or missing.
+    `line` is where it was applied, from 1, in the file as previous patches left it; without a fit, the best
+    partial match (None: no match). `offset` is the distance from the line in the patch, in lines.
+    `hunk` is None if a whole file is added or missing.
     """
 
     patch: str
@@ -54,7 +53,7 @@ class Outcome:
 
     @property
     def fit(self) -> Fit:
-        """In one word."""
+        """The result in one word."""
         if self.conflict is None:
             return Fit.OFFSET if self.offset else Fit.CLEAN
         match self.conflict.misfit:
@@ -73,7 +72,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of all hunks; `edits` is empty if one of them does not fit."""
+    """The results of all hunks; `edits` is empty if any hunk does not fit."""
 
     edits: tuple[Edit, ...]
     outcomes: tuple[Outcome, ...]
@@ -86,8 +85,11 @@ class Applied:
 
 @dataclass(slots=True)
 class _File:
-    """A file on its way through the patches. `origins` tells for each line which of the base it is, or why it
-    was added; `removed` tells for lines of the base why they went. `reason` is why the file was added."""
+    """A file while patches are applied.
+
+    `origins` has for each line its index in the base, or the reason why it was added; `removed` has the
+    reason for each removed line of the base; `reason` is why the file was added.
+    """
 
     base: bytes | None
     lines: list[bytes]
@@ -105,7 +107,7 @@ class _File:
         return cls(None, lines, [reason] * len(lines), reason)
 
     def change(self, start: int, hunk: Hunk, reason: str) -> None:
-        """Puts the hunk in at line `start`, from 0, where its lines are known to stand."""
+        """Apply the hunk at line `start`, from 0, where its lines are known to match."""
         lines: list[bytes] = []
         origins: list[int | str] = []
         position = start
@@ -121,7 +123,7 @@ class _File:
         self.origins[start:position] = origins
 
     def spans(self) -> Iterator[Span]:
-        """What changed since the base: one span for each run of lines that are gone or new."""
+        """Yield one span for each run of removed or added lines."""
         bounds = [0, *accumulate(map(len, split_lines(self.base or b"")))]
         reached, new = 0, b""
         reasons = [] if self.reason is None else [self.reason]
@@ -137,7 +139,7 @@ class _File:
 
 
 def apply(patches: Iterable[Patch], read: Read, remember: Remember = no_memo) -> Applied:
-    """Applies patches one upon the other; tries every hunk of every patch, whatever failed before."""
+    """Apply patches on top of each other; try every hunk of every patch, even after a failure."""
     ordered = [(patch, diff) for patch in patches for diff in patch.files]
     by_path: dict[str, list[tuple[Patch, FileDiff]]] = {}
     for patch, diff in ordered:
@@ -148,9 +150,9 @@ def apply(patches: Iterable[Patch], read: Read, remember: Remember = no_memo) ->
         )
         for path, diffs in by_path.items()
     }
-    # As the patches stand, not as the files do: that is how people read them.
-    told = {path: iter(patched.outcomes) for path, patched in done.items()}
-    outcomes = tuple(outcome for _, diff in ordered for outcome in next(told[diff.path]))
+    # In the order of the patches, not of the files, as people read them.
+    results = {path: iter(patched.outcomes) for path, patched in done.items()}
+    outcomes = tuple(outcome for _, diff in ordered for outcome in next(results[diff.path]))
     if any(outcome.conflict for outcome in outcomes):
         return Applied((), outcomes)
     edits = (patched.edit for _, patched in sorted(done.items()))
@@ -159,14 +161,14 @@ def apply(patches: Iterable[Patch], read: Read, remember: Remember = no_memo) ->
 
 @dataclass(frozen=True, slots=True)
 class _Patched:
-    """One file: the edit if there is something to change, and what became of each diff's hunks."""
+    """One file: its edit, None if nothing changes, and the results of each diff's hunks."""
 
     edit: Edit | None
     outcomes: tuple[tuple[Outcome, ...], ...]
 
 
 def _patch(diffs: Iterable[tuple[Patch, FileDiff]], read: Read) -> _Patched:
-    """Applies all that patches have for one file."""
+    """Apply the diffs of all patches to one file."""
     file: _File | None = None
     outcomes: list[tuple[Outcome, ...]] = []
     for patch, diff in diffs:
@@ -177,15 +179,15 @@ def _patch(diffs: Iterable[tuple[Patch, FileDiff]], read: Read) -> _Patched:
             if file is None:
                 file = _File.added(_content(diff), patch.subject)
         elif file is None:
-            conflict = Conflict(diff.path, patch.name, Misfit.FILE_MISSING, "there is no such file")
+            conflict = Conflict(diff.path, patch.name, Misfit.FILE_MISSING, "no such file")
             outcomes.append((Outcome(patch.name, diff.path, "all hunks", None, conflict=conflict),))
         else:
             outcomes.append(tuple(_change(patch, diff, file)))
-    if file is None or any(outcome.conflict for told in outcomes for outcome in told):
+    if file is None or any(outcome.conflict for group in outcomes for outcome in group):
         return _Patched(None, tuple(outcomes))
     spans = tuple(file.spans())
     edit = Edit(diff.path, file.base, spans) if spans else None
-    if edit is not None and edit.after == edit.base:  # a patch may take back what one before it did
+    if edit is not None and edit.after == edit.base:  # a patch may revert a previous one
         edit = None
     return _Patched(edit, tuple(outcomes))
 
@@ -194,9 +196,9 @@ def _add(patch: Patch, diff: FileDiff, file: _File | None) -> Outcome:
     if file is None:
         return Outcome(patch.name, diff.path, "new file", 1)
     if file.lines == _content(diff):
-        misfit, text = Misfit.ALREADY_THERE, "the file is there already, with the same content"
+        misfit, text = Misfit.ALREADY_THERE, "the file exists already, with the same content"
     else:
-        misfit, text = Misfit.FILE_EXISTS, "the patch adds this file, and there is one with other content"
+        misfit, text = Misfit.FILE_EXISTS, "the patch adds this file, which exists with other content"
     conflict = Conflict(diff.path, f"{patch.name}, new file", misfit, text)
     return Outcome(patch.name, diff.path, "new file", None, conflict=conflict)
 
@@ -206,14 +208,14 @@ def _content(diff: FileDiff) -> list[bytes]:
 
 
 def _change(patch: Patch, diff: FileDiff, file: _File) -> list[Outcome]:
-    """Finds the places of all hunks in the file as it is, then puts in those that fit."""
+    """Locate all hunks in the file as it is, then apply those that fit."""
     outcomes: list[Outcome] = []
     places: list[tuple[int, Hunk]] = []
     growth = 0
     for number, hunk in enumerate(diff.hunks, 1):
         expected = hunk.start - growth
         growth += hunk.growth
-        # git counts with the hunks above done: where one of those went below, it means another line.
+        # git counts lines with the hunks above applied; one that matched further down shifts the count.
         in_order = all(start < expected for start, _ in places)
         found = _find(file.lines, hunk, hunk.before, expected if in_order else None)
         name = f"hunk {number} of {len(diff.hunks)}"
@@ -221,7 +223,7 @@ def _change(patch: Patch, diff: FileDiff, file: _File) -> list[Outcome]:
         if not isinstance(found, int):
             misfit, text, line = _why_not(file.lines, hunk, expected, found)
         elif (other := _overlapped(found, hunk, places)) is not None:
-            text = f"it fits at line {found + 1}, and a hunk above it holds on to lines from {other + 1} on"
+            text = f"it matches at line {found + 1}, but a hunk above it uses lines from {other + 1} on"
             misfit, line = Misfit.OVERLAP, found + 1
         else:
             places.append((found, hunk))
@@ -229,14 +231,14 @@ def _change(patch: Patch, diff: FileDiff, file: _File) -> list[Outcome]:
             continue
         conflict = Conflict(diff.path, f"{patch.name}, {name} (line {expected + 1})", misfit, text)
         outcomes.append(Outcome(patch.name, diff.path, name, line, conflict=conflict, hunk=hunk))
-    # From the bottom up, so that the places above stay true.
+    # From the bottom up, so that the line numbers above stay valid.
     for start, hunk in sorted(places, key=lambda place: place[0], reverse=True):
         file.change(start, hunk, patch.subject)
     return outcomes
 
 
 def _overlapped(found: int, hunk: Hunk, places: list[tuple[int, Hunk]]) -> int | None:
-    """The start of a hunk above that holds one of the same lines, be it as context."""
+    """Return the start of a hunk above that uses one of the same lines; None if none does."""
     for start, other in places:
         if found < start + len(other.before) and start < found + len(hunk.before):
             return start
@@ -244,10 +246,10 @@ def _overlapped(found: int, hunk: Hunk, places: list[tuple[int, Hunk]]) -> int |
 
 
 def _find(lines: list[bytes], hunk: Hunk, wanted: list[bytes], expected: int | None) -> int | list[int]:
-    """Where the wanted lines stand, if they stand at `expected` or in one place only; else all the places."""
+    """Return the index of the wanted lines if they are at `expected` or match once; else all matches."""
     last = len(lines) - len(wanted)
     if not wanted:
-        places = [] if lines else [0]  # nothing to hold on to, unless the file is empty as well
+        places = [] if lines else [0]  # no context, unless the file is empty too
     else:
         places = [
             at
@@ -262,7 +264,7 @@ def _find(lines: list[bytes], hunk: Hunk, wanted: list[bytes], expected: int | N
 
 
 def _starts(lines: list[bytes], line: bytes, last: int) -> Iterator[int]:
-    """Where the line stands, up to `last`. list.index compares six times as fast as a loop here."""
+    """Yield the indexes of the line, up to `last`. list.index is six times as fast as a loop."""
     at = -1
     with suppress(ValueError):
         while True:
@@ -273,44 +275,44 @@ def _starts(lines: list[bytes], line: bytes, last: int) -> Iterator[int]:
 def _why_not(
     lines: list[bytes], hunk: Hunk, expected: int, places: list[int]
 ) -> tuple[Misfit, str, int | None]:
-    """Why a hunk has no place: misfit, text and the line, from 1, where it agrees best."""
+    """Return why a hunk does not fit: misfit, text and the line, from 1, of the best partial match."""
     if places:
-        told = ", ".join(str(at + 1) for at in places[:_PLACES_TOLD])
-        more = ", ..." if len(places) > _PLACES_TOLD else ""
-        text = f"its lines moved, and now stand in {len(places)} places: lines {told}{more}"
+        shown = ", ".join(str(at + 1) for at in places[:_MAX_MATCHES])
+        more = ", ..." if len(places) > _MAX_MATCHES else ""
+        text = f"its lines moved, and match in {len(places)} places: lines {shown}{more}"
         return Misfit.SEVERAL_MATCHES, text, places[0] + 1
     done = _find(lines, hunk, hunk.after, hunk.start)
     if isinstance(done, int):
-        return Misfit.ALREADY_THERE, f"line {done + 1} reads as if this were done already", done + 1
+        return Misfit.ALREADY_THERE, f"it is applied already, at line {done + 1}", done + 1
     wanted = hunk.before
     if not wanted:
-        return Misfit.NO_MATCH, "it has no context to go by; make the patch with some", None
+        return Misfit.NO_MATCH, "it has no context; make the patch with some lines of context", None
     at, agreeing = _nearest(lines, wanted, expected)
     if not agreeing:
-        return Misfit.NO_MATCH, f"none of its {len(wanted)} lines is there", None
+        return Misfit.NO_MATCH, f"none of its {len(wanted)} lines is in the file", None
     if agreeing == len(wanted):
         end = "end" if hunk.to_bottom else "beginning"
-        text = f"its lines stand at line {at + 1}, and belong at the {end} of the file"
+        text = f"its lines match at line {at + 1}, but must be at the {end} of the file"
         return Misfit.NO_MATCH, text, at + 1
     differing, line = next(
         (index, line) for index, line in enumerate(wanted) if lines[at + index : at + index + 1] != [line]
     )
     there = _shown(lines[at + differing]) if at + differing < len(lines) else "the end of the file"
     text = (
-        f"{agreeing} of its {len(wanted)} lines agree at line {at + 1}; line {at + 1 + differing} should be"
+        f"{agreeing} of its {len(wanted)} lines match at line {at + 1}; line {at + 1 + differing} should be"
         f" {_shown(line)} and is {there}"
     )
     return Misfit.NO_MATCH, text, at + 1
 
 
 def _nearest(lines: list[bytes], wanted: list[bytes], expected: int) -> tuple[int, int]:
-    """Where most of the text agrees, nearest to the expected line, and how many lines do there."""
+    """Return the index where most of the text matches and the number of matching lines there."""
 
     def agreeing(at: int) -> list[bytes]:
         there = lines[at : at + len(wanted)]
         return [line for line, found in zip(wanted, there, strict=False) if line == found]
 
-    # By the characters that agree, since a closing brace agrees everywhere.
+    # By matching characters, since a closing brace matches everywhere.
     best = max(
         range(len(lines)),
         key=lambda at: (sum(len(line.strip()) for line in agreeing(at)), -abs(at - expected)),
@@ -320,7 +322,7 @@ def _nearest(lines: list[bytes], wanted: list[bytes], expected: int) -> tuple[in
 
 
 def _shown(line: bytes) -> str:
-    """Quoted, with what does not print spelled out."""
+    """Return the line quoted, with unprintable characters escaped."""
     text = line.decode(errors="backslashreplace").removesuffix("\n")
-    shown = repr(text if len(text) <= _CHARACTERS_TOLD else f"{text[:_CHARACTERS_TOLD]}...")
+    shown = repr(text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}...")
     return shown if line.endswith(b"\n") else f"{shown} without a newline"

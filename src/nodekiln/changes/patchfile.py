@@ -1,6 +1,6 @@
-"""Reads a patch file: a header that says what and why, then a git diff. Bytes come out as they went in.
+"""Parses a patch file: a header that says what and why, then a git diff. Bytes are kept as they are.
 
-unidiff parses the diff; what it would skip in silence, or what an edit can't say, is refused here.
+unidiff parses the diff; what it would skip silently, or what an edit can't express, is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIGNATURE = "-- "
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a hunk, with its newline unless the file lacks it; in the file before, after, or both."""
+    """One line of a hunk, with its newline if the file has it; in the file before, after, or both."""
 
     content: bytes
     before: bool
@@ -35,52 +35,51 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Hunk:
-    """Lines that follow one another. `start` is where the first stands, from 0, in the file as the hunks
-    above leave it; git goes by that number too."""
+    """Consecutive lines. `start` is the index of the first in the file with the hunks above applied."""
 
     start: int
     from_top: bool
-    """It begins where the file begins, and fits nowhere else."""
+    """It begins at the first line of the file, and fits nowhere else."""
     lines: tuple[Line, ...]
     section: str = ""
-    """The function that it stands in, as git puts it behind the @@."""
+    """The enclosing function, as git puts it behind the @@."""
 
     @property
     def before(self) -> list[bytes]:
-        """What it looks for."""
+        """The lines that it replaces, with context."""
         return [line.content for line in self.lines if line.before]
 
     @property
     def after(self) -> list[bytes]:
-        """What it leaves there."""
+        """The lines after it is applied, with context."""
         return [line.content for line in self.lines if line.after]
 
     @property
     def to_bottom(self) -> bool:
-        """It has no context below its last change: it ends where the file ends, and fits nowhere else."""
+        """Whether it has no context below its last change, and so fits only at the end of the file."""
         last = self.lines[-1]
         return not (last.before and last.after)
 
     @property
     def growth(self) -> int:
-        """Lines that the file has more afterwards."""
+        """The number of lines that it adds, less those that it removes."""
         return sum(line.after - line.before for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True)
 class FileDiff:
-    """What a patch does to one file; all hunks of a file that it adds hold nothing but the content."""
+    """A patch's part for one file. The hunks of an added file have only its content."""
 
     path: str
     added: bool
     hunks: tuple[Hunk, ...]
     mode: str | None
-    """A file mode that the patch sets ("100755"). Edits are about bytes: it is not applied."""
+    """A file mode that the patch sets ("100755"). It is not applied, as edits change only bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """One patch file. `subject` becomes the reason of its edits; `body` tells the rest."""
+    """One patch file. `subject` becomes the reason of its edits; `body` is the text below it."""
 
     name: str
     subject: str
@@ -89,17 +88,17 @@ class Patch:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files that it changes or adds, each once, in its order."""
+        """The files that it changes or adds, each once, in the order of the patch."""
         return tuple(dict.fromkeys(file.path for file in self.files))
 
 
 def parse(name: str, content: bytes) -> Patch:
-    """Reads a patch as git format-patch writes it, or with no more header than Subject and a text.
+    """Return a patch as git format-patch writes it; of the header, Subject and a text are enough.
 
-    Raises PatchError for what is no such patch, and for what a plan can't hold: files removed, renamed or
+    Raises PatchError for invalid patches, and for what a plan can't express: files removed, renamed or
     copied, links, binary files.
     """
-    # Surrogates carry bytes that are no UTF-8 through str and back; StringIO, in which unidiff wraps a str,
+    # Surrogates carry bytes that are not UTF-8 through str and back; StringIO, in which unidiff wraps a str,
     # ends lines at \n only.
     text = content.decode(errors="surrogateescape")
     head, found, rest = f"\n{text}".partition(f"\n{_DIFF}")
@@ -118,7 +117,7 @@ def parse(name: str, content: bytes) -> Patch:
 
 
 def _header(text: str) -> tuple[str, str]:
-    """Subject, without git's [PATCH 1/2], and text, without git's list of files."""
+    """Return the subject without git's [PATCH 1/2], and the text without git's list of files."""
     message = HeaderParser().parsestr(text)
     subject = " ".join(str(message["Subject"] or "").split())
     if subject.startswith("[PATCH"):
@@ -128,16 +127,16 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _file(name: str, file: PatchedFile, lines: list[str]) -> FileDiff:
-    told = f"{file.source_file} -> {file.target_file}"
+    shown = f"{file.source_file} -> {file.target_file}"
     if '"' in file.source_file + file.target_file:
-        raise _unusable(name, f"{told}: paths in quotes are not read")
+        raise _unusable(name, f"{shown}: quoted paths are not supported")
     if file.target_file == DEV_NULL:
-        raise _unusable(name, f"{told}: a plan removes no file")
+        raise _unusable(name, f"{shown}: files can't be removed")
     added = file.source_file == DEV_NULL
     if not added and file.source_file.removeprefix("a/") != file.target_file.removeprefix("b/"):
-        raise _unusable(name, f"{told}: a plan renames and copies no file")
+        raise _unusable(name, f"{shown}: files can't be renamed or copied")
     if file.is_binary_file or file.is_symlink or file.is_submodule:
-        raise _unusable(name, f"{told}: only text in plain files can be patched")
+        raise _unusable(name, f"{shown}: only text in plain files can be patched")
     path = file.target_file.removeprefix("b/")
     mode = None if file.target_mode == (_PLAIN_MODE if added else file.source_mode) else file.target_mode
     return FileDiff(path, added, tuple(_hunks(name, file, lines)), mode)
@@ -145,37 +144,39 @@ def _file(name: str, file: PatchedFile, lines: list[str]) -> FileDiff:
 
 def _hunks(name: str, file: PatchedFile, lines: list[str]) -> Iterator[Hunk]:
     for parsed in file:
-        # Lines beyond the counts in the @@ line would be dropped without a word, by git as well.
+        # Lines beyond the counts in the @@ line would be dropped silently, by git as well.
         number = max(line.diff_line_no or 0 for line in parsed)
         for line in lines[number:]:
             if line.startswith(("@@ ", _DIFF)) or line == _SIGNATURE:
                 break
             if line not in ("", _NO_NEWLINE):
-                raise _unusable(name, f"{file.path}: {line[:80]!r} stands below a hunk that is over by then")
+                raise _unusable(
+                    name, f"{file.path}: {line[:80]!r} is beyond the line counts of the hunk above it"
+                )
         start = max(0, parsed.target_start - 1)
         section = parsed.section_header.strip()
         yield Hunk(start, parsed.source_start <= 1, tuple(_lines(parsed)), section)
 
 
 def _lines(parsed: ParsedHunk) -> Iterator[Line]:
-    """Its lines; the mark that a newline is missing takes it from the line above."""
-    held: Line | None = None
+    """Yield the lines; the marker of a missing newline removes it from the line above."""
+    last: Line | None = None
     for line in parsed:
-        if line.line_type == LINE_TYPE_NO_NEWLINE and held is not None:
-            held = Line(held.content.removesuffix(b"\n"), held.before, held.after)
+        if line.line_type == LINE_TYPE_NO_NEWLINE and last is not None:
+            last = Line(last.content.removesuffix(b"\n"), last.before, last.after)
         elif line.diff_line_no is not None:  # else an empty line below the hunk
-            if held is not None:
-                yield held
+            if last is not None:
+                yield last
             content = line.value.encode(errors="surrogateescape")
             context = line.line_type == LINE_TYPE_CONTEXT
             added = line.line_type == LINE_TYPE_ADDED
-            held = Line(content, before=not added, after=context or added)
-    if held is not None:
-        yield held
+            last = Line(content, before=not added, after=context or added)
+    if last is not None:
+        yield last
 
 
 def _unusable(name: str, why: str) -> PatchError:
     return PatchError(
         f"{name} can't be used: {why}.",
-        remedy="Make it anew with git format-patch, or bring the checkout's patches/ back with git.",
+        remedy="Create it again with git format-patch, or restore it with git checkout patches.",
     )

@@ -1,4 +1,4 @@
-"""Recognises trees that bring a `node` probe provider of their own: by what is in them, never by version."""
+"""Detects trees that already have a `node` probe provider: by their content, never by version."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from nodekiln.core.edit import Read
 
 _PROBES = "src/node_provider.d"
 _CONFIGURES = ("configure.py", "configure")
-"""In old releases the second is the Python script itself."""
+"""In old releases the second is the Python script."""
 _UPSTREAM = "src/node_usdt.h"
 PATHS = (_PROBES, *_CONFIGURES, _UPSTREAM)
-"""All that `find_provider` may read."""
+"""All files that `find_provider` may read."""
 
 
 class Provider(StrEnum):
-    """Whose provider a tree brings."""
+    """The provider that a tree already has."""
 
     NATIVE = "native"
     UPSTREAMED = "upstreamed"
 
     @property
     def text(self) -> str:
-        """For people, in one line."""
+        """One line for the log."""
         if self is Provider.NATIVE:
-            return "these sources have the probes themselves, and --with-dtrace turns them on"
+            return "this tag has the probes already; --with-dtrace enables them"
         return (
-            "these sources have a probe provider already, as nodejs/node#62118 adds one: its probes are what"
-            " this binary gets, and our patches are left out"
+            "this tag has a probe provider already, as nodejs/node#62118 adds one; the binary gets its"
+            " probes, and our patches are skipped"
         )
 
     @property
     def configure_args(self) -> tuple[str, ...]:
-        """What configure needs to be told, beyond its defaults, to build it."""
+        """The options of configure that build it, beyond the defaults."""
         return ("--with-dtrace",) if self is Provider.NATIVE else ()
 
 
 def find_provider(read: Read) -> Provider | None:
-    """The provider in the tree behind `read`; None where there is none."""
+    """Return the provider in the tree behind `read`, None if there is none."""
     probes = read(_PROBES)
     configurable = any(b"--with-dtrace" in (read(path) or b"") for path in _CONFIGURES)
     if probes is not None and b"gc__start" in probes and configurable:

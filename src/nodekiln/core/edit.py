@@ -1,7 +1,6 @@
-"""Edits and plans: what turns the files of a tag into those of a recipe.
+"""Edits and plans: the values that turn the files of a tag into those of a recipe.
 
-Values only. Who computes them (the rewrite, the patch series) and who writes them (a working tree, a graft,
-a diff) meet here and know nothing of each other.
+Rewrites and patches produce them; working trees, grafts and diffs consume them.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def split_lines(content: bytes) -> list[bytes]:
 
 
 def blob_id(content: bytes) -> str:
-    """The id that git gives `content` as a blob (SHA-1, 40 hex digits)."""
+    """Return the id that git gives `content` as a blob (SHA-1, 40 hex digits)."""
     header = b"blob %d\0" % len(content)
     return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
 
@@ -61,7 +60,7 @@ class Span:
     reason: str
 
     def overlaps(self, other: Span) -> bool:
-        """Whether both can't be replaced: they share bytes, or their new bytes would have no order."""
+        """Return True if the spans share bytes, or if the order of their new bytes is undefined."""
         if (self.start, self.end) == (other.start, other.end):
             return True
         return self.start < other.end and other.start < self.end
@@ -69,9 +68,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Edit:
-    """What changes in one file. `base` is None for a file that the edit adds: its one span is the content.
+    """The change of one file. `base` is None for an added file: its one span is the content.
 
-    Raises ValueError where spans overlap, are out of order or leave the file.
+    Raises ValueError if spans overlap, are out of order or exceed the file.
     """
 
     path: str
@@ -81,15 +80,15 @@ class Edit:
     def __post_init__(self) -> None:
         size = len(self.base or b"")
         if not self.spans:
-            raise ValueError(f"{self.path}: an edit without a span")
+            raise ValueError(f"{self.path}: an edit needs a span")
         if self.spans[0].start < 0 or any(not span.start <= span.end <= size for span in self.spans):
-            raise ValueError(f"{self.path}: a span leaves the file ({size} bytes)")
+            raise ValueError(f"{self.path}: a span exceeds the file ({size} bytes)")
         if any(left.end > right.start for left, right in pairwise(self.spans)):
             raise ValueError(f"{self.path}: spans overlap or are out of order")
 
     @cached_property
     def after(self) -> bytes:
-        """The file's bytes once the spans are replaced."""
+        """The file's bytes with the spans replaced."""
         base, pieces, position = self.base or b"", [], 0
         for span in self.spans:
             pieces += [base[position : span.start], span.new]
@@ -98,7 +97,7 @@ class Edit:
 
     @cached_property
     def base_id(self) -> str | None:
-        """git's id of the file before; None where the edit adds it."""
+        """git's id of the file before; None if the edit adds it."""
         return None if self.base is None else blob_id(self.base)
 
     @cached_property
@@ -108,13 +107,13 @@ class Edit:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why, each once, in the order of the file."""
+        """The reasons, each once, in the order of the file."""
         return tuple(dict.fromkeys(span.reason for span in self.spans))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All edits of a recipe, by path, each path once. No edits: the recipe is the tag as it stands."""
+    """All edits of a recipe, sorted by path, each path once; none for the unchanged tag."""
 
     edits: tuple[Edit, ...] = ()
 
@@ -125,9 +124,9 @@ class Plan:
 
     @classmethod
     def of(cls, edits: Iterable[Edit]) -> Plan:
-        """A plan of these edits, those of one path joined into one.
+        """Return a plan of these edits; those of one path are joined.
 
-        Raises ValueError where two of them overlap or don't start from the same bytes.
+        Raises ValueError if two of them overlap or don't start from the same bytes.
         """
         joined = []
         for path, group in groupby(sorted(edits, key=attrgetter("path")), key=attrgetter("path")):
@@ -140,13 +139,13 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over path, id before and id after of every edit: the same digest makes the same files."""
+        """SHA-256 over path, id before and id after of every edit: equal digests mean equal files."""
         lines = (f"{edit.path}\0{edit.base_id or '-'}\0{edit.after_id}\n" for edit in self.edits)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class Misfit(StrEnum):
-    """Why an edit can't be made."""
+    """Why an edit is impossible."""
 
     FILE_MISSING = "file missing"
     FILE_EXISTS = "file exists"
@@ -163,7 +162,7 @@ class Misfit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One place where the planned change does not fit: the file, the function or hunk in it, and why."""
+    """One place where a change does not fit: the file, the function or hunk, and why."""
 
     path: str
     place: str
@@ -176,6 +175,6 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The answer in place of a plan: everything that does not fit, not only the first."""
+    """Returned in place of a plan: everything that does not fit, not only the first."""
 
     conflicts: tuple[Conflict, ...]

@@ -1,4 +1,4 @@
-"""What to make: tags, recipes and the one place where names are made."""
+"""Tags, recipes, configure arguments, and the only place that makes names of binaries."""
 
 from __future__ import annotations
 
