@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.core.files import atomic_write, disk_full_error, hash_file, is_disk_full
+from nodekiln.core.files import atomic_write, disk_full_error, hash_file, is_disk_full, staging_directory
 
 
 def test_atomic_write_replaces_content_and_leaves_no_other_file(tmp_path: Path) -> None:
@@ -79,3 +79,13 @@ def test_disk_full_error_names_folder_and_need(tmp_path: Path) -> None:
     assert str(tmp_path) in error.message
     assert "2 GB" in error.message
     assert "./inv clean" in (error.remedy or "")
+
+
+def test_staging_directory_is_removed_unless_renamed(tmp_path: Path) -> None:
+    (tmp_path / "new-killed").mkdir()
+    with staging_directory(tmp_path, "new-") as folder:
+        (folder / "file").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["new-killed"]
+    with staging_directory(tmp_path, "new-", clear=True) as folder:
+        folder.rename(tmp_path / "done")
+    assert [path.name for path in tmp_path.iterdir()] == ["done"]

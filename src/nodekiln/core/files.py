@@ -1,4 +1,4 @@
-"""Files: atomic writes, hashes and full disks."""
+"""Files: atomic writes, staging directories, hashes and full disks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nodekiln.core.errors import SourceError
@@ -39,6 +42,23 @@ def atomic_write(path: Path, content: bytes) -> None:
     except BaseException:
         staging.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def staging_directory(parent: Path, prefix: str, *, clear: bool = False) -> Iterator[Path]:
+    """Yield a new directory in `parent`, removed at the end unless the caller renamed it.
+
+    With `clear`, remove those of killed runs first: the caller holds a lock, so that no run uses them.
+    """
+    if clear:
+        for left in parent.glob(f"{prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def hash_file(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import shutil
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nodekiln.core.archives import is_archive
 from nodekiln.core.errors import SourceError
-from nodekiln.core.files import hash_file
+from nodekiln.core.files import hash_file, staging_directory
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter, format_size
 from nodekiln.grafting import archive, dist, gpg, npm
@@ -108,17 +107,15 @@ def _from_npm(
     tag: Tag, platform: Platform, folder: Path, missing: str, env: Mapping[str, str], reporter: Reporter
 ) -> Download:
     """`missing` says why it is not from a server."""
-    place = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
     try:
-        got = npm.fetch(tag, platform, folder=place, env=env, reporter=reporter)
-        file = got.file.rename(folder / got.file.name)
+        with staging_directory(folder, _STAGING) as staging:
+            got = npm.fetch(tag, platform, folder=staging, env=env, reporter=reporter)
+            file = got.file.rename(folder / got.file.name)
     except UnreachableError as error:
         raise SourceError(
             f"{tag} for {platform} can't be had: {missing} {error.message}",
             remedy=_TAKES,
         ) from None
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
     return Download(file, got.origin, got.checks)
 
 
@@ -170,23 +167,18 @@ def _kept(tag: Tag, platform: Platform, place: Path, reporter: Reporter) -> Rele
 
 def _keep(tag: Tag, platform: Platform, got: Download, place: Path) -> Release:
     """Unpacks what was got and puts it under its name, in place of what is kept there."""
-    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=place.parent))
     former = place.with_name(f"{_FORMER}{place.name}")
-    try:
-        staging.chmod(0o755)
+    with staging_directory(place.parent, _STAGING) as staging:
         binary = _unpack(got.file, staging)
         with binary.open("rb") as stream:
             _expect(platform, stream.read(HEAD), f"the binary of {got.origin}")
         record = _Record(got.origin, got.checks, hash_file(binary))
         (staging / _RECORD).write_text(json.dumps(asdict(record), indent=2) + "\n")
-        shutil.rmtree(former, ignore_errors=True)  # a kill between the next two lines left it
+        shutil.rmtree(former, ignore_errors=True)  # left by a kill between the next two lines
         if place.exists():
             place.rename(former)
         staging.rename(place)
         shutil.rmtree(former, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
     return _release(tag, platform, record, place)
 
 

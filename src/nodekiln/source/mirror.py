@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 from weakref import finalize
 
@@ -22,6 +21,7 @@ import git
 from git.objects.fun import tree_entries_from_data
 
 from nodekiln.core.errors import SourceError
+from nodekiln.core.files import staging_directory
 from nodekiln.source.git_errors import damaged
 from nodekiln.source.git_runner import GitError, GitRunner
 from nodekiln.source.location import Location
@@ -163,15 +163,9 @@ def make_mirror(mirror: Path) -> None:
     try:
         mirror.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"{mirror.name}.new-"
-        for left in mirror.parent.glob(f"{prefix}*"):  # left by killed runs: this run holds the lock
-            shutil.rmtree(left, ignore_errors=True)
-        new = Path(mkdtemp(prefix=prefix, dir=mirror.parent))
-        try:
+        with staging_directory(mirror.parent, prefix, clear=True) as new:
             _initialize(new)
-            new.chmod(0o755)
             new.rename(mirror)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
     except (OSError, GitError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"Creating the mirror {mirror} failed: {reason}.") from None

@@ -11,8 +11,6 @@ import hashlib
 import io
 import re
 import shlex
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -21,6 +19,7 @@ from typing import Any, Self
 
 from nodekiln.core.archives import RefusedError
 from nodekiln.core.errors import SourceError
+from nodekiln.core.files import staging_directory
 from nodekiln.core.platform import free_disk
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Meter, Reporter, format_size
@@ -243,18 +242,11 @@ def _new_repository(mirror: Path) -> Iterator[Path]:
 
     Those of killed runs go first: the lock on the mirror is held, so that nobody else's can be there.
     """
-    prefix = f"{mirror.name}.import-"
-    for left in mirror.parent.glob(f"{prefix}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=mirror.parent))
-    folder.chmod(0o755)
-    try:
+    with staging_directory(mirror.parent, f"{mirror.name}.import-", clear=True) as folder:
         GitRunner(folder).run(
             "init", "--bare", "--quiet", "--template=", "--object-format=sha1", "--initial-branch=main"
         )
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _store(repository: Path, tag: Tag, source: _Source, sha256: str, limits: Limits) -> Tarball:
