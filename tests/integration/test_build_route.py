@@ -333,8 +333,8 @@ def test_unfinished_configure_runs_again(built: Kiln) -> None:
 def test_dry_run_writes_neither_tree_nor_binary(kiln: Kiln) -> None:
     done = kiln.run(*FREE_BUILD, "--dry-run", "--jobs=3")
     assert (done.code, done.stdout) == (0, "")
-    for told in (f"would make   {kiln.build}/binaries/{FREE}/node", WRITABLE, "./configure --ninja", "-j 3"):
-        assert told in done.stderr
+    for text in (f"would make   {kiln.build}/binaries/{FREE}/node", WRITABLE, "./configure --ninja", "-j 3"):
+        assert text in done.stderr
     assert not (kiln.build / "trees").exists()
     assert not (kiln.build / "binaries").exists()
 
@@ -394,8 +394,8 @@ def test_second_of_two_builds_waits_and_uses_the_binary_of_the_first(kiln: Kiln)
     first, _ = _paused(kiln)
     second = kiln.start(*FREE_BUILD)
     assert second.stderr is not None
-    told = next(line for line in second.stderr if line.startswith("waiting"))
-    assert told.startswith(f"waiting for process {first.pid} (building {FREE})")
+    line = next(each for each in second.stderr if each.startswith("waiting"))
+    assert line.startswith(f"waiting for process {first.pid} (building {FREE})")
     (kiln.folder / "paused.go").touch()
     made, _ = first.communicate(timeout=30)
     found, rest = second.communicate(timeout=30)
@@ -419,8 +419,8 @@ def test_build_that_waited_uses_the_linker_of_the_tree(kiln: Kiln) -> None:
     configured.write_text(json.dumps({**json.loads(configured.read_text()), "linker": "bfd"}))
     (kiln.folder / "paused.go").touch()
     first.communicate(timeout=30)
-    made, said = second.communicate(timeout=30)
-    assert second.returncode == 0, said
+    made, stderr = second.communicate(timeout=30)
+    assert second.returncode == 0, stderr
     manifest = json.loads((Path(made.strip()).parent / "manifest.json").read_text())
     assert manifest["toolchain"]["linker"] == "bfd"
 
@@ -477,9 +477,9 @@ def test_closed_stdout_is_no_error(kiln: Kiln) -> None:
         child.wait(30)
         assert child.stderr is not None
         with child.stderr as stderr:
-            told = stderr.read()
-        assert "Traceback" not in told
-        assert "Exception" not in told
+            output = stderr.read()
+        assert "Traceback" not in output
+        assert "Exception" not in output
 
 
 def test_list_and_path_print_binaries(built: Kiln) -> None:
@@ -533,10 +533,10 @@ def test_doctor_on_a_working_machine_finds_nothing(kiln: Kiln) -> None:
 @pytest.mark.slow
 def test_doctor_reports_problems_as_text_and_json(kiln: Kiln) -> None:
     env = {"CXX": "g++-99"}
-    text, told = kiln.run("doctor", env=env), kiln.run("doctor", "--format=json", env=env)
-    assert (text.code, told.code) == (3, 3)
+    text, as_json = kiln.run("doctor", env=env), kiln.run("doctor", "--format=json", env=env)
+    assert (text.code, as_json.code) == (3, 3)
     assert "CXX is 'g++-99'" in text.stdout
-    data = json.loads(told.stdout)
+    data = json.loads(as_json.stdout)
     assert (data["tag"], data["ok"]) == (None, False)
     assert ("CXX", "error") in {(found["subject"], found["severity"]) for found in data["findings"]}
 

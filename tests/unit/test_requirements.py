@@ -1,4 +1,4 @@
-"""What a tag asks for: from its files where they say it, from the table where they don't."""
+"""Requirements of a tag: from its files, otherwise from the table."""
 
 from __future__ import annotations
 

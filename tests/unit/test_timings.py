@@ -78,7 +78,7 @@ def test_text_that_is_no_record_raises_build_error(text: str) -> None:
 
 
 def test_as_data_has_all_figures() -> None:
-    told = BUILD.as_data(1)
-    assert (told["name"], told["jobs"], told["steps"], told["seconds"]) == ("v20.1.0", 2, 4, 9.0)
-    assert told["critical_path_seconds"] == 9.0
-    assert [each["step"] for each in told["longest"]] == [B.description]
+    data = BUILD.as_data(1)
+    assert (data["name"], data["jobs"], data["steps"], data["seconds"]) == ("v20.1.0", 2, 4, 9.0)
+    assert data["critical_path_seconds"] == 9.0
+    assert [each["step"] for each in data["longest"]] == [B.description]
