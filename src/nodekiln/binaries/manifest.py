@@ -1,7 +1,7 @@
-"""manifest.json: everything needed to make a binary again, and what was found by running it.
+"""manifest.json: everything needed to make a binary again, and the results of running it.
 
-The fields are those of the dataclasses here, under the same names; `schema` grows by one when a reader of an
-older version would misread a newer file.
+Its fields are those of the dataclasses below. `schema` increases when an older reader would misread a newer
+file.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nodekiln.core.errors import KilnError
 SCHEMA = 2
 _SCHEMA_1 = (("backpressure", False, "no-backpressure"), ("probes", True, "usdt"))
 """Schema 1 had a boolean for each of the two changes: field, value that selects the change, change."""
-_MOST_TOLD = 64
-"""Bytes of a range that are written out; a Mach-O signature has some 900 kB."""
+_MAX_BYTES = 64
+"""Longest range whose bytes are included; a Mach-O signature has about 900 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class AppliedChange:
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """One file that the plan changes: git's ids of it before (None: added) and after, and why."""
+    """One file that the plan changes: git's ids before (None: added) and after, and the reasons."""
 
     path: str
     before: str | None
@@ -44,7 +44,7 @@ class PlannedFile:
 
 @dataclass(frozen=True, slots=True)
 class ChangedRange:
-    """Bytes of the release that a graft changed: from `start` on, `old` became `new` (as text)."""
+    """A range of the release that a graft changed: at `start`, `old` became `new` (as text)."""
 
     path: str
     start: int
@@ -55,7 +55,7 @@ class ChangedRange:
 
 @dataclass(frozen=True, slots=True)
 class RewrittenRange:
-    """Other bytes that a graft changed, in hexadecimal; None where they are too many to tell."""
+    """Other bytes that a graft changed, in hexadecimal; None if the range is too long to include."""
 
     what: str
     start: int
@@ -66,7 +66,7 @@ class RewrittenRange:
 
 @dataclass(frozen=True, slots=True)
 class AppendedRange:
-    """Bytes that the release does not have."""
+    """Bytes that a graft appended to the release."""
 
     what: str
     start: int
@@ -75,7 +75,7 @@ class AppendedRange:
 
 @dataclass(frozen=True, slots=True)
 class AddedProbe:
-    """A probe that a graft added: a note that names an address, and where its arguments are found there."""
+    """A probe that a graft added: a note with an address and the location of the arguments there."""
 
     provider: str
     name: str
@@ -85,31 +85,31 @@ class AddedProbe:
 
 @dataclass(frozen=True, kw_only=True)
 class Grafted:
-    """What a graft was made from, and what it changed."""
+    """The origin of a graft, and everything that it changed."""
 
     platform: str
     release: str
-    """Where the release came from."""
+    """URL or path of the release."""
     release_sha256: str
     release_size: int
-    """Bytes. Where the binary has fewer, its end (the signature of a Mach-O file) was cut off."""
+    """Bytes. If the binary has fewer, its end (the signature of a Mach-O file) was removed."""
     release_checks: tuple[str, ...]
     changed: tuple[ChangedRange, ...]
-    """Of Node's own JavaScript. Every byte that is in none of these three is the release's."""
+    """Ranges of Node's JavaScript. Bytes outside `changed`, `rewritten` and `appended` are the release's."""
     rewritten: tuple[RewrittenRange, ...]
     appended: tuple[AppendedRange, ...]
     probes: tuple[AddedProbe, ...]
     remarks: tuple[str, ...]
-    """What whoever uses the binary should know."""
+    """Notes for users of the binary."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """One published binary. What a graft has none of (a commit, a toolchain, steps, ...) is empty."""
+    """One published binary. Fields that do not apply to a graft (commit, toolchain, steps, ...) are empty."""
 
     name: str
     route: str
-    """How it was made: "build" or "graft"."""
+    """ "build" or "graft"."""
     tag: str
     changes: tuple[AppliedChange, ...]
     repository: str
@@ -121,41 +121,43 @@ class Manifest:
     config: dict[str, Any]
     """The variables of config.gypi, as configure wrote them."""
     toolchain: dict[str, str]
-    """cc, cxx, identity, libc, python, generator, launcher, linker and its version, as they were used;
-    `environment`: the other variables that configure wrote into the build files."""
+    """cc, cxx, identity, libc, python, generator, launcher, linker and its version, as used; `environment`:
+    the other variables that configure wrote into the build files."""
     machine: dict[str, str]
-    """system, release and processor of the machine that made it."""
+    """System, release and processor of the machine that made it."""
     seconds: dict[str, float]
-    """How long each step took."""
+    """Duration of each step."""
     steps: int
-    """Steps that ninja or make ran."""
+    """Number of steps that ninja or make ran."""
     sha256: str
     size: int
-    """Bytes of the binary."""
+    """Size of the binary in bytes."""
     probes_seen: str | None
-    """Whether a probe was seen to fire, or why that was not tried; None without probes."""
+    """The result of tracing a probe, or why that was not tried; None without probes."""
     self_check: Findings | None
-    """What the binary answered; None where it could not be run here."""
+    """The results of the self-check; None if the binary can't run on the machine that made it."""
     made: str
-    """When it was published, UTC, ISO 8601."""
+    """Time of publication, UTC, ISO 8601."""
     made_by: str
-    """nodekiln's version."""
+    """Version of nodekiln."""
     graft: Grafted | None = None
     """None for a build."""
 
     def to_json(self) -> str:
-        """The text of manifest.json."""
+        """Return the text of manifest.json."""
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2) + "\n"
 
 
 def rewritten_range(what: str, start: int, old: bytes, new: bytes) -> RewrittenRange:
-    """A range as a manifest tells it."""
-    told = len(new) <= _MOST_TOLD
-    return RewrittenRange(what, start, len(new), old.hex() if told else None, new.hex() if told else None)
+    """Return the manifest's entry for a range."""
+    is_short = len(new) <= _MAX_BYTES
+    return RewrittenRange(
+        what, start, len(new), old.hex() if is_short else None, new.hex() if is_short else None
+    )
 
 
 def planned_files(plan: Plan) -> tuple[PlannedFile, ...]:
-    """The plan as a manifest tells it."""
+    """Return the manifest's entries for a plan."""
     return tuple(PlannedFile(edit.path, edit.base_id, edit.after_id, edit.reasons) for edit in plan.edits)
 
 
@@ -176,7 +178,7 @@ def read_facts(data: bytes) -> dict[str, Any]:
     A manifest of schema 1 is converted. Raises KilnError if it is damaged or of a newer schema.
     """
     try:
-        facts = json.loads(data)  # msgspec's own reader takes no names that are not UTF-8, as paths may be
+        facts = json.loads(data)  # msgspec.json refuses strings that are not UTF-8, as paths may be
         schema = msgspec.convert(facts, _Head).schema
         if schema > SCHEMA:
             raise KilnError(f"manifest.json was written by a newer nodekiln (schema {schema}).")

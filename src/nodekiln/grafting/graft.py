@@ -25,7 +25,6 @@ class Change:
     start: int
     old: bytes
     new: bytes
-    reason: str
 
 
 def fit(plan: Plan, mark: bytes = b"") -> Plan:
@@ -71,7 +70,6 @@ def changes(builtins: Mapping[str, Builtin], fitted: Plan) -> tuple[Change, ...]
             builtins[edit.path].start + span.start,
             builtins[edit.path].text[span.start : span.end],
             span.new,
-            span.reason,
         )
         for edit in fitted.edits
         for span in edit.spans

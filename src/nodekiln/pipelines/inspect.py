@@ -7,15 +7,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nodekiln.changes import planner
 from nodekiln.changes.hooks import MARKED
 from nodekiln.changes.registry import Registry
-from nodekiln.core.edit import Misfit, Plan, Refusal
+from nodekiln.core.edit import Misfit, Refusal, no_memo
 from nodekiln.core.elf.file import Buffer, parse
 from nodekiln.core.elf.notes import Identity, find_marks, read_identity, read_probes
 from nodekiln.core.errors import KilnError, SourceError, UsageError
 from nodekiln.core.files import hash_file
-from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.builtins import locate
 from nodekiln.grafting.marker import find_mark
 from nodekiln.grafting.platforms import HEAD, recognise
@@ -119,15 +117,14 @@ def _graft(data: Buffer) -> Identity | None:
 
 
 def _has_backpressure(data: Buffer, name: str, registry: Registry) -> bool:
-    """By planning to switch it off; raises KilnError where the JavaScript is not as it is known."""
+    """Return whether a rewrite that removes backpressure would still apply; raise KilnError if unknown."""
     builtins = locate(data, name)
-    removing = tuple(each for each in registry.standard if not registry.get(each).check.backpressure)
-    off = Recipe(tag=Tag(0, 0, 0), changes=removing)  # a rewrite goes by the code, never by the version
-    outcome = planner.plan(off, lambda path: builtins[path].text if path in builtins else None, registry)
-    if isinstance(outcome, Plan):
-        return True
-    if isinstance(outcome, Refusal) and all(
-        conflict.misfit is Misfit.ALREADY_THERE for conflict in outcome.conflicts
-    ):
-        return False
-    raise SourceError("; ".join(map(str, outcome.conflicts)))
+    found = [
+        change.rewrite.plan(lambda path: builtins[path].text if path in builtins else None, no_memo)
+        for change in map(registry.get, registry.standard)
+        if change.rewrite is not None and not change.check.backpressure
+    ]
+    conflicts = [conflict for each in found if isinstance(each, Refusal) for conflict in each.conflicts]
+    if any(conflict.misfit is not Misfit.ALREADY_THERE for conflict in conflicts):
+        raise SourceError("; ".join(map(str, conflicts)))
+    return not conflicts

@@ -18,7 +18,7 @@ from nodekiln.source.tree import WorkingTree
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What became of one recipe: its binary (None after a dry run), or what it failed with."""
+    """The result for one recipe: its binary (None after a dry run), or its error."""
 
     recipe: Recipe
     path: Path | None = None
@@ -33,32 +33,32 @@ class Matrix:
     untried: tuple[Recipe, ...] = ()
 
     def raise_for(self) -> None:
-        """Raises the first error, with the exit code of its kind, and says what failed and what did not."""
+        """Raise the first error, with its exit code and the names of the recipes that failed."""
         failed = [(made.recipe, made.error) for made in self.recipes if made.error is not None]
         if not failed:
             return
         total = len(self.recipes) + len(self.untried)
         what = f"{len(failed)} of {total} recipes failed: {_names(recipe for recipe, _ in failed)}."
         if self.untried:
-            what += f" Not tried, as they would fail too: {_names(self.untried)}."
+            what += f" Not tried, since they would fail too: {_names(self.untried)}."
         _, first = failed[0]
         raise type(first)(
-            what, remedy="What each failed with stands above; the same command goes on with those."
+            what, remedy="The errors are printed above; the same command continues with the failed recipes."
         )
 
 
 def build_matrix(options: BuildOptions, settings: Settings, reporter: Reporter) -> Matrix:
     """Build all combinations of the standard changes and those of the recipe in `options`.
 
-    A recipe that fails does not keep the others from being made, unless it is for a source, a setting or a
-    machine that all of them share. An interrupt ends all.
+    After a failed recipe the others are still built, unless the cause is a source, a setting or a machine
+    that all of them share. An interrupt ends all.
     """
     registry = Registry.of(settings)
     recipes = ordered(options.recipe, registry, now_in_tree(options.recipe, settings))
     done: list[Made] = []
     for number, recipe in enumerate(recipes, 1):
         reporter.say(f"recipe {number} of {len(recipes)}: {recipe.name}")
-        # An empty out/ is for the first that is made; the others go on from it.
+        # Only the first recipe starts with an empty out/; the others continue from it.
         empty = options.from_scratch and not any(made.path for made in done)
         asked = replace(
             options, recipe=recipe, from_scratch=empty, force=options.force or options.from_scratch
@@ -99,6 +99,6 @@ def ordered(recipe: Recipe, registry: Registry, now: str | None) -> tuple[Recipe
 
 
 def now_in_tree(recipe: Recipe, settings: Settings) -> str | None:
-    """The name of the recipe that the tree was last brought to; None where there is none."""
+    """Return the name of the recipe that the tree was configured for last; None if there is none."""
     tree = WorkingTree(settings.workspace, recipe.tree_name)
     return Configure(tree.source, tree.folder).markers.get("nodekiln_recipe")
