@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +52,10 @@ def test_real_releases_fit_in_both_runs(node_repository: Path, tmp_path: Path) -
 
 @pytest.mark.tree
 def test_real_tree_fetches_less_than_1_mb(node_repository: Path, tmp_path: Path) -> None:
-    run(tmp_path / "build", node_repository, _REBUILT)
+    server = tmp_path / "server.git"  # with filters, as GitHub has them
+    subprocess.run(["git", "clone", "--quiet", "--bare", "--shared", node_repository, server], check=True)
+    subprocess.run(["git", f"--git-dir={server}", "config", "uploadpack.allowFilter", "true"], check=True)
+    run(tmp_path / "build", server, _REBUILT)
     objects = tmp_path / "build" / "mirror.git" / "objects"
     assert sum(file.stat().st_size for file in objects.rglob("*") if file.is_file()) < 10**6
 
