@@ -79,7 +79,13 @@ def test_perf_hooks_lines_tell_start_and_duration() -> None:
 
 def test_trace_gc_lines_are_found_among_what_a_program_printed() -> None:
     line = "[7:0x1]  40 ms: Scavenge 1.0 (2.0) -> 0.5 (2.0) MB, pooled: 0 MB, 0.25 / 0.00 ms  ("
-    assert read_trace_gc(f"hello\n{line}\n") == (Collection(at_ms=40, duration_ms=0.25, type=1),)
+    collection = Collection(at_ms=40, duration_ms=0.25, type=1)
+    assert read_trace_gc(f"hello\n{line}\n") == ((collection,), ())
+
+
+def test_trace_gc_with_lines_in_an_unknown_format_keeps_the_first_ten() -> None:
+    line = "[7:0x1]  40 ms: Concurrent Sweep 1.0 (2.0) -> 0.5 (2.0) MB"
+    assert read_trace_gc(f"{line}\n" * 12) == ((), (line,) * 10)
 
 
 @pytest.mark.parametrize(

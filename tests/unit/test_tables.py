@@ -10,8 +10,8 @@ import pytest
 from rich.cells import cell_len
 
 from nodekiln.experiment.analysis.statistics import Estimate
-from nodekiln.experiment.analysis.verdict import find_failure, judge
-from nodekiln.experiment.model.results import Experiment, GcRun, JointRun, Sample, Sweep, Trial
+from nodekiln.experiment.analysis.verdict import find_failure, judge, warnings
+from nodekiln.experiment.model.results import Collection, Experiment, GcRun, JointRun, Sample, Sweep, Trial
 from nodekiln.experiment.model.results_file import load
 from nodekiln.experiment.report.format import deviation, mark_words, percent, quantity, ratio, spread
 from nodekiln.experiment.report.tables import measure_table, render, trial_table
@@ -145,11 +145,11 @@ def test_no_difference_is_said_where_the_interval_holds_one() -> None:
 
 def test_few_trials_are_told() -> None:
     both = replace(REAL, trials=trials(STOCK, [100] * 3) + trials(OPEN, [250, 260, 270]), gc_runs=())
-    assert "wall time: 2.6 times (2.5 to 2.7 in 3 pairs, too few to tell)" in phrases(both)
+    assert "wall time: too few values (2.6 times, 2.5 to 2.7 in 3 pairs)" in phrases(both)
     (caution,) = judge(both).cautions
     assert caution.startswith("3 trials of a binary are too few for a 95% interval")
     single = replace(REAL, trials=trials(STOCK, [100]) + trials(OPEN, [250]), gc_runs=())
-    assert "wall time: 2.5 times (one pair, too few to tell)" in phrases(single)
+    assert "wall time: too few values (2.5 times, one pair)" in phrases(single)
 
 
 def test_two_pairs_that_both_are_faster_show_no_difference() -> None:
@@ -157,7 +157,7 @@ def test_two_pairs_that_both_are_faster_show_no_difference() -> None:
     both = replace(REAL, trials=trials(STOCK, [100, 100]) + trials(OPEN, [84, 98]), gc_runs=())
     (finding,) = judge(both).findings
     assert [phrase.differs for phrase in finding.phrases] == [False] * 3
-    assert "wall time: 0.91 times (0.84 to 0.98 in 2 pairs, too few to tell)" in phrases(both)
+    assert "wall time: too few values (0.91 times, 0.84 to 0.98 in 2 pairs)" in phrases(both)
     enough = replace(REAL, trials=trials(STOCK, [100] * 5) + trials(OPEN, [84, 98, 90, 91, 97]), gc_runs=())
     assert "wall time 0.91 times (0.84 to 0.98)" in phrases(enough)
 
@@ -179,7 +179,49 @@ def test_ratios_of_few_pairs_are_told_where_medians_are_of_enough() -> None:
     assert "median (interval or range)" in measure_table(few)
     (caution,) = judge(few).cautions
     assert caution.startswith("2 pairs of trials are too few for a 95% interval")
-    assert "most in streams: 2.0 times (2.0 to 2.0 in 2 pairs, too few to tell)" in phrases(few)
+    assert "most in streams: too few values (2.0 times, 2.0 to 2.0 in 2 pairs)" in phrases(few)
+
+
+QUIET = replace(REAL, environment=replace(REAL.environment, load=0.1, cores=2), joint_runs=(), gc_runs=())
+
+
+def test_warnings_of_a_quiet_machine_are_empty() -> None:
+    assert warnings([QUIET]) == ()
+
+
+def test_warnings_with_load_above_the_cores_name_both_at_the_top() -> None:
+    busy = replace(QUIET, environment=replace(QUIET.environment, load=4.8))
+    (line,) = warnings([busy, busy])
+    assert "load 4.8 on 2 cores" in line
+    assert render(busy).startswith("- warning: ")
+
+
+@pytest.mark.parametrize(("cpu_bound", "count"), [(True, 1), (False, 0)])
+def test_warnings_with_wall_time_far_above_cpu_time_depend_on_the_workload(
+    cpu_bound: bool, count: int
+) -> None:
+    waiting = tuple(replace(trial, cpu_ms=100) for trial in trials(STOCK, [200, 210, 220]))
+    quick = tuple(replace(trial, cpu_ms=100) for trial in trials(OPEN, [110, 105, 120]))
+    found = warnings([replace(QUIET, cpu_bound=cpu_bound, trials=(*waiting, *quick))])
+    assert len(found) == count
+    assert all("stock is 2.1 times its CPU time" in line for line in found)
+
+
+@pytest.mark.parametrize(("trace_gc", "count"), [(10.0, 0), (8.5, 0), (7.0, 1), (0.5, 1), (12.5, 1)])
+def test_warnings_of_a_joint_run_report_totals_that_differ_by_more_than_a_fifth(
+    trace_gc: float, count: int
+) -> None:
+    own = GcRun(binary=STOCK, way="perf_hooks", collections=(), wall_ms=1000)
+    seen = {"trace-gc": trace_gc, "perf_hooks": 10.0}
+    collections = {way: (Collection(at_ms=1, duration_ms=took, type=4),) for way, took in seen.items()}
+    joint = JointRun(binary=STOCK, collections=collections, wall_ms=1000)  # type: ignore[arg-type]
+    assert len(warnings([replace(QUIET, gc_runs=(own,), joint_runs=(joint,))])) == count
+
+
+def test_warnings_quote_a_gc_line_that_was_not_parsed() -> None:
+    run = GcRun(binary=STOCK, way="trace-gc", collections=(), wall_ms=1, unread_lines=("[7:0x1] 4 ms: New",))
+    (line,) = warnings([replace(QUIET, gc_runs=(run,))])
+    assert "[7:0x1] 4 ms: New" in line
 
 
 def test_a_binary_of_which_no_trial_counts_is_an_error() -> None:

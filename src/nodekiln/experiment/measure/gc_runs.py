@@ -74,17 +74,19 @@ def measure_jointly(
             check_disk(setup, label, "; ".join(traced.notes))
     finally:
         setup.remove_output()
+    collections, unread = read_trace_gc(setup.log.read_text(errors="replace"))
     return JointRun(
         binary=label,
         number=number,
         collections={
             **({} if traced.collections is None else {"probes": traced.collections}),
-            "trace-gc": read_trace_gc(setup.log.read_text(errors="replace")),
+            "trace-gc": collections,
             "perf_hooks": read_perf_hooks_lines(place.read_text().splitlines()),
         },
         wall_ms=traced.wall_ms,
         ending=traced.ending,
         note="; ".join(traced.notes),
+        unread_lines=unread,
     )
 
 
@@ -114,14 +116,16 @@ def _by_trace_gc(setup: Setup, subject: Subject, number: int, on_count: OnCount)
         limit=setup.limit,
         on_sample=look,
     )
+    collections, unread = read_trace_gc(setup.log.read_text(errors="replace"))
     return GcRun(
         binary=subject.facts.label,
         way="trace-gc",
         number=number,
-        collections=read_trace_gc(setup.log.read_text(errors="replace")),
+        collections=collections,
         wall_ms=course.wall_ms,
         ending=course.ending,
         note=course.detail,
+        unread_lines=unread,
     )
 
 

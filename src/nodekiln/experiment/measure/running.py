@@ -61,6 +61,7 @@ class Draft:
             program=setup.workload.text,
             high_water_mark=setup.mark,
             stream_unit=setup.workload.unit,
+            cpu_bound=setup.workload.cpu_bound,
             input=setup.material.facts,
             page_cache=setup.page_cache,
             warm_ups=self.warm_ups,

@@ -110,6 +110,8 @@ class GcRun:
     wall_ms: Milliseconds
     ending: Ending = "finished"
     note: str = ""
+    unread_lines: tuple[str, ...] = ()
+    """The first ten lines that begin as V8's --trace-gc lines do and could not be parsed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +128,8 @@ class JointRun:
     wall_ms: Milliseconds
     ending: Ending = "finished"
     note: str = ""
+    unread_lines: tuple[str, ...] = ()
+    """The first ten lines that begin as V8's --trace-gc lines do and could not be parsed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,6 +203,8 @@ class Experiment:
     """In `stream_unit`; None for Node's defaults."""
     stream_unit: Unit
     """What the workload's streams count in."""
+    cpu_bound: bool = False
+    """True if the workload computes all the time: on an idle machine its wall time is about its CPU time."""
     input: Input
     page_cache: PageCache
     warm_ups: Count

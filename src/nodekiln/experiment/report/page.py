@@ -22,6 +22,7 @@ from nodekiln.experiment.analysis.verdict import (
     gc_notes,
     judge,
     mishap,
+    warnings,
     why_ways_differ,
 )
 from nodekiln.experiment.model.naming import display_names, legend
@@ -92,6 +93,7 @@ def page(results: Experiment | Sweep, plots: Sequence[Plot]) -> str:
         style=Markup(style),  # noqa: S704 (ours)
         plots=[(plot, Markup(plot.svg)) for plot in plots],  # noqa: S704 (ours, its labels escaped)
         version=__version__,
+        warnings=warnings(results.experiments if isinstance(results, Sweep) else (results,)),
         enough=ENOUGH,
         too_few=TOO_FEW,
         types=COLLECTION_TYPES,

@@ -30,6 +30,7 @@ from nodekiln.experiment.analysis.verdict import (
     gc_notes,
     judge,
     mishap,
+    warnings,
     why_ways_differ,
 )
 from nodekiln.experiment.model.naming import display_names, is_classic, legend
@@ -44,7 +45,9 @@ _INTERRUPTED = "Interrupted: this is what was measured until then."
 
 def render(results: Experiment | Sweep) -> str:
     """Everything about an experiment or a sweep, ready to print."""
-    blocks = _sweep(results) if isinstance(results, Sweep) else _experiment(results)
+    experiments = results.experiments if isinstance(results, Sweep) else (results,)
+    warned = "\n".join(_wrapped([f"warning: {line}" for line in warnings(experiments)]))
+    blocks = [warned, *(_sweep(results) if isinstance(results, Sweep) else _experiment(results))]
     return "\n\n".join(filter(None, blocks))
 
 
