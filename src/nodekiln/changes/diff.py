@@ -1,4 +1,4 @@
-"""Shows a plan as a unified diff, byte for byte as git apply takes it, and colours one for a terminal.
+"""Renders a plan as a unified diff that git apply accepts, and colors a diff for a terminal.
 
 The hunks come from the spans, not from comparing files: exact, and linear in the size of the file.
 """
@@ -35,15 +35,15 @@ class _Change:
 
 
 def render(plan: Plan) -> bytes:
-    """A git-style unified diff with full ids and three lines of context; b"" for a plan that changes nothing.
+    """Return a git-style diff with full ids and three lines of context; b"" for a plan without effect.
 
-    Lines end at \\n only; all else (\\r, form feeds, bytes that are no UTF-8) stands as it is in the files.
+    Lines end at \\n only; everything else (\\r, form feeds, bytes that are not UTF-8) is kept as it is.
     """
     return b"".join(_render_edit(edit) for edit in plan.edits if edit.base != edit.after)
 
 
 def color(diff: bytes) -> Text:
-    """The diff for a terminal. Characters that do not print are spelled out, so that no tree can steer it."""
+    """Return the diff with colors; unprintable characters, which a terminal could obey, are escaped."""
     lines = []
     heading = True
     for line in diff.decode(errors="backslashreplace").split("\n"):
@@ -64,17 +64,17 @@ def _render_edit(edit: Edit) -> bytes:
     lines = split_lines(edit.base or b"")
     hunks = b"".join(_hunks(lines, _changes(edit, lines)))
     if hunks:  # an added file may be empty
-        # git tells a path that holds a space from what may follow it by a tab.
+        # git ends a path that contains a space with a tab.
         tab = "\t" if " " in edit.path else ""
         head += [f"--- {old}{tab}", f"+++ {new}{tab}"]
     return "".join(f"{line}\n" for line in head).encode() + hunks
 
 
 def _changes(edit: Edit, lines: list[bytes]) -> list[_Change]:
-    """What the spans change, in whole lines; spans that meet in a line or in neighbours make one change."""
+    """Return the changes in whole lines; spans on the same or adjacent lines make one change."""
     bounds = [0, *accumulate(map(len, lines))]
     size = bounds[-1]
-    # Past the last line stands a position only if that line is ended.
+    # The end of the file is on a line of its own only if the last line has a newline.
     beyond = len(lines) if size == 0 or lines[-1].endswith(b"\n") else len(lines) - 1
 
     def line_at(position: int) -> int:
@@ -98,7 +98,7 @@ def _changes(edit: Edit, lines: list[bytes]) -> list[_Change]:
 
 
 def _trimmed(start: int, old: list[bytes], new: list[bytes]) -> _Change:
-    """The change of `old`, which begins at line `start`, into `new`, without what both begin and end with."""
+    """Return the change of `old`, at line `start`, into `new`, without common first and last lines."""
     shorter = min(len(old), len(new))
     head = next((index for index in range(shorter) if old[index] != new[index]), shorter)
     rest = shorter - head
@@ -107,7 +107,7 @@ def _trimmed(start: int, old: list[bytes], new: list[bytes]) -> _Change:
 
 
 def _hunks(lines: list[bytes], changes: list[_Change]) -> Iterator[bytes]:
-    """The changes with their context, those whose contexts meet in one hunk."""
+    """Yield hunks with context; changes whose contexts meet share one."""
     growth = 0
     group: list[_Change] = []
     for change in changes:
@@ -135,12 +135,12 @@ def _hunk(lines: list[bytes], group: list[_Change], growth: int) -> bytes:
 
 
 def _range(start: int, count: int) -> str:
-    """Lines are counted from one; an empty range is named by the line before it."""
+    """Return START,COUNT with lines from one; an empty range has the line before it."""
     return f"{start + 1 if count else start},{count}"
 
 
 def _quoted(path: str) -> str:
-    """As git writes it: in quotes with octal escapes if it holds more than plain printable characters."""
+    """Return the path as git writes it: quoted, with octal escapes, unless it is printable ASCII."""
     raw = path.encode()
     if all(0x20 <= byte < 0x7F and byte not in b'"\\' for byte in raw):
         return path

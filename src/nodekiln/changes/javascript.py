@@ -40,7 +40,7 @@ class Script:
         return self.content[node.start_byte : node.end_byte]
 
     def functions(self, name: bytes) -> list[Node]:
-        """All function declarations of that name, however deep they stand."""
+        """Return all function declarations of that name, at any depth."""
         return [
             node
             for node in self._around(name)
@@ -49,7 +49,7 @@ class Script:
         ]
 
     def _around(self, name: bytes) -> Iterator[Node]:
-        """Nodes that hold the name as a part, and perhaps others, each once, in the order of the file."""
+        """Yield the nodes that have the name as a part, and possibly others, in the order of the file."""
         if self.content.count(name) > _FEW:
             yield from walk(self.root)
             return
@@ -79,7 +79,7 @@ def parse(path: str, content: bytes) -> Script | Conflict:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """The node and all below it, in the order of the file."""
+    """Yield the node and all its descendants, in the order of the file."""
     cursor = node.walk()
     while True:
         if cursor.node is not None:
@@ -92,5 +92,5 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def parts(node: Node) -> list[Node]:
-    """The node's children, tokens too, without comments."""
+    """Return the node's children, including tokens, without comments."""
     return [child for child in node.children if not child.is_extra]

@@ -129,9 +129,9 @@ class Recipe:
     extra_args: tuple[str, ...] = ()
     label: str | None = None
     graft: bool = False
-    """Made from the official binary, not from source."""
+    """Whether it is made from the official binary, not from source."""
     platform: str | None = None
-    """What a graft is for ("linux-arm64"); None for this machine."""
+    """The platform of a graft ("linux-arm64"); None for this machine's."""
 
     def __post_init__(self) -> None:
         if self.label is not None and (
@@ -147,7 +147,7 @@ class Recipe:
 
     @property
     def configure_args(self) -> tuple[str, ...]:
-        """All arguments for configure, the checkout's first, so that those of this build win."""
+        """All arguments for configure, the checkout's first, so that those of this build take precedence."""
         return self.default_args + self.extra_args
 
     @property
@@ -167,14 +167,14 @@ class Recipe:
 
     @property
     def tree_name(self) -> str:
-        """The working tree that this recipe shares with the others of its tag and configure arguments."""
+        """The name of the working tree, shared by all recipes with the same tag and configure arguments."""
         if not self.configure_args:
             return str(self.tag)
         return f"{self.tag}-{arguments_key(self.configure_args)[:8]}"
 
 
 def arguments_key(args: tuple[str, ...]) -> str:
-    """SHA-256 (64 hex digits) of configure arguments, in their order, which configure heeds."""
+    """Return the SHA-256 (64 hex digits) of configure arguments; their order matters."""
     return hashlib.sha256("\0".join(args).encode()).hexdigest()
 
 
@@ -189,12 +189,12 @@ def is_change_name(name: str) -> bool:
 
 
 def is_name(name: str) -> bool:
-    """Whether a recipe could have this name."""
+    """Return whether a recipe could have this name."""
     return _NAME.fullmatch(name) is not None
 
 
 def check_name(name: str) -> str:
-    """Returns `name` if a recipe could have it; raises UsageError otherwise (a path, an option, ...)."""
+    """Return `name` if a recipe could have it; raise UsageError otherwise (a path, an option, ...)."""
     if not is_name(name):
         raise UsageError(
             f"{name!r} is not the name of a binary.",
@@ -204,7 +204,7 @@ def check_name(name: str) -> str:
 
 
 def parse_arguments(text: str) -> tuple[str, ...]:
-    """Splits the text of --configure-args as a shell would, without running anything.
+    """Return the words of --configure-args, split like a shell does, without running anything.
 
     Raises UsageError for an open quote, or for a word that is no option (configure hands those on to gyp).
     """
@@ -216,13 +216,13 @@ def parse_arguments(text: str) -> tuple[str, ...]:
 
 
 def parse_argument_lines(text: str, origin: str) -> tuple[str, ...]:
-    """Reads a configure file: one argument a line, empty lines and lines that start with # left out."""
+    """Return the arguments of a configure file: one per line, without empty lines and # comments."""
     lines = (line.strip() for line in text.splitlines())
     return check_arguments([line for line in lines if line and not line.startswith("#")], origin)
 
 
 def check_arguments(words: object, origin: str) -> tuple[str, ...]:
-    """Returns `words` as arguments for configure.
+    """Return `words` as arguments for configure.
 
     Raises UsageError, naming `origin`, for what are none and for those of refused_arguments.toml.
     """
@@ -248,6 +248,6 @@ def _check_outcome(word: str, origin: str) -> None:
 
 @cache
 def _refused() -> dict[str, tuple[str, str]]:
-    """By name: why it is refused, and what to do."""
+    """Return, by option, why it is refused and what to do."""
     facts = tomllib.loads(Path(__file__).with_name("refused_arguments.toml").read_text())
     return {name: (row["why"], row["remedy"]) for row in facts["refused"] for name in row["names"]}

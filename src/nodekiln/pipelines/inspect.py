@@ -109,7 +109,7 @@ def inspect(path: Path, registry: Registry) -> Facts:
 
 
 def _graft(data: Buffer) -> Identity | None:
-    """What a graft without notes says of itself; not the plan."""
+    """Return the identity in the comment of a graft without notes; it has no plan."""
     recipe = find_mark(data, MARKED)
     if recipe is None:
         return None
