@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.experiment.inputs.generated import chunks
-from nodekiln.experiment.inputs.inputs import compressed_ratio
+from nodekiln.experiment.inputs.inputs import chunks, compressed_ratio
 from nodekiln.experiment.measure.environment import name_hypervisor, name_processor, name_system
 from nodekiln.experiment.measure.gc_lines import (
     is_collection,
@@ -19,7 +18,7 @@ from nodekiln.experiment.measure.gc_lines import (
     read_probe_lines,
     read_trace_gc,
 )
-from nodekiln.experiment.measure.verifying import find_loss
+from nodekiln.experiment.measure.trials import find_loss
 from nodekiln.experiment.measure.watching import judge
 from nodekiln.experiment.model.results import Collection
 

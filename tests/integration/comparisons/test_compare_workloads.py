@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodekiln.experiment.inputs.generated import chunks
+from nodekiln.experiment.inputs.inputs import chunks
 from nodekiln.experiment.inputs.workloads import (
     COLLECTIONS,
     STREAMS,
@@ -17,7 +17,7 @@ from nodekiln.experiment.inputs.workloads import (
     find_workload,
     workload_names,
 )
-from nodekiln.experiment.measure.verifying import find_loss
+from nodekiln.experiment.measure.trials import find_loss
 from nodekiln.experiment.measure.watching import watch
 
 SIZE = 1_000_000
