@@ -1,6 +1,6 @@
-"""What a graft says of itself where its format has no notes (Mach-O, PE): a comment in Node's JavaScript.
+"""Marks grafts whose format has no notes (Mach-O, PE) with a comment in Node's JavaScript.
 
-It stands where the rewrite left room, so nothing moves for it; `process.binding('natives')` shows it.
+The comment takes room that the edits left, so that nothing moves; `process.binding('natives')` shows it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def make_mark(tag: Tag, changes: tuple[str, ...], implied: tuple[str, ...]) -> b
 def find_mark(data: Buffer, implied: tuple[str, ...]) -> Recipe | None:
     """Return the recipe that a comment names, without a platform; None unless there is exactly one.
 
-    Reads on until the end (0.05 s for 120 MB).
+    Reads the whole file (0.05 s for 120 MB).
     """
     found = set(_MARK.findall(data))
     if len(found) != 1:
