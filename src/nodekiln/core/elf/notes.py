@@ -104,7 +104,7 @@ def identity_section(identity: Identity) -> NewSection:
         "recipe": identity.recipe,
         "plan": identity.plan,
         "route": identity.route,
-        "changes": list(identity.changes or ()),
+        "changes": identity.changes,
     }
     return NewSection(IDENTITY, _note(b"nodekiln", _IDENTITY_NOTE, json.dumps(told).encode()), NOTE)
 
