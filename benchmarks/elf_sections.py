@@ -61,7 +61,7 @@ def ways() -> Iterator[tuple[str, Callable[[Path, bytes], None]]]:
 
 def search_with_nodekiln(node: Path) -> bytes:
     with open_elf(node) as elf:
-        return probe_sections(gc_probes(elf).probes)[0].content
+        return probe_sections(gc_probes(elf))[0].content
 
 
 def search_with_pyelftools(node: Path) -> int:

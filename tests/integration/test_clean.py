@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nodekiln.binaries.folders import delete, disk_usage
-from nodekiln.binaries.store import Store
+from nodekiln.binaries.store import Store, delete, disk_usage
 from nodekiln.core.errors import ToolchainError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter

@@ -22,8 +22,8 @@ from rich.console import Console
 from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
-from nodekiln.grafting import dist
 from nodekiln.grafting.download import Server, UnreachableError
+from nodekiln.grafting.download import fetch as fetch_release
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
 
@@ -318,7 +318,7 @@ def test_a_list_without_just_one_hash_of_it_counts_as_not_there(
     site.files["/dist/v22.20.0/SHASUMS256.txt"] = listed
     site.files["/dist/v22.20.0/SHASUMS256.txt.sig"] = listed
     with pytest.raises(UnreachableError, match=told):
-        dist.fetch(
+        fetch_release(
             TAG,
             LINUX,
             Server(f"{site.url}/dist", env={}),

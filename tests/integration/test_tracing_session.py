@@ -17,7 +17,7 @@ from nodekiln.core.elf.sections import add_sections
 from nodekiln.core.errors import KilnError, UsageError
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
-from nodekiln.pipelines.probes import find_binary, probes
+from nodekiln.pipelines.inspect import find_binary, probes
 from nodekiln.pipelines.trace import TraceRequest, trace
 from nodekiln.tracing.child import hold
 from nodekiln.tracing.proof import prove

@@ -12,9 +12,7 @@ from nodekiln.core.edit import Edit, Plan, Span
 from nodekiln.core.errors import PatchError, SourceError, UsageError
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.builtins import Builtin
-from nodekiln.grafting.difference import differing
-from nodekiln.grafting.graft import changes, copy, fit
-from nodekiln.grafting.marker import find_mark, make_mark
+from nodekiln.grafting.graft import changes, copy, differing, find_mark, fit, make_mark
 from nodekiln.grafting.platforms import Platform, recognise
 
 TEXT = b"{ return ret && !state.errored; } if (needDrain || !write())"

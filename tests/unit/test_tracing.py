@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodekiln.core.errors import UsageError
-from nodekiln.pipelines.probes import Argument, parse_arguments
+from nodekiln.pipelines.inspect import Argument, parse_arguments
 from nodekiln.pipelines.trace import TraceRequest
 from nodekiln.tracing.bpftrace import check_machine, check_path, follow_with_bpftrace
 from nodekiln.tracing.dtrace import find_dtrace, follow_with_dtrace

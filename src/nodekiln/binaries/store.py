@@ -9,19 +9,89 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodekiln.binaries import staging as stagings
-from nodekiln.binaries.folders import delete, disk_usage
+import filelock
+
 from nodekiln.binaries.manifest import Manifest, read_facts
 from nodekiln.core.errors import CheckError, KilnError, UsageError
 from nodekiln.core.files import hash_file
 from nodekiln.core.recipe import check_name, is_name
 from nodekiln.core.settings import Workspace
+
+
+def disk_usage(folder: Path, counted: set[tuple[int, int]]) -> int:
+    """Bytes on the disk of a folder and all in it, as du tells them; what vanishes meanwhile counts nothing.
+
+    Nor does what has been `counted` (device and inode), which this adds to: the headers of a graft are hard
+    links to those of its release.
+    """
+    paths = [folder]
+    for place, folders, files in os.walk(folder):
+        paths += (Path(place, name) for name in (*folders, *files))
+    size = 0
+    for path in paths:
+        try:
+            status = path.lstat()
+        except OSError:
+            continue
+        if (status.st_dev, status.st_ino) not in counted:
+            counted.add((status.st_dev, status.st_ino))
+            size += status.st_blocks * 512
+    return size
+
+
+def delete(folder: Path) -> None:
+    """Removes a folder, or what another process leaves of it that removes it too; raises OSError."""
+    while folder.exists():
+        with suppress(FileNotFoundError):  # of a file that the other one took first: there is one less now
+            shutil.rmtree(folder)
+
+
+PREFIX = ".staging-"
+_HOLD = "held"
+_YOUNG = 3600.0
+"""Seconds for which one that nothing tells of may still be worked in."""
+
+
+def make_staging(store: Path) -> tuple[Path, filelock.BaseFileLock]:
+    """A new staging in the folder `store`, and what holds it until it is released."""
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=store))
+    hold = filelock.FileLock(folder / _HOLD)
+    hold.acquire()
+    return folder, hold
+
+
+def find_dead_stagings(store: Path) -> tuple[Path, ...]:
+    """The stagings in `store` that nobody holds. One that is being made looks dead for a moment."""
+    return tuple(
+        folder
+        for folder in sorted(store.glob(f"{PREFIX}*"))
+        if folder.is_dir() and not folder.is_symlink() and not _is_held(folder)
+    )
+
+
+def _is_held(folder: Path) -> bool:
+    file = folder / _HOLD
+    if not file.exists():  # by an older nodekiln, or killed before it could hold it
+        try:
+            return time.time() - folder.stat().st_mtime < _YOUNG
+        except OSError:  # gone meanwhile
+            return True
+    hold = filelock.FileLock(file)
+    try:
+        hold.acquire(timeout=0)
+    except OSError:  # Timeout is one; whether one that can't be opened, another user's, is held can't be told
+        return True
+    hold.release()
+    return False
+
 
 FORMER = ".former-"
 """What the name of a binary begins with that is being replaced."""
@@ -103,8 +173,8 @@ class Store:
         """
         with self._moment():
             self.folder.mkdir(parents=True, exist_ok=True)
-            dead = stagings.find_dead(self.folder)
-            place, hold = stagings.make(self.folder)
+            dead = find_dead_stagings(self.folder)
+            place, hold = make_staging(self.folder)
         try:
             for left in dead:
                 shutil.rmtree(left, ignore_errors=True)
@@ -154,7 +224,7 @@ class Store:
         check_name(name)
         # Renamed to what a kill leaves, so that a kill leaves nothing that could be taken for the binary.
         folders = [self.folder / name, self.folder / f"{FORMER}{name}"]
-        leftovers = [self.folder / f"{stagings.PREFIX}{secrets.token_hex(8)}" for _ in folders]
+        leftovers = [self.folder / f"{PREFIX}{secrets.token_hex(8)}" for _ in folders]
         with self._moment():
             for folder, leftover in zip(folders, leftovers, strict=True):
                 _move(folder, leftover)
@@ -163,7 +233,7 @@ class Store:
 
     def leftovers(self) -> tuple[Path, ...]:
         """The folders of runs that were killed while they made a binary. Waits for nobody."""
-        return stagings.find_dead(self.folder)
+        return find_dead_stagings(self.folder)
 
     def sweep(self) -> None:
         """Removes those; raises OSError where that fails."""

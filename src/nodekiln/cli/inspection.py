@@ -111,7 +111,7 @@ def probes(context: Context, binary: str, format: str = "text") -> None:  # noqa
     Needs no root and does not run it.
     """
     from nodekiln.core.reporting import show_table
-    from nodekiln.pipelines.probes import HEADINGS, find_binary, probes
+    from nodekiln.pipelines.inspect import HEADINGS, find_binary, probes
 
     as_json = is_json(format)
     path = find_binary(binary, read_settings(context))
@@ -131,11 +131,11 @@ def path(context: Context, name: str, format: str = "text") -> None:  # noqa: A0
     Use it as in "$(./inv path v22.20.0-usdt)" app.js.
     """
     from nodekiln.binaries.store import Store
-    from nodekiln.pipelines.listing import Row
+    from nodekiln.pipelines.inspect import ListedBinary
 
     as_json = is_json(format)
     found = Store(read_settings(context).workspace).get(name)
-    print(json.dumps(Row(found).as_data(), indent=2) if as_json else found.binary)
+    print(json.dumps(ListedBinary(found).as_data(), indent=2) if as_json else found.binary)
 
 
 @command(name="list", help={"format": FORMAT})
@@ -143,10 +143,10 @@ def list_binaries(context: Context, format: str = "text") -> None:  # noqa: A002
     """List the binaries made so far."""
     from nodekiln.binaries.store import Store
     from nodekiln.core.reporting import show_table
-    from nodekiln.pipelines.listing import rows
+    from nodekiln.pipelines.inspect import list_binaries
 
     settings = read_settings(context)
-    found = rows(Store(settings.workspace))
+    found = list_binaries(Store(settings.workspace))
     if is_json(format):
         print(json.dumps([row.as_data() for row in found], indent=2))
     elif not found:
@@ -164,7 +164,7 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
     Shows the longest steps, the kinds of steps, and the critical path (*).
     """
     from nodekiln.core.reporting import show_table
-    from nodekiln.pipelines.timings import TimingStore, as_data, rows, summary, write_pictures
+    from nodekiln.pipelines.timings import TimingStore, as_data, summary, write_pictures
 
     as_json = is_json(format)
     store = TimingStore(read_settings(context).workspace.timings)
@@ -175,7 +175,7 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
         return
     for line in summary(found):
         reporter.say(line)
-    show_table(("step", "took", "critical"), rows(found))
+    show_table(("step", "took", "critical"), list_binaries(found))
     for picture in write_pictures(found, store):
         reporter.say(str(picture))
 

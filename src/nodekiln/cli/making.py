@@ -274,10 +274,10 @@ def _print_made(paths: list[Path], settings: Settings, *, as_json: bool, as_list
             print(path)
         return
     from nodekiln.binaries.store import Store
-    from nodekiln.pipelines.listing import Row
+    from nodekiln.pipelines.inspect import ListedBinary
 
     names = [path.absolute().relative_to(settings.workspace.binaries.absolute()).parts[0] for path in paths]
-    rows = [Row(Store(settings.workspace).get(name)).as_data() for name in names]
+    rows = [ListedBinary(Store(settings.workspace).get(name)).as_data() for name in names]
     if rows or as_list:
         print(json.dumps(rows if as_list else rows[0], indent=2))
 

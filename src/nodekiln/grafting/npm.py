@@ -19,8 +19,7 @@ from nodekiln.core.errors import SourceError
 from nodekiln.core.process import capture
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
-from nodekiln.grafting.dist import Download
-from nodekiln.grafting.download import UnreachableError
+from nodekiln.grafting.download import Download, UnreachableError
 from nodekiln.grafting.platforms import Platform
 
 _TABLE = Path(__file__).with_name("npm.toml")

@@ -4,18 +4,70 @@ V8 calls Heap::CallGCPrologueCallbacks and ...EpilogueCallbacks whether or not a
 parameters after the first two differ between releases, so they are found by how their names begin. No
 instruction is added: a tracer puts its breakpoint on the first one. A compiler may copy such a function into
 its caller and keep it for others, so that no collection comes by: a call is looked for as well, and without
-one the probes go into the caller (`collector`).
+one the probes are refused, as for all of Node 18, whose compiler copied both functions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
 
 from nodekiln.core.elf.file import Elf, Symbol
 from nodekiln.core.elf.notes import PROBES, Probe
 from nodekiln.core.errors import PatchError
-from nodekiln.grafting import collector
-from nodekiln.grafting.machinecode import HEAD, calls, takes_uprobe
+
+HEAD = 4
+"""Bytes of an instruction that `takes_uprobe` wants: all of an arm64 one."""
+_LARGEST = 2**20
+"""Bytes of a function that are looked at; the largest that matters in a release has 6000."""
+
+_X64_NEVER = frozenset(
+    b"\x00"  # zeros: data, not code
+    b"\x26\x2e\x36\x3e\xf0"  # prefixes es, cs, ss, ds, lock
+    b"\x6c\x6d\x6e\x6f\xe4\xe5\xe6\xe7\xec\xed\xee\xef"  # ins, outs, in, out
+    b"\xcc\xcd\xcf\xf1\xf4\xfa\xfb"  # int3, int, iret, int1, hlt, cli, sti
+)
+"""First bytes of what is no code, or takes no uprobe (Linux, arch/x86/kernel/uprobes.c)."""
+_X64_NEVER_AFTER_0F = frozenset(b"\x05\x07\x0b\x34\x35")
+"""syscall, sysret, ud2, sysenter, sysexit."""
+
+
+def code_of(elf: Elf, symbol: Symbol) -> bytes:
+    """A function's bytes, none where the file maps no code at its address."""
+    offset = elf.offset_of(symbol.address)
+    return b"" if offset is None else bytes(elf.data[offset : offset + min(symbol.size, _LARGEST)])
+
+
+def calls(elf: Elf, symbol: Symbol) -> Iterator[tuple[int, int]]:
+    """Address and target of a function's direct calls; on x64 also of what only looks like a call.
+
+    That leads anywhere: one of 2**32 places for each byte of the function.
+    """
+    code = code_of(elf, symbol)
+    if elf.machine == "x64":
+        for call in re.finditer(rb"\xe8(?=(.{4}))", code, re.DOTALL):
+            at = symbol.address + call.start()
+            yield at, at + 5 + int.from_bytes(call[1], "little", signed=True)
+    else:
+        for inside in range(0, len(code) - 3, 4):
+            word = int.from_bytes(code[inside : inside + 4], "little")
+            if word >> 26 == 0b100101:  # bl, and a signed distance of 26 bits, in instructions
+                at = symbol.address + inside
+                yield at, at + 4 * ((word & 0x3FF_FFFF ^ 0x200_0000) - 0x200_0000)
+
+
+def takes_uprobe(machine: str, head: bytes, address: int) -> bool:
+    """Whether the kernel puts a uprobe on an instruction of x64 or arm64, by its first HEAD bytes.
+
+    Not on the interrupt, port and lock instructions of x64, nor on the exceptions and exclusive accesses of
+    arm64; endbr64 and bti are as good as any.
+    """
+    if machine == "x64":
+        return head[0] not in _X64_NEVER and not (head[0] == 0x0F and head[1] in _X64_NEVER_AFTER_0F)
+    word = int.from_bytes(head, "little")
+    undefined, exception, exclusive = word >> 16 == 0, word >> 24 == 0xD4, word & 0x3F00_0000 == 0x0800_0000
+    return address % 4 == 0 and not (undefined or exception or exclusive)
+
 
 PROVIDER = "node"
 
@@ -40,30 +92,14 @@ cuts them.
 _COLD = ".cold"
 """The end of a name that GCC gives to the unlikely part of a function, which is no entry of it."""
 
-_AT_FUNCTIONS = (
-    "They fire for nested collections and for types 8 and 16 too, which a registered callback never sees."
-)
-_IN_COLLECTOR = (
-    "They stand inside V8's pause, after the callbacks of its beginning and before those of its end, and fire"
-    " for types 1, 2 and 4 only."
-)
 
-
-@dataclass(frozen=True, slots=True)
-class GcProbes:
-    """The notes to add; `remark` says when they fire."""
-
-    probes: tuple[Probe, ...]
-    remark: str
-
-
-def gc_probes(elf: Elf) -> GcProbes:
+def gc_probes(elf: Elf) -> tuple[Probe, ...]:
     """node:gc__start and node:gc__done, with GCType, GCCallbackFlags and the Heap's address as arguments.
 
     Raises PatchError where the binary is for another processor than x64 and arm64, tells of probes already,
     or hasn't exactly one such function each, in .text, mapped to be executed, that begins with an instruction
-    on which the kernel takes a uprobe; ElfError where the file is damaged. PatchError also where no
-    collection comes by, neither there nor where Heap::CollectGarbage holds them copied.
+    on which the kernel takes a uprobe; ElfError where the file is damaged. PatchError also where
+    no function that collects garbage calls them.
     """
     if elf.machine not in _ARGUMENTS:
         known = " and ".join(_ARGUMENTS)
@@ -80,35 +116,20 @@ def gc_probes(elf: Elf) -> GcProbes:
         raise _refusal(elf, f"it names {len(collectors)} functions that collect garbage")
     called = {target for symbol in collectors for _, target in calls(elf, symbol)}
     uncalled = [function for name, (function, _) in _FUNCTIONS.items() if places[name] not in called]
-    if not uncalled:
-        return GcProbes(
-            tuple(_probe(name, address, _ARGUMENTS[elf.machine]) for name, address in places.items()),
-            _AT_FUNCTIONS,
-        )
-    around = elf.find_symbols([collector.BEFORE, collector.AFTER])
-    sites = collector.find_sites(elf, *map(_only, (found[_COLLECT], *around.values())))
-    if isinstance(sites, str):
+    if uncalled:
         raise _refusal(
             elf,
-            f"Heap::CollectGarbage does not call {uncalled[0]} (the compiler copied it there), "
-            f"so a probe would stay silent, and {sites}",
+            f"Heap::CollectGarbage does not call {uncalled[0]}, which the compiler has inlined (as in Node"
+            " 18), so its probe would never fire",
         )
-    pairs = zip(_FUNCTIONS, sites, strict=True)
-    return GcProbes(tuple(_probe(name, site.address, site.arguments) for name, site in pairs), _IN_COLLECTOR)
-
-
-def _probe(name: str, address: int, arguments: str) -> Probe:
-    return Probe(provider=PROVIDER, name=name, address=address, arguments=arguments)
+    return tuple(
+        Probe(provider=PROVIDER, name=name, address=address, arguments=_ARGUMENTS[elf.machine])
+        for name, address in places.items()
+    )
 
 
 def _entries(symbols: tuple[Symbol, ...]) -> list[Symbol]:
     return [symbol for symbol in symbols if not symbol.name.endswith(_COLD)]
-
-
-def _only(symbols: tuple[Symbol, ...]) -> Symbol | None:
-    """The function, where there is one of that name and no clone of it."""
-    entries = _entries(symbols)
-    return entries[0] if len(entries) == 1 and "." not in entries[0].name else None
 
 
 def _place(elf: Elf, function: str, symbols: tuple[Symbol, ...]) -> int:
@@ -138,5 +159,5 @@ def _place(elf: Elf, function: str, symbols: tuple[Symbol, ...]) -> int:
 def _refusal(elf: Elf, why: str) -> PatchError:
     return PatchError(
         f"{elf.file} can't get GC probes: {why}.",
-        remedy="Add --no-probes to graft it without them; ./inv build puts them into a build.",
+        remedy="Add --no-probes to graft it without them; ./inv build adds probes at compile time.",
     )

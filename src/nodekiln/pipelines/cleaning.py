@@ -7,8 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.binaries.folders import delete, disk_usage
-from nodekiln.binaries.store import FORMER, Store
+from nodekiln.binaries.store import FORMER, Store, delete, disk_usage
 from nodekiln.core.recipe import Tag, is_name
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Workspace

@@ -21,13 +21,12 @@ from nodekiln.core.files import disk_full_error, is_disk_full
 from nodekiln.core.recipe import Recipe
 from nodekiln.core.reporting import Reporter, format_size
 from nodekiln.core.settings import Settings
-from nodekiln.grafting import signing
+from nodekiln.grafting.graft import find_codesign, sign
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
 from nodekiln.pipelines.change_checks import check_prints
+from nodekiln.pipelines.graft_job import GraftJob, GraftRequest, Made, manifest, tell
 from nodekiln.pipelines.graft_plan import Surgery, operate, plan_surgery, signed_ranges
-from nodekiln.pipelines.graftfacts import Made, manifest, tell
-from nodekiln.pipelines.graftjob import GraftJob, GraftRequest
 from nodekiln.tracing.proof import prove
 
 __all__ = ["GraftRequest", "graft"]
@@ -107,7 +106,7 @@ def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> G
             f"A graft for {target} gets no probes: {_NO_PROBES[target.os]}.",
             remedy="Add --no-probes; ./inv build makes a binary with all of them where they work.",
         )
-    codesign = signing.find_codesign(settings.environment) if target.os == "darwin" else None
+    codesign = find_codesign(settings.environment) if target.os == "darwin" else None
     settings.workspace.prepare()
     return GraftJob(
         brief=request.brief,
@@ -144,7 +143,7 @@ def _make(job: GraftJob, release: Release, surgery: Surgery) -> Path:
         with job.timed("write"):
             additions = operate(release.path, binary, job.recipe, job.platform, surgery)
             if job.codesign is not None:
-                signing.sign(job.codesign, binary, env=job.settings.environment)
+                sign(job.codesign, binary, env=job.settings.environment)
                 additions = signed_ranges(release.path, binary, surgery)
         with job.timed("self-check"):
             findings = _check(job, binary, surgery) if job.is_native else None

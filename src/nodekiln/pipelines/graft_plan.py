@@ -20,12 +20,10 @@ from nodekiln.core.elf.sections import Additions, Appended, Rewritten, add_secti
 from nodekiln.core.errors import PatchError, SourceError
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.builtins import locate, module_id
-from nodekiln.grafting.difference import differing
 from nodekiln.grafting.graft import Change as ChangedBytes
-from nodekiln.grafting.graft import changes, fit, write
-from nodekiln.grafting.marker import find_mark, make_mark
+from nodekiln.grafting.graft import changes, differing, find_mark, fit, make_mark, write
 from nodekiln.grafting.platforms import Platform
-from nodekiln.grafting.probes import GcProbes, gc_probes
+from nodekiln.grafting.probes import gc_probes
 
 _SIGNATURE = "code signature"
 
@@ -38,13 +36,8 @@ class Surgery:
     ranges: tuple[ChangedBytes, ...]
     texts: Mapping[str, str]
     """SHA-256 of each changed module's text in the binary, by Node's id of the module."""
-    gc: GcProbes | None
-    """None: no probes were asked for."""
-
-    @property
-    def probes(self) -> tuple[Probe, ...]:
-        """The probes that are added."""
-        return () if self.gc is None else self.gc.probes
+    probes: tuple[Probe, ...]
+    """The probes that are added."""
 
 
 def plan_surgery(binary: Path, recipe: Recipe, target: Platform, registry: Registry) -> Surgery:
@@ -68,15 +61,15 @@ def plan_surgery(binary: Path, recipe: Recipe, target: Platform, registry: Regis
             )
         chosen = registry.of_recipe(recipe)
         adds_probes = any(change.graft.gc_probes for change in chosen)
-        gc = gc_probes(elf) if adds_probes and elf is not None else None
+        probes = gc_probes(elf) if adds_probes and elf is not None else ()
         edited = tuple(change for change in chosen if not change.graft.gc_probes)
         if not edited:
-            return Surgery(plan=Plan(), ranges=(), texts={}, gc=gc)
+            return Surgery(plan=Plan(), ranges=(), texts={}, probes=probes)
         for change in edited:
             _check_graftable(change, recipe.tag)
         names = tuple(change.name for change in edited)
         mark = make_mark(recipe.tag, names, MARKED) if elf is None else b""
-        return _plan_edits(data, str(binary), replace(recipe, changes=names), gc, mark, registry)
+        return _plan_edits(data, str(binary), replace(recipe, changes=names), probes, mark, registry)
 
 
 def _check_graftable(change: Change, tag: Tag) -> None:
@@ -90,7 +83,7 @@ def _check_graftable(change: Change, tag: Tag) -> None:
 
 
 def _plan_edits(
-    data: Buffer, name: str, recipe: Recipe, gc: GcProbes | None, mark: bytes, registry: Registry
+    data: Buffer, name: str, recipe: Recipe, probes: tuple[Probe, ...], mark: bytes, registry: Registry
 ) -> Surgery:
     builtins = locate(data, name)
     before = {path: builtin.text for path, builtin in builtins.items()}
@@ -110,7 +103,7 @@ def _plan_edits(
     ):
         raise PatchError(f"{name}: the text after the change would not read as intended.")
     texts = {module_id(edit.path): hashlib.sha256(edit.after).hexdigest() for edit in fitted.edits}
-    return Surgery(plan=plan, ranges=changes(builtins, fitted), texts=texts, gc=gc)
+    return Surgery(plan=plan, ranges=changes(builtins, fitted), texts=texts, probes=probes)
 
 
 @contextmanager

@@ -74,11 +74,11 @@ def release_tag(
     """
     if not is_shorthand(word):
         return Tag.parse(word)
-    from nodekiln.grafting import dist, npm
-    from nodekiln.grafting.download import Server, UnreachableError
+    from nodekiln.grafting import npm
+    from nodekiln.grafting.download import OFFICIAL, Server, UnreachableError
 
     platform = platform or Platform.of_machine(sys.platform, machine.machine())
-    server = Server(mirror or dist.OFFICIAL, env=settings.environment)
+    server = Server(mirror or OFFICIAL, env=settings.environment)
     try:
         lts = _read_index(server.read("index.json", limit=_INDEX_LIMIT), server.base)
         return _choose(word, lts, lambda tag: lts[tag], server.base, reporter)

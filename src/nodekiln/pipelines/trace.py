@@ -18,7 +18,7 @@ from nodekiln.core.elf.notes import read_probes
 from nodekiln.core.errors import UsageError
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
-from nodekiln.pipelines.probes import find_binary
+from nodekiln.pipelines.inspect import find_binary
 from nodekiln.tracing.bpftrace import check_machine, check_path, follow_with_bpftrace
 from nodekiln.tracing.child import hold
 from nodekiln.tracing.dtrace import find_dtrace, follow_with_dtrace

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +15,43 @@ from typing import IO
 
 from nodekiln.core.errors import UsageError
 from nodekiln.core.process import without_node_options
-from nodekiln.tracing import ptrace
 from nodekiln.tracing.tracer import UntraceableError
+
+_SEIZE, _CONTINUE, _DETACH = 0x4206, 7, 17
+_STOP_AT_EXEC, _KILL_WITH_US = 0x10, 0x100000
+_AT_EXEC = signal.SIGTRAP | 4 << 8
+
+
+def seize(pid: int) -> None:
+    """Asks that the process stop at its next exec, and die if we do. Raises OSError."""
+    _call(_SEIZE, pid, _STOP_AT_EXEC | _KILL_WITH_US)
+
+
+def wait_for_exec(pid: int) -> bool:
+    """Whether a seized process is stopped at its exec now; False: it ended, and can be waited for."""
+    while True:
+        told = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+        if told is None or told.si_code != os.CLD_TRAPPED:
+            return False
+        os.waitpid(pid, 0)
+        if told.si_status == _AT_EXEC:
+            return True
+        _call(_CONTINUE, pid, told.si_status & 0xFF)  # a signal on its way, as when a terminal is resized
+
+
+def detach(pid: int) -> None:
+    """Lets a stopped process run on, without us. Raises ProcessLookupError where it was killed meanwhile."""
+    _call(_DETACH, pid, 0)
+
+
+def _call(request: int, pid: int, data: int) -> None:
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+    ptrace.restype = ctypes.c_long
+    if ptrace(request, pid, None, data) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
 
 _HELD = Path(__file__).with_name("exec_stub.py")
 
@@ -35,14 +73,14 @@ class Held:
         """
         self._wire.recv(1)  # else the exec that it stops at could be the one by which Python begins
         try:
-            ptrace.seize(self.process.pid)
+            seize(self.process.pid)
         except PermissionError:
             raise UntraceableError(
                 "This process may not stop its own child (ptrace), as in some containers.",
                 remedy="Start the program yourself, and trace it with --pid.",
             ) from None
         self._wire.sendall(b"!")
-        if not ptrace.wait_for_exec(self.process.pid):
+        if not wait_for_exec(self.process.pid):
             raise UsageError(f"{self._program} can't be run.")
         self._is_stopped = True
 
@@ -50,7 +88,7 @@ class Held:
         """Lets the program begin; nothing happens where it was killed meanwhile."""
         with suppress(ProcessLookupError, BrokenPipeError, ConnectionResetError):
             if self._is_stopped:
-                ptrace.detach(self.process.pid)
+                detach(self.process.pid)
             else:
                 self._wire.sendall(b"!")
 

@@ -26,8 +26,7 @@ from nodekiln.grafting.download import Server
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import check_given, obtain
 from nodekiln.pipelines.graft import GraftRequest, graft
-from nodekiln.pipelines.inspect import inspect
-from nodekiln.pipelines.probes import find_binary
+from nodekiln.pipelines.inspect import find_binary, inspect
 
 _LONGEST_LABEL = 80
 _VERSION = re.compile(r"v\d+\.\d+\.\d+\S*$")

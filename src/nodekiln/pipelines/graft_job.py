@@ -1,10 +1,14 @@
-"""What is told of a graft, in its manifest and in the output: every byte that changed, and what to know."""
+"""One graft: what was asked for, and what every step of it needs."""
 
 from __future__ import annotations
 
 import datetime
 import platform
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import nodekiln
@@ -19,20 +23,77 @@ from nodekiln.binaries.manifest import (
     rewritten_range,
 )
 from nodekiln.binaries.selfcheck import Findings
+from nodekiln.binaries.store import Store
+from nodekiln.changes.registry import Change, Registry
 from nodekiln.core.elf.sections import Additions
 from nodekiln.core.files import hash_file
-from nodekiln.core.reporting import format_duration
+from nodekiln.core.recipe import Recipe, Tag
+from nodekiln.core.reporting import Reporter, format_duration
+from nodekiln.core.settings import Settings
+from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release
 from nodekiln.pipelines.graft_plan import Surgery
-from nodekiln.pipelines.graftjob import GraftJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraftRequest:
+    """What a user asked of one graft; `platform` None: this machine's; `file` None: it is fetched."""
+
+    tag: Tag
+    changes: tuple[str, ...]
+    platform: Platform | None = None
+    file: Path | None = None
+    mirror: str | None = None
+    """Where releases lie in place of nodejs.org/dist."""
+    force: bool = False
+    brief: bool = False
+    """Say in a line what was made; what was changed stands in the manifest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraftJob:
+    """What every step needs."""
+
+    settings: Settings
+    reporter: Reporter
+    recipe: Recipe
+    platform: Platform
+    is_native: bool
+    codesign: str | None
+    brief: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """All changes that can be selected."""
+        return Registry.of(self.settings)
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """The recipe's changes, read from their folders."""
+        return self.registry.of_recipe(self.recipe)
+
+    @property
+    def store(self) -> Store:
+        """Where the binary is published."""
+        return Store(self.settings.workspace)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Notes how long a step took."""
+        begun = time.monotonic()
+        yield
+        self.seconds[step] = round(time.monotonic() - begun, 2)
+
 
 _SNAPSHOTS = (
     "A startup snapshot that was made with the release (node --build-snapshot) keeps the code that was"
     " compiled there: make it again with this binary."
 )
 _PROBES = (
-    "It has two probes, node:gc__start and node:gc__done: the type and flags of a collection, and as third"
-    " argument the address of V8's heap, not of the isolate. {} Probes of http, net and streams need a build."
+    "It has two probes, node:gc__start and node:gc__done. Arguments: type and flags of the collection, and"
+    " the address of V8's heap (not of the isolate). They also fire for nested collections and for types 8"
+    " and 16, which a registered callback never sees. Probes of http, net and streams need a build."
 )
 _SIGNATURES = {
     "darwin": "It is signed again, by nobody (ad hoc): other Macs may ask before they run it.",
@@ -112,8 +173,8 @@ def _remarks(job: GraftJob, surgery: Surgery) -> tuple[str, ...]:
     told = []
     if surgery.ranges:
         told.append(_SNAPSHOTS)
-    if surgery.gc is not None:
-        told.append(_PROBES.format(surgery.gc.remark))
+    if surgery.probes:
+        told.append(_PROBES)
     if job.platform.os in _SIGNATURES:
         told.append(_SIGNATURES[job.platform.os])
     return tuple(told)
@@ -128,8 +189,8 @@ def tell(job: GraftJob, made: Made) -> None:
         return
     for change in made.surgery.ranges:
         say(f"changed: {len(change.new)} bytes at {change.start:#x}, in {change.path}")
-    for field in made.additions.rewritten:
-        say(f"changed: {len(field.new)} bytes at {field.start:#x}, {field.what}")
+    for part in made.additions.rewritten:
+        say(f"changed: {len(part.new)} bytes at {part.start:#x}, {part.what}")
     if appended := made.additions.appended:
         size = sum(part.size for part in appended)
         names = ", ".join(part.what for part in appended)
