@@ -369,3 +369,43 @@ def test_only_the_paths_it_names_are_read() -> None:
     assert isinstance(edits, tuple)
     assert all(isinstance(edit, Edit) for edit in edits)
     assert sorted(asked) == sorted(PATHS)
+
+
+PIPED = b"""\
+function writeKnownBuffer(stream, chunk) {
+  const state = stream._writableState;
+  if (state.length !== 0)
+    return undefined;
+  const ret = state.length < state.highWaterMark || state.length === 0;
+  if (!ret)
+    state[kState] |= kNeedDrain;
+  return ret && (state[kState] & (kDestroyed | kErrored)) === 0;
+}
+"""
+
+
+def test_function_that_pipe_calls_keeps_only_the_terms_of_errors() -> None:
+    after = PIPED.replace(b"return ret && (", b"return (")
+    content = rewritten({NEWER: RELEASE_22 + PIPED})[NEWER]
+    assert content.endswith(after)
+    assert misfits({NEWER: content}) == [(NEWER, Misfit.ALREADY_THERE)]
+
+
+def test_sources_with_one_of_two_functions_rewritten_are_refused() -> None:
+    content = rewritten({NEWER: RELEASE_22})[NEWER] + PIPED
+    assert misfits({NEWER: content}) == [(NEWER, Misfit.UNEXPECTED_SHAPE)]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(b"return state.length < state.highWaterMark;", id="returns a comparison"),
+        pytest.param(b"if (state.length >= state.highWaterMark) stop();", id="asks a comparison"),
+        pytest.param(b"state.needDrain = !fits(state);", id="sets a property"),
+        pytest.param(b"state[kState] |= kNeedDrain;", id="sets a bit"),
+    ],
+)
+def test_unknown_path_by_highwatermark_is_a_missing_anchor_with_name_and_line(code: bytes) -> None:
+    [conflict] = refused({NEWER: RELEASE_22 + b"function writeFast(state) {\n" + code + b"\n}\n"})
+    assert (conflict.path, conflict.misfit) == (NEWER, Misfit.NO_MATCH)
+    assert conflict.place == "function writeFast, line 9"

@@ -238,6 +238,7 @@ UPSTREAMED = {
         ),
         pytest.param(UPSTREAMED, Provider.UPSTREAMED, id="upstream's new one"),
         pytest.param({"src/node_usdt.h": b""}, Provider.UPSTREAMED, id="part of upstream's new one"),
+        pytest.param({"src/node_provider_linux.h": b""}, Provider.UPSTREAMED, id="upstream's header alone"),
         pytest.param({**NATIVE, "configure.py": b""}, Provider.UPSTREAMED, id="probes without the flag"),
     ],
 )

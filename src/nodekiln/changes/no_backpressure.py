@@ -10,6 +10,7 @@ from functools import partial
 
 from tree_sitter import Node
 
+from nodekiln.changes.highwater import other_places
 from nodekiln.changes.javascript import Script, parse, parts, walk
 from nodekiln.core.edit import Conflict, Edit, Misfit, Read, Refusal, Remember, Span, no_memo
 
@@ -79,11 +80,24 @@ def _plan_return(read: Read) -> tuple[Edit | Conflict, ...]:
         text = f"{_WRITABLES[1]} declares it too, so which one counts is not known"
         return (Conflict(_WRITABLES[0], _RETURN_PLACE, Misfit.SEVERAL_MATCHES, text),)
     [script] = declaring
-    spans = _return_places(script)
+    spans, others = _return_places(script), other_places(script)
+    conflicts = tuple(each for each in (spans, others) if isinstance(each, Conflict))
+    if isinstance(spans, Conflict) or isinstance(others, Conflict):
+        return conflicts
     if spans == ():
+        if others:
+            text = "it returns true already, and writeKnownBuffer, which pipe() calls, does not"
+            return (Conflict(script.path, _RETURN_PLACE, Misfit.UNEXPECTED_SHAPE, text),)
         text = "it returns true already: backpressure is switched off in these sources"
         return (Conflict(script.path, _RETURN_PLACE, Misfit.ALREADY_THERE, text),)
-    return _edit(script, spans, _return_places)
+    return _edit(script, tuple(sorted((*spans, *others))), _writable_places)
+
+
+def _writable_places(script: Script) -> _Places:
+    spans, others = _return_places(script), other_places(script)
+    if isinstance(spans, Conflict):
+        return spans
+    return others if isinstance(others, Conflict) else (*spans, *others)
 
 
 def _plan_condition(read: Read) -> tuple[Edit | Conflict, ...]:

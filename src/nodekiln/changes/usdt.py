@@ -9,8 +9,9 @@ from nodekiln.core.edit import Read
 _PROBES = "src/node_provider.d"
 _CONFIGURES = ("configure.py", "configure")
 """In old releases the second is the Python script."""
-_UPSTREAM = "src/node_usdt.h"
-PATHS = (_PROBES, *_CONFIGURES, _UPSTREAM)
+_UPSTREAM = ("src/node_usdt.h", "src/node_provider_linux.h")
+"""The files of nodejs/node#62118; a tree with one of them has a provider."""
+PATHS = (_PROBES, *_CONFIGURES, *_UPSTREAM)
 """All files that `find_provider` may read."""
 
 
@@ -42,6 +43,6 @@ def find_provider(read: Read) -> Provider | None:
     configurable = any(b"--with-dtrace" in (read(path) or b"") for path in _CONFIGURES)
     if probes is not None and b"gc__start" in probes and configurable:
         return Provider.NATIVE
-    if probes is not None or read(_UPSTREAM) is not None:
+    if probes is not None or any(read(path) is not None for path in _UPSTREAM):
         return Provider.UPSTREAMED
     return None

@@ -1,0 +1,209 @@
+"""Find the code of writable.js, beside writeOrBuffer, that answers by highWaterMark.
+
+Pure, and by structure, never by version. Code outside of the known functions that compares with a high-water
+mark or sets needDrain is a conflict: it may be a new path for data (26.11 brought one), and a binary that
+keeps it bounded must not be called no-backpressure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tree_sitter import Node
+
+from nodekiln.changes.javascript import Script, parts, walk
+from nodekiln.core.edit import Conflict, Misfit, Span
+
+Places = tuple[Span, ...] | Conflict
+"""What to change in a script; nothing if it is as intended."""
+
+WRITE = b"writeOrBuffer"
+"""The function at the end of every write()."""
+_PIPED = b"writeKnownBuffer"
+"""From 26.11 on, the function that pipe() calls while the sink is empty."""
+_RETURN_TRUE = b"return true;"
+_PIPED_REASON = "pipe() writes into an empty sink past write(), and must not wait for 'drain' either."
+_MARK = re.compile(rb"high_?water_?mark", re.IGNORECASE)
+_DRAIN = re.compile(rb"\bk?[nN]eedDrain\b")
+_ERROR_TERM = re.compile(rb"errored|destroyed", re.IGNORECASE)
+_COMPARISONS = frozenset({"<", "<=", ">", ">=", "==", "===", "!=", "!=="})
+FUNCTIONS = frozenset(
+    {
+        "arrow_function",
+        "function_declaration",
+        "function_expression",
+        "generator_function",
+        "generator_function_declaration",
+        "method_definition",
+    }
+)
+_MAX_LINES = 5
+
+
+def other_places(script: Script) -> Places:
+    """Return the edit of pipe()'s own function, or a conflict for code that answers and is in no edit."""
+    functions = script.functions(_PIPED)
+    if len(functions) > 1:
+        text = f"it is declared {len(functions)} times, {lines(functions)}"
+        return Conflict(script.path, place(_PIPED), Misfit.SEVERAL_MATCHES, text)
+    found = [
+        *(_answer(script, function, _PIPED, _PIPED_REASON) for function in functions),
+        *_unknown(script, (WRITE, _PIPED)),
+    ]
+    return _joined(found)
+
+
+def _joined(found: list[Places]) -> Places:
+    """Return all spans in order, or the first conflict."""
+    conflicts = [each for each in found if isinstance(each, Conflict)]
+    if conflicts:
+        return conflicts[0]
+    return tuple(sorted(span for each in found if not isinstance(each, Conflict) for span in each))
+
+
+def _answer(script: Script, function: Node, name: bytes, reason: str) -> Places:
+    """Return the edit that takes the buffered length out of what the function returns."""
+
+    def conflict(text: str) -> Conflict:
+        return Conflict(script.path, place(name), Misfit.UNEXPECTED_SHAPE, text)
+
+    _, *inside = walk(function)
+    body = parts(function)[-1]
+    nested = [node for node in inside if node.type in FUNCTIONS]
+    if parts(function)[0].type != "function":
+        return conflict("it is async, so what it returns is a promise")
+    if nested:
+        return conflict(f"it holds another function, {lines(nested)}")
+    returns = [node for node in inside if node.type == "return_statement" and not _is_undefined(script, node)]
+    if not returns:
+        return conflict("it has no return of a value")
+    if len(returns) > 1:
+        return conflict(f"it has {len(returns)} returns, {lines(returns)}, where one is expected")
+    [last] = returns
+    if parts(body)[-2] != last:  # the part after it is the closing brace
+        return conflict(f"its return, {lines(returns)}, is not its last statement")
+    value = _returned(last)
+    if value is None:
+        return conflict(f"its return, {lines(returns)}, returns no value")
+    if value.type == "true":
+        return ()
+    if value.type == "identifier":
+        return (Span(last.start_byte, last.end_byte, _RETURN_TRUE, reason),)
+    first, *rest = _terms(value)
+    if rest and first.type == "identifier" and all(_is_error_term(script, term) for term in rest):
+        # The rest ends `while (w.write(x))` on a sink that fails, so it stays.
+        return (Span(first.start_byte, rest[0].start_byte, b"", reason),)
+    if all(_is_error_term(script, term) for term in (first, *rest)):
+        return ()
+    return conflict(f"its return, {lines(returns)}, is neither a name nor a name and terms of errors")
+
+
+def _unknown(script: Script, known: tuple[bytes, ...]) -> Iterator[Conflict]:
+    """Yield a conflict for each place in another function that answers by a mark or sets needDrain."""
+    for node in (*_compared(script), *_setters(script)):
+        name = _name(script, _function_around(node))
+        if name not in known:
+            yield _unknown_path(script, node, name)
+
+
+def _unknown_path(script: Script, node: Node, name: bytes) -> Conflict:
+    text = "it decides by a high-water mark or sets needDrain, and no edit covers it"
+    return Conflict(script.path, f"{place(name or b'outside')}, line {line(node)}", Misfit.NO_MATCH, text)
+
+
+def _compared(script: Script) -> list[Node]:
+    """Return the comparisons that a high-water mark is a part of."""
+    found: dict[int, Node] = {}
+    for match in _MARK.finditer(script.content):
+        node = script.root.descendant_for_byte_range(match.start(), match.end())
+        while node is not None and node.type not in FUNCTIONS and not node.type.endswith("_statement"):
+            if node.type == "binary_expression" and parts(node)[1].type in _COMPARISONS:
+                found.setdefault(node.start_byte, node)
+                break
+            node = node.parent
+    return list(found.values())
+
+
+def _setters(script: Script) -> list[Node]:
+    """Return the assignments that may set a need of 'drain'."""
+    found: dict[int, Node] = {}
+    for match in _DRAIN.finditer(script.content):
+        node = script.root.descendant_for_byte_range(match.start(), match.end())
+        while node is not None and node.type not in FUNCTIONS and not node.type.endswith("_statement"):
+            if node.type == "assignment_expression":
+                left, _, right = parts(node)
+                if left.start_byte <= match.start() < left.end_byte and right.type != "false":
+                    found.setdefault(node.start_byte, node)
+            elif node.type == "augmented_assignment_expression" and parts(node)[1].type == "|=":
+                found.setdefault(node.start_byte, node)
+            node = node.parent
+    return list(found.values())
+
+
+def _function_around(node: Node) -> Node | None:
+    above = node.parent
+    while above is not None and above.type not in FUNCTIONS:
+        above = above.parent
+    return above
+
+
+def _name(script: Script, function: Node | None) -> bytes:
+    """Return the name a function is declared, assigned or defined by; empty if there is none."""
+    if function is None:
+        return b""
+    name = function.child_by_field_name("name")
+    above = function.parent
+    if name is None and above is not None:
+        if above.type == "assignment_expression":
+            target = parts(above)[0]
+            name = target.child_by_field_name("property") or target
+        elif above.type in ("variable_declarator", "pair"):
+            name = parts(above)[0]
+    elif name is not None and above is not None and above.type == "assignment_expression":
+        target = parts(above)[0]  # `X.prototype.write = function write(...)`
+        name = target.child_by_field_name("property") or name
+    return b"" if name is None else script.text(name)
+
+
+def _terms(value: Node) -> list[Node]:
+    """Return the terms of `a && b && c`, or the value itself."""
+    match parts(value) if value.type == "binary_expression" else []:
+        case [left, operator, right] if operator.type == "&&":
+            return [*_terms(left), right]
+    return [value]
+
+
+def _is_error_term(script: Script, term: Node) -> bool:
+    return _ERROR_TERM.search(script.text(term)) is not None
+
+
+def _returned(statement: Node) -> Node | None:
+    match parts(statement):
+        case [_, value, *_] if value.is_named:
+            return value
+    return None
+
+
+def _is_undefined(script: Script, statement: Node) -> bool:
+    value = _returned(statement)
+    return value is not None and script.text(value) == b"undefined"
+
+
+def place(name: bytes) -> str:
+    """Return how a conflict names a function."""
+    return f"function {name.decode(errors='backslashreplace')}"
+
+
+def line(node: Node) -> int:
+    """Return the line a node begins on, from 1."""
+    return node.start_point.row + 1
+
+
+def lines(nodes: list[Node], before: str = "") -> str:
+    """Return the lines of the nodes, for a message."""
+    numbers = [str(line(node)) for node in nodes[:_MAX_LINES]]
+    if not numbers:
+        return ""
+    more = ", ..." if len(nodes) > _MAX_LINES else ""
+    return f"{before}line{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}{more}"
