@@ -24,7 +24,7 @@ from nodekiln.core.platform import cores
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.graft import copy
 from nodekiln.grafting.platforms import Platform
-from nodekiln.pipelines.graft_plan import operate, plan_surgery
+from nodekiln.pipelines.graft_plan import apply_plan, plan_graft
 
 REGISTRY = Registry((Path(__file__).resolve().parents[1] / "patches",))
 
@@ -72,7 +72,7 @@ def main(tag: Tag, node: Path, folder: Path) -> None:
     made = folder / "grafted"
 
     def whole() -> None:
-        operate(node, made, recipe, here, plan_surgery(node, recipe, here, REGISTRY))
+        apply_plan(node, made, recipe, here, plan_graft(node, recipe, here, REGISTRY))
 
     say(f"{platform.platform()}, {cores()} cores, load {os.getloadavg()[0]:.1f}")
     say(f"{tag} for {here}, {node.stat().st_size / 1e6:.0f} MB, {_ROUNDS} rounds")

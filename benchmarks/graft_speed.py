@@ -29,7 +29,7 @@ from nodekiln.experiment.analysis.statistics import paired_ratio
 from nodekiln.experiment.measure.schedule import turns
 from nodekiln.grafting.graft import copy
 from nodekiln.grafting.platforms import Platform
-from nodekiln.pipelines.graft_plan import operate, plan_surgery
+from nodekiln.pipelines.graft_plan import apply_plan, plan_graft
 
 REGISTRY = Registry((Path(__file__).resolve().parents[1] / "patches",))
 
@@ -111,7 +111,7 @@ def main(tag: Tag, node: Path, folder: Path) -> None:
             tag=tag, changes=(*(() if backpressure else ("no-backpressure",)), "usdt"), graft=True
         )
         nodes[name] = folder / recipe.name
-        operate(node, nodes[name], recipe, here, plan_surgery(node, recipe, here, REGISTRY))
+        apply_plan(node, nodes[name], recipe, here, plan_graft(node, recipe, here, REGISTRY))
     say(f"{platform.platform()}, {cores()} cores, load {os.getloadavg()[0]:.1f}, seed {_SEED}")
     say(f"{tag} for {here}, {node.stat().st_size / 1e6:.0f} MB; CPU time, and its ratio to the release's")
     for work in WORKS:

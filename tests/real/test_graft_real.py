@@ -26,7 +26,7 @@ from nodekiln.core.settings import Settings
 from nodekiln.grafting.builtins import locate, module_id
 from nodekiln.grafting.platforms import Platform
 from nodekiln.pipelines.graft import GraftRequest, graft
-from nodekiln.pipelines.graft_plan import operate, plan_surgery
+from nodekiln.pipelines.graft_plan import apply_plan, plan_graft
 from nodekiln.pipelines.inspect import Kind, inspect
 from tests.change_folders import PATCHES
 
@@ -289,10 +289,10 @@ def test_a_release_without_notes_is_changed_in_its_ranges_and_tells_of_it(
 ) -> None:
     stock, made, platform = fetch_release(f"22.20.0-{name}"), tmp_path / "node", Platform.parse(name)
     recipe = Recipe(tag=Tag(22, 20, 0), changes=("no-backpressure",), graft=True, platform=name)
-    surgery = plan_surgery(stock, recipe, platform, REGISTRY)
-    additions = operate(stock, made, recipe, platform, surgery)
+    graft_plan = plan_graft(stock, recipe, platform, REGISTRY)
+    additions = apply_plan(stock, made, recipe, platform, graft_plan)
     expected = bytearray(stock.read_bytes())
-    for change in surgery.ranges:
+    for change in graft_plan.ranges:
         expected[change.start : change.start + len(change.new)] = change.new
     assert hashlib.sha256(made.read_bytes()).digest() == hashlib.sha256(expected).digest()
     assert (additions.rewritten, additions.appended) == ((), ())
@@ -348,7 +348,7 @@ def test_a_release_whose_text_stands_twice_is_refused(fetch_release: Fetch, tmp_
 
 def test_a_graft_is_refused(fetch_release: Fetch, tmp_path: Path) -> None:
     made = make(tmp_path / "first", "v22.20.0", file=fetch_release("22.20.0"))
-    refused(tmp_path, "v22.20.0", made, "was grafted already: it is v22.20.0-no-backpressure-usdt-graft")
+    refused(tmp_path, "v22.20.0", made, "is already a graft: v22.20.0-no-backpressure-usdt-graft")
 
 
 def test_12_is_refused_with_the_reason(fetch_release: Fetch, tmp_path: Path) -> None:

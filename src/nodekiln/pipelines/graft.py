@@ -1,4 +1,4 @@
-"""The route from official release to binary: every step in order, each taking what the step before made."""
+"""Graft: turn an official release into a binary, step by step."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from nodekiln.grafting.graft import find_codesign, sign
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
 from nodekiln.pipelines.change_checks import check_prints
-from nodekiln.pipelines.graft_job import GraftJob, GraftRequest, Made, manifest, tell
-from nodekiln.pipelines.graft_plan import Surgery, operate, plan_surgery, signed_ranges
+from nodekiln.pipelines.graft_job import GraftJob, GraftRequest, Made, manifest, report
+from nodekiln.pipelines.graft_plan import GraftPlan, apply_plan, plan_graft, signed_ranges
 from nodekiln.tracing.proof import prove
 
 __all__ = ["GraftRequest", "graft"]
 
 _RELEASE_AND_GRAFT = 400 * 10**6
-"""Bytes; 26.10.0 has 150 MB, once as it was released and once changed, 60 MB of headers, and 57 MB packed."""
-_AGAIN = "Run the same command with --force"
+"""Bytes; for 26.10.0 twice 150 MB (the release and the graft), 60 MB of headers and 57 MB of download."""
+_RETRY = "Run the same command with --force"
 
 _NO_PROBES = {
-    "darwin": "a program for macOS has no notes of probes: DTrace's need code that is compiled in",
+    "darwin": "programs for macOS have no probe notes, and DTrace's probes must be compiled in",
     "win": "Windows has no such probes",
 }
 
 
 def graft(request: GraftRequest, settings: Settings, reporter: Reporter) -> Path:
-    """Makes the binary of a recipe from the official one and returns its path.
+    """Make the binary of a recipe from the official one and return its path.
 
-    Raises the KilnError of the step that failed; the release is kept for the next run.
+    Raises the KilnError of the step that failed; the downloaded release is kept for the next run.
     """
     job = _prepare(request, settings, reporter)
     releases = settings.workspace.releases
     purpose = f"grafting {job.recipe.name}"
     lock = settings.workspace.lock(f"release-{request.tag}-{job.platform}", purpose, reporter.say)
-    with _full_disk_told(settings.workspace.root), lock:
+    with _disk_full_errors(settings.workspace.root), lock:
         with job.timed("release"):
             release = obtain(
                 request.tag,
@@ -62,14 +62,14 @@ def graft(request: GraftRequest, settings: Settings, reporter: Reporter) -> Path
                 reporter=reporter,
             )
         with job.timed("plan"):
-            surgery = plan_surgery(release.path, job.recipe, job.platform, job.registry)
-        if not request.force and (path := _already_there(job, release, surgery)) is not None:
+            graft_plan = plan_graft(release.path, job.recipe, job.platform, job.registry)
+        if not request.force and (path := _already_there(job, release, graft_plan)) is not None:
             return path
-        return _make(job, release, surgery)
+        return _make(job, release, graft_plan)
 
 
 @contextmanager
-def _full_disk_told(root: Path) -> Iterator[None]:
+def _disk_full_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -81,18 +81,18 @@ def _full_disk_told(root: Path) -> Iterator[None]:
 
 
 def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> GraftJob:
-    """Everything that can be refused without the release."""
+    """Check everything that can be checked without the release."""
     here = Platform.of_machine(sys.platform, platform.machine())
     target = request.platform or here
     if target is None:
         raise UsageError(
-            f"There is no release to graft for this machine ({sys.platform}, {platform.machine()}).",
-            remedy="--platform linux-x64 makes a graft for another one.",
+            f"Node has no release for this machine ({sys.platform}, {platform.machine()}).",
+            remedy="--platform linux-x64 makes a graft for another platform.",
         )
     if not request.changes:
         raise UsageError(
-            f"That would be {request.tag} as it was released.",
-            remedy="Add --no-backpressure or --change NAME, or leave --no-probes out.",
+            f"No change is selected: the result would be the official {request.tag}.",
+            remedy="Add --no-backpressure or --change NAME, or omit --no-probes.",
         )
     recipe = Recipe(
         tag=request.tag,
@@ -103,13 +103,12 @@ def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> G
     registry = Registry.of(settings)
     if registry.has_probes(recipe) and target.os in _NO_PROBES:
         raise UsageError(
-            f"A graft for {target} gets no probes: {_NO_PROBES[target.os]}.",
-            remedy="Add --no-probes; ./inv build makes a binary with all of them where they work.",
+            f"Probes can't be grafted for {target}: {_NO_PROBES[target.os]}.",
+            remedy="Add --no-probes; ./inv build makes a binary with all probes.",
         )
     codesign = find_codesign(settings.environment) if target.os == "darwin" else None
     settings.workspace.prepare()
     return GraftJob(
-        brief=request.brief,
         settings=settings,
         reporter=reporter,
         recipe=recipe,
@@ -119,42 +118,42 @@ def _prepare(request: GraftRequest, settings: Settings, reporter: Reporter) -> G
     )
 
 
-def _already_there(job: GraftJob, release: Release, surgery: Surgery) -> Path | None:
+def _already_there(job: GraftJob, release: Release, graft_plan: GraftPlan) -> Path | None:
     name = job.recipe.name
     published = job.store.find(name)
     if published is None:
         return None
     wanted = WantedGraft(
         release=release.sha256,
-        plan=surgery.plan.digest,
-        probes=tuple((probe.name, probe.address, probe.arguments) for probe in surgery.probes),
+        plan=graft_plan.plan.digest,
+        probes=tuple((probe.name, probe.address, probe.arguments) for probe in graft_plan.probes),
     )
     found = graft_differences(published, wanted)
     if not found:
-        job.reporter.say(f"{name} is already there")
+        job.reporter.say(f"{name} already exists")
         return published.binary
-    job.reporter.say(f"{name} is there, and is made again: {'; '.join(found)}")
+    job.reporter.say(f"{name} exists and is made again: {'; '.join(found)}")
     return None
 
 
-def _make(job: GraftJob, release: Release, surgery: Surgery) -> Path:
+def _make(job: GraftJob, release: Release, graft_plan: GraftPlan) -> Path:
     with job.store.staging() as folder:
         binary = folder / file_name(str(job.platform))
         with job.timed("write"):
-            additions = operate(release.path, binary, job.recipe, job.platform, surgery)
+            additions = apply_plan(release.path, binary, job.recipe, job.platform, graft_plan)
             if job.codesign is not None:
                 sign(job.codesign, binary, env=job.settings.environment)
-                additions = signed_ranges(release.path, binary, surgery)
+                additions = signed_ranges(release.path, binary, graft_plan)
         with job.timed("self-check"):
-            findings = _check(job, binary, surgery) if job.is_native else None
+            findings = _check(job, binary, graft_plan) if job.is_native else None
         with job.timed("probes"):
-            seen = _prove(job, binary) if surgery.probes else None
+            seen = _prove(job, binary) if graft_plan.probes else None
         if job.is_native:
             check_prints(job.changes, binary, job.settings.environment)
         made = Made(
             binary=binary,
             release=release,
-            surgery=surgery,
+            graft_plan=graft_plan,
             additions=additions,
             findings=findings,
             probes_seen=seen,
@@ -162,15 +161,15 @@ def _make(job: GraftJob, release: Release, surgery: Surgery) -> Path:
         path = job.store.publish(
             binary,
             manifest(job, made),
-            patch=diff.render(surgery.plan),
+            patch=diff.render(graft_plan.plan),
             fill=lambda place: _add_headers(release.headers, place),
             bring=os.replace,
         )
-    tell(job, made)
+    report(job, made)
     return path
 
 
-def _check(job: GraftJob, binary: Path, surgery: Surgery) -> Findings:
+def _check(job: GraftJob, binary: Path, graft_plan: GraftPlan) -> Findings:
     return selfcheck.check(
         binary,
         Expected(
@@ -178,10 +177,10 @@ def _check(job: GraftJob, binary: Path, surgery: Surgery) -> Findings:
             recipe=None,  # process.config is the release's
             plan=None,
             backpressure=job.registry.keeps_backpressure(job.recipe),
-            texts=surgery.texts,
+            texts=graft_plan.texts,
         ),
         env=job.settings.environment,
-        again=_AGAIN,
+        again=_RETRY,
     )
 
 
@@ -192,12 +191,12 @@ def _prove(job: GraftJob, binary: Path) -> str:
         return prove(binary, job.settings.environment).how
     except CheckError as error:
         raise CheckError(
-            error.message, remedy="--no-probes grafts it without them; this is a bug of nodekiln."
+            error.message, remedy="--no-probes grafts without them; please report this as a bug."
         ) from None
 
 
 def _add_headers(headers: Path | None, place: Path) -> None:
-    """Links the 2,700 headers (60 MB) where the file system can: copying them takes half a second."""
+    """Link the 2,700 headers (60 MB) if the file system supports it; copying them takes half a second."""
     if headers is None:
         return
 

@@ -1,4 +1,4 @@
-"""One graft: what was asked for, and what every step of it needs."""
+"""The state of one graft, its manifest, and what is printed about it."""
 
 from __future__ import annotations
 
@@ -32,27 +32,25 @@ from nodekiln.core.reporting import Reporter, format_duration
 from nodekiln.core.settings import Settings
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release
-from nodekiln.pipelines.graft_plan import Surgery
+from nodekiln.pipelines.graft_plan import GraftPlan
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraftRequest:
-    """What a user asked of one graft; `platform` None: this machine's; `file` None: it is fetched."""
+    """The options of one graft; `platform` None: this machine's; `file` None: download the release."""
 
     tag: Tag
     changes: tuple[str, ...]
     platform: Platform | None = None
     file: Path | None = None
     mirror: str | None = None
-    """Where releases lie in place of nodejs.org/dist."""
+    """URL of a folder like nodejs.org/dist."""
     force: bool = False
-    brief: bool = False
-    """Say in a line what was made; what was changed stands in the manifest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraftJob:
-    """What every step needs."""
+    """The state that every step of a graft uses."""
 
     settings: Settings
     reporter: Reporter
@@ -60,12 +58,11 @@ class GraftJob:
     platform: Platform
     is_native: bool
     codesign: str | None
-    brief: bool
     seconds: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def registry(self) -> Registry:
-        """All changes that can be selected."""
+        """All known changes."""
         return Registry.of(self.settings)
 
     @cached_property
@@ -87,8 +84,8 @@ class GraftJob:
 
 
 _SNAPSHOTS = (
-    "A startup snapshot that was made with the release (node --build-snapshot) keeps the code that was"
-    " compiled there: make it again with this binary."
+    "A startup snapshot built with the release (node --build-snapshot) contains the release's code: build it"
+    " again with this binary."
 )
 _PROBES = (
     "It has two probes, node:gc__start and node:gc__done. Arguments: type and flags of the collection, and"
@@ -96,29 +93,29 @@ _PROBES = (
     " and 16, which a registered callback never sees. Probes of http, net and streams need a build."
 )
 _SIGNATURES = {
-    "darwin": "It is signed again, by nobody (ad hoc): other Macs may ask before they run it.",
-    "win": "Its signature is not valid any more, as its bytes changed: Windows may ask before it runs.",
+    "darwin": "It has an ad hoc signature: other Macs may ask before they run it.",
+    "win": "Its signature is no longer valid, as its bytes changed: Windows may ask before it runs.",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A graft that was written and looked at, and what it was made from."""
+    """A graft that was written and checked, and what it was made from."""
 
     binary: Path
     release: Release
-    surgery: Surgery
+    graft_plan: GraftPlan
     additions: Additions
-    """What differs from the release beside the ranges of the surgery."""
+    """Differences from the release besides the ranges of the plan."""
     findings: Findings | None
-    """None: it can't be run here."""
+    """None if the binary can't be run on this machine."""
     probes_seen: str | None
-    """None: it has none."""
+    """None if no probes were added."""
 
 
 def manifest(job: GraftJob, made: Made) -> Manifest:
-    """The manifest of a graft; reads the whole binary for its hash."""
-    recipe, surgery, system = job.recipe, made.surgery, platform.uname()
+    """Return the manifest of a graft; hashes the whole binary."""
+    recipe, graft_plan, system = job.recipe, made.graft_plan, platform.uname()
     return Manifest(
         name=recipe.name,
         route="graft",
@@ -126,8 +123,8 @@ def manifest(job: GraftJob, made: Made) -> Manifest:
         changes=tuple(AppliedChange(change.name, change.sha256) for change in job.changes),
         repository=made.release.origin,
         commit="",
-        plan=surgery.plan.digest,
-        planned=planned_files(surgery.plan),
+        plan=graft_plan.plan.digest,
+        planned=planned_files(graft_plan.plan),
         configure_args=(),
         config={},
         toolchain={},
@@ -153,7 +150,7 @@ def _grafted(job: GraftJob, made: Made) -> Grafted:
         release_checks=made.release.checks,
         changed=tuple(
             ChangedRange(change.path, change.start, len(change.new), change.old.decode(), change.new.decode())
-            for change in made.surgery.ranges
+            for change in made.graft_plan.ranges
         ),
         rewritten=tuple(
             rewritten_range(change.what, change.start, change.old, change.new)
@@ -162,46 +159,43 @@ def _grafted(job: GraftJob, made: Made) -> Grafted:
         appended=tuple(AppendedRange(part.what, part.start, part.size) for part in made.additions.appended),
         probes=tuple(
             AddedProbe(probe.provider, probe.name, probe.address, probe.arguments)
-            for probe in made.surgery.probes
+            for probe in made.graft_plan.probes
         ),
-        remarks=_remarks(job, made.surgery),
+        remarks=_remarks(job, made.graft_plan),
     )
 
 
-def _remarks(job: GraftJob, surgery: Surgery) -> tuple[str, ...]:
-    """What whoever uses the binary should know."""
-    told = []
-    if surgery.ranges:
-        told.append(_SNAPSHOTS)
-    if surgery.probes:
-        told.append(_PROBES)
+def _remarks(job: GraftJob, graft_plan: GraftPlan) -> tuple[str, ...]:
+    """Return notes for users of the binary."""
+    remarks = []
+    if graft_plan.ranges:
+        remarks.append(_SNAPSHOTS)
+    if graft_plan.probes:
+        remarks.append(_PROBES)
     if job.platform.os in _SIGNATURES:
-        told.append(_SIGNATURES[job.platform.os])
-    return tuple(told)
+        remarks.append(_SIGNATURES[job.platform.os])
+    return tuple(remarks)
 
 
-def tell(job: GraftJob, made: Made) -> None:
-    """Says every byte range, how the checks went, and the remarks; or in a line that it was made."""
-    say = job.reporter.say
-    took = format_duration(sum(job.seconds.values()))
-    if job.brief:
-        say(f"grafted {job.recipe.name} in {took}")
-        return
-    for change in made.surgery.ranges:
-        say(f"changed: {len(change.new)} bytes at {change.start:#x}, in {change.path}")
+def report(job: GraftJob, made: Made) -> None:
+    """Print the checks and the result in a line each; with --verbose every byte range and remark too."""
+    detail = job.reporter.detail
+    for change in made.graft_plan.ranges:
+        detail(f"changed: {len(change.new)} bytes at {change.start:#x}, in {change.path}")
     for part in made.additions.rewritten:
-        say(f"changed: {len(part.new)} bytes at {part.start:#x}, {part.what}")
+        detail(f"changed: {len(part.new)} bytes at {part.start:#x}, {part.what}")
     if appended := made.additions.appended:
         size = sum(part.size for part in appended)
         names = ", ".join(part.what for part in appended)
-        say(f"appended: {size} bytes at {appended[0].start:#x}, {names}")
+        detail(f"appended: {size} bytes at {appended[0].start:#x}, {names}")
     if made.findings is None:
-        say(f"self-check: not run, as the binary is for {job.platform}")
+        checks = [f"not run, as the binary is for {job.platform}"]
     else:
-        answers = str(made.findings.write_answers).lower()
-        say(f"self-check: {made.findings.version}, write() answers {answers} on a full stream")
+        returned = str(made.findings.write_answers).lower()
+        checks = [f"{made.findings.version}, write() returns {returned} on a full stream"]
     if made.probes_seen is not None:
-        say(f"probes: {made.probes_seen}")
-    say(f"grafted in {took}")
-    for remark in _remarks(job, made.surgery):
-        say(remark)
+        checks.append(f"probes: {made.probes_seen}")
+    job.reporter.say(f"self-check: {'; '.join(checks)}")
+    job.reporter.say(f"grafted {job.recipe.name} in {format_duration(sum(job.seconds.values()))}")
+    for remark in _remarks(job, made.graft_plan):
+        detail(remark)

@@ -1,4 +1,4 @@
-"""What is done to an official binary, decided as a whole before the first byte is written."""
+"""Plan everything that changes in an official binary, before the first byte is written; then write it."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _SIGNATURE = "code signature"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surgery:
-    """The plan, its byte ranges in the binary, and the probes that are added to it."""
+class GraftPlan:
+    """The plan, its byte ranges in the binary, and the probes to add."""
 
     plan: Plan
     ranges: tuple[ChangedBytes, ...]
     texts: Mapping[str, str]
-    """SHA-256 of each changed module's text in the binary, by Node's id of the module."""
+    """SHA-256 of each changed module's new text, by Node's id of the module."""
     probes: tuple[Probe, ...]
     """The probes that are added."""
 
 
-def plan_surgery(binary: Path, recipe: Recipe, target: Platform, registry: Registry) -> Surgery:
-    """Looks through the official binary and decides every byte that changes; writes nothing.
+def plan_graft(binary: Path, recipe: Recipe, target: Platform, registry: Registry) -> GraftPlan:
+    """Plan every byte that changes in the official binary; write nothing.
 
-    Raises PatchError where anything is not as expected, SourceError for a file that is no such release.
+    Raises PatchError if something does not fit, SourceError for a file that is not this release.
     """
     with mapped(binary) as data:
         elf = parse(data, str(binary)) if target.os == "linux" else None
@@ -52,19 +52,19 @@ def plan_surgery(binary: Path, recipe: Recipe, target: Platform, registry: Regis
         former = identity.recipe if identity is not None else None if marked is None else marked.name
         if former is not None:
             raise PatchError(
-                f"{binary} was grafted already: it is {former}.",
-                remedy="Start from the release itself.",
+                f"{binary} is already a graft: {former}.",
+                remedy="Start from the official release.",
             )
         if data.find(f"{recipe.tag}\0".encode()) < 0:
             raise SourceError(
-                f"{binary} is not Node {recipe.tag}.", remedy="--tag names the release's version."
+                f"{binary} is not Node {recipe.tag}.", remedy="Name the release's version with --tag."
             )
         chosen = registry.of_recipe(recipe)
         adds_probes = any(change.graft.gc_probes for change in chosen)
         probes = gc_probes(elf) if adds_probes and elf is not None else ()
         edited = tuple(change for change in chosen if not change.graft.gc_probes)
         if not edited:
-            return Surgery(plan=Plan(), ranges=(), texts={}, probes=probes)
+            return GraftPlan(plan=Plan(), ranges=(), texts={}, probes=probes)
         for change in edited:
             _check_graftable(change, recipe.tag)
         names = tuple(change.name for change in edited)
@@ -84,14 +84,14 @@ def _check_graftable(change: Change, tag: Tag) -> None:
 
 def _plan_edits(
     data: Buffer, name: str, recipe: Recipe, probes: tuple[Probe, ...], mark: bytes, registry: Registry
-) -> Surgery:
+) -> GraftPlan:
     builtins = locate(data, name)
     before = {path: builtin.text for path, builtin in builtins.items()}
     plan = planner.plan(recipe, before.get, registry)
     if isinstance(plan, Refusal):
         raise PatchError(
             f"{name}: the change does not fit:\n  " + "\n  ".join(map(str, plan.conflicts)),
-            remedy="Start from the release itself, as it was downloaded.",
+            remedy="Start from the official release, as it was downloaded.",
         )
     fitted = fit(plan, mark)
     after = before | {edit.path: edit.after for edit in fitted.edits}
@@ -101,14 +101,14 @@ def _plan_edits(
         not isinstance(again, Refusal)
         or any(conflict.misfit is not Misfit.ALREADY_THERE for conflict in again.conflicts)
     ):
-        raise PatchError(f"{name}: the text after the change would not read as intended.")
+        raise PatchError(f"{name}: the changed text is not recognized as changed.")
     texts = {module_id(edit.path): hashlib.sha256(edit.after).hexdigest() for edit in fitted.edits}
-    return Surgery(plan=plan, ranges=changes(builtins, fitted), texts=texts, probes=probes)
+    return GraftPlan(plan=plan, ranges=changes(builtins, fitted), texts=texts, probes=probes)
 
 
 @contextmanager
 def mapped(path: Path) -> Iterator[mmap.mmap]:
-    """A file's bytes; raises SourceError where it is empty."""
+    """Map a file into memory; raise SourceError if it is empty."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise SourceError(f"{path} is empty.")
@@ -116,19 +116,23 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
             yield data
 
 
-def operate(release: Path, target: Path, recipe: Recipe, platform: Platform, surgery: Surgery) -> Additions:
-    """Writes the changed copy of a release; tells what differs in it beside the ranges of the surgery."""
-    write(release, target, surgery.ranges)
+def apply_plan(
+    release: Path, target: Path, recipe: Recipe, platform: Platform, graft_plan: GraftPlan
+) -> Additions:
+    """Write the changed copy of a release and return the differences besides the planned ranges."""
+    write(release, target, graft_plan.ranges)
     if platform.os != "linux":
         return Additions((), ())
-    identity = Identity(recipe=recipe.name, plan=surgery.plan.digest, route="graft", changes=recipe.changes)
-    probes = probe_sections(surgery.probes) if surgery.probes else ()
+    identity = Identity(
+        recipe=recipe.name, plan=graft_plan.plan.digest, route="graft", changes=recipe.changes
+    )
+    probes = probe_sections(graft_plan.probes) if graft_plan.probes else ()
     return add_sections(target, (identity_section(identity), *probes))
 
 
-def signed_ranges(release: Path, made: Path, surgery: Surgery) -> Additions:
-    """What signing changed in a copy: it knows what it does, and doesn't tell."""
-    own = {at for change in surgery.ranges for at in range(change.start, change.start + len(change.new))}
+def signed_ranges(release: Path, made: Path, graft_plan: GraftPlan) -> Additions:
+    """Return what codesign changed in a copy, found by comparing the bytes."""
+    own = {at for change in graft_plan.ranges for at in range(change.start, change.start + len(change.new))}
     with mapped(release) as before, mapped(made) as after:
         rewritten = tuple(
             Rewritten(_SIGNATURE, start, before[start:end], after[start:end])

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from nodekiln.core.errors import KilnError
 from nodekiln.core.recipe import Tag
-from nodekiln.core.reporting import Reporter
+from nodekiln.core.reporting import Reporter, Verbosity
 from nodekiln.core.settings import Settings
 from nodekiln.grafting.platforms import Platform
 from nodekiln.pipelines.graft import GraftRequest, graft
@@ -159,7 +159,7 @@ class Desk:
             file=file or self.release,
             force=force,
         )
-        reporter = Reporter(Console(file=self.said, soft_wrap=True))
+        reporter = Reporter(Console(file=self.said, soft_wrap=True), verbosity=Verbosity.VERBOSE)
         return graft(request, self.settings(environment or {}), reporter)
 
     def inv(self, *words: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:

@@ -113,7 +113,7 @@ def test_a_graft_that_is_there_is_not_made_again(desk: Desk) -> None:
     then = made.stat().st_mtime_ns
     assert desk.graft() == made
     assert made.stat().st_mtime_ns == then
-    assert "is already there" in desk.said.getvalue()
+    assert "already exists" in desk.said.getvalue()
 
 
 def test_a_graft_that_somebody_changed_is_made_again(desk: Desk) -> None:

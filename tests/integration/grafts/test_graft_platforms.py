@@ -34,7 +34,7 @@ pytestmark = NEEDS_GCC
 
 @pytest.mark.parametrize("name", ["darwin-arm64", "win-x64"])
 def test_probes_are_refused_where_a_file_has_no_notes(desk: Desk, name: str) -> None:
-    refused(desk, UsageError, f"A graft for {name} gets no probes", target=Platform.parse(name))
+    refused(desk, UsageError, f"Probes can't be grafted for {name}", target=Platform.parse(name))
 
 
 def test_a_mac_binary_is_refused_where_it_can_not_be_signed(desk: Desk) -> None:
@@ -130,7 +130,7 @@ WINDOWS = "v22.20.0-no-backpressure-graft-win-x64"
 def test_a_windows_binary_has_its_edits_and_says_that_its_signature_is_gone(windows: Desk) -> None:
     made = windows.graft(target=Platform("win", "x64"), probes=False)
     assert GRAFTED_WRITABLE.replace(b"\n", b"\r\n") in made.read_bytes()
-    assert "signature is not valid any more" in windows.said.getvalue()
+    assert "signature is no longer valid" in windows.said.getvalue()
     graft = manifest(made)["graft"]
     assert isinstance(graft, dict)
     assert made.read_bytes() == apply(windows.release.read_bytes(), graft)
@@ -142,7 +142,7 @@ def test_a_strayed_windows_binary_says_what_it_is_and_is_not_grafted_again(windo
     found = inspect(stray, REGISTRY)
     assert (found.kind, found.recipe) == (Kind.GRAFTED, "v22.20.0-no-backpressure-graft")
     assert (found.platform, found.backpressure) == ("win-x64", False)
-    told = "was grafted already: it is v22.20.0-no-backpressure-graft"
+    told = "is already a graft: v22.20.0-no-backpressure-graft"
     refused(windows, PatchError, told, file=stray, target=win, probes=False)
     assert inspect(windows.release, REGISTRY).kind is Kind.OTHER
 
@@ -154,7 +154,7 @@ def test_a_windows_binary_is_published_and_found_as_an_exe(windows: Desk) -> Non
     assert store.get(WINDOWS).binary == made
     assert [published.binary for published in store.list()] == [made]
     assert windows.graft(target=Platform("win", "x64"), probes=False) == made
-    assert "is already there" in windows.said.getvalue()
+    assert "already exists" in windows.said.getvalue()
 
 
 def test_path_and_list_tell_the_exe(windows: Desk) -> None:

@@ -71,7 +71,7 @@ def test_a_release_of_another_version_is_refused(desk: Desk) -> None:
 
 def test_a_graft_of_a_graft_is_refused(desk: Desk) -> None:
     made = desk.graft()
-    refused(desk, PatchError, "was grafted already: it is v22", file=made, backpressure=True)
+    refused(desk, PatchError, "is already a graft: v22", file=made, backpressure=True)
 
 
 def test_a_release_whose_text_was_changed_already_is_refused(desk: Desk) -> None:
@@ -183,7 +183,7 @@ def test_a_full_disk_is_told_and_keeps_nothing_half_made(desk: Desk) -> None:
 
 
 def test_nothing_to_change_is_wrong_usage(desk: Desk) -> None:
-    refused(desk, UsageError, "as it was released", backpressure=True, probes=False)
+    refused(desk, UsageError, "No change is selected", backpressure=True, probes=False)
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,10 @@ def test_nothing_to_change_is_wrong_usage(desk: Desk) -> None:
         ({"release": "."}, 6, "is no file.\n  --release FILE takes a tarball or a binary"),
         ({"release": "/dev/zero"}, 6, "--release /dev/zero is no file"),
         ({"release": "nothing"}, 6, "can't be read: No such file"),
-        ({"tag": "v22.20"}, 2, "is not a tag of a Node release"),
-        ({"tag": "v22.20.1"}, 6, "is not Node v22.20.1.\n  --tag names the release's version"),
+        ({"tag": "v22.x"}, 2, "is not a tag of a Node release"),
+        ({"tag": "v22.20.1"}, 6, "is not Node v22.20.1."),
         ({"mirror": "ftp://localhost/dist", "release": ""}, 2, "no http(s) URL"),
-        ({"words": "4"}, 2, "No idea what '--words' is"),
+        ({"words": "4"}, 2, "graft has no option --words"),
     ],
 )
 def test_what_a_user_gets_wrong_is_told_in_a_few_words(

@@ -204,7 +204,6 @@ def _make(recipe: Recipe, request: CompareRequest, settings: Settings, reporter:
         changes=recipe.changes,
         file=request.release,
         mirror=request.mirror,
-        brief=True,
     )
     return graft(wanted, settings, reporter)
 
