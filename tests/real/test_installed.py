@@ -79,4 +79,4 @@ def test_installed_program_plans_with_its_own_patches(
 ) -> None:
     done = _run(program, tmp_path, "patch", "v20.19.2", "--repository", str(node_repository))
     assert done.returncode == 0, done.stderr
-    assert "+++ b/src/node_provider" in done.stdout
+    assert "+++ b/src/probe_binding.cc" in done.stdout

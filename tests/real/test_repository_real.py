@@ -35,8 +35,11 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def repository(workspace: Workspace, node_repository: Path) -> Repository:
-    location = parse_location(node_repository.as_uri(), base=Path("/"))
+def repository(workspace: Workspace, node_repository: Path, tmp_path: Path) -> Repository:
+    server = tmp_path / "server.git"  # with filters, as GitHub has them
+    subprocess.run(["git", "clone", "--quiet", "--bare", "--shared", node_repository, server], check=True)
+    subprocess.run(["git", f"--git-dir={server}", "config", "uploadpack.allowFilter", "true"], check=True)
+    location = parse_location(server.as_uri(), base=Path("/"))
     return Repository(workspace, location, Reporter(Console(file=io.StringIO())))
 
 
