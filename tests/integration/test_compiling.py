@@ -251,3 +251,11 @@ def test_build_keeps_timings_by_name(kiln: Kiln) -> None:
     assert done.code == 0, done.stderr
     kept = json.loads((kiln.build / "timings" / "v20.1.0.json").read_text())
     assert (kept["name"], len(kept["steps"])) == ("v20.1.0", 2)
+
+
+@pytest.mark.slow
+def test_timings_of_a_build_lists_its_steps(kiln: Kiln) -> None:
+    assert kiln.run("build", "--tag=v20.1.0", "--no-backpressure", "--no-probes").code == 0
+    done = kiln.run("timings", "v20.1.0-no-backpressure")
+    assert done.code == 0, done.stderr
+    assert {"pack", "cc"} <= set(done.stdout.split())

@@ -89,18 +89,18 @@ def doctor(
     return ToolchainError.exit_code if found.errors else 0
 
 
-@command(positional=("file",), help={"file": "path of a binary", "format": FORMAT})
+@command(positional=("file",), help={"file": "name or path of a binary", "format": FORMAT})
 def inspect(context: Context, file: str, format: str = "text") -> None:  # noqa: A002 (the option's name)
     """Print what a binary is: recipe, probes, hash.
 
     Does not run it.
     """
     from nodekiln.changes.registry import Registry
-    from nodekiln.pipelines.inspect import inspect
+    from nodekiln.pipelines.inspect import find_binary, inspect
 
     as_json = is_json(format)
     settings = read_settings(context)
-    found = inspect(settings.here / file, Registry.of(settings))
+    found = inspect(find_binary(file, settings), Registry.of(settings))
     print(json.dumps(found.as_data(), indent=2) if as_json else "\n".join(found.lines()))
 
 
@@ -154,7 +154,7 @@ def list_binaries(context: Context, format: str = "text") -> None:  # noqa: A002
             "no binaries yet; this makes one in seconds: ./inv graft v22.20.0 --no-backpressure"
         )
     else:
-        show_table(("name", "size", "made", "write()", "source"), [row.cells() for row in found])
+        show_table(("name", "size", "made", "backpressure", "source"), [row.cells() for row in found])
 
 
 @command(positional=("name",), help={"name": "name of a binary, as ./inv list shows it", "format": FORMAT})
@@ -164,7 +164,7 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
     Shows the longest steps, the kinds of steps, and the critical path (*).
     """
     from nodekiln.core.reporting import show_table
-    from nodekiln.pipelines.timings import TimingStore, as_data, summary, write_pictures
+    from nodekiln.pipelines.timings import TimingStore, as_data, rows, summary, write_pictures
 
     as_json = is_json(format)
     store = TimingStore(read_settings(context).workspace.timings)
@@ -175,7 +175,7 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
         return
     for line in summary(found):
         reporter.say(line)
-    show_table(("step", "took", "critical"), list_binaries(found))
+    show_table(("step", "took", "critical"), rows(found))
     for picture in write_pictures(found, store):
         reporter.say(str(picture))
 

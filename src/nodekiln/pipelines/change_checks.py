@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nodekiln.changes.registry import Change
 from nodekiln.core.errors import CheckError, KilnError
-from nodekiln.core.process import capture
+from nodekiln.core.process import capture, without_node_options
 
 _TIMEOUT = 60
 """Seconds; an expression takes about 0.05."""
@@ -17,7 +17,7 @@ _MAX_SHOWN = 200
 
 def check_prints(changes: Iterable[Change], binary: Path, env: Mapping[str, str]) -> None:
     """Raise CheckError if the binary does not print what one of the changes says it must."""
-    clean = {name: value for name, value in env.items() if name not in ("NODE_OPTIONS", "NODE_PATH")}
+    clean = without_node_options(env)
     for change in changes:
         for expression, expected in change.check.prints.items():
             with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:

@@ -84,7 +84,7 @@ class Facts:
 def inspect(path: Path, registry: Registry) -> Facts:
     """Looks into a file; raises SourceError for one that is no program for a platform with releases."""
     if not path.is_file():
-        raise UsageError(f"{path} is no file that is there.")
+        raise UsageError(f"{path} does not exist or is not a file.")
     with mapped(path) as data:
         platform = recognise(data[:HEAD], str(path))
         elf = parse(data, str(path)) if platform.os == "linux" else None
@@ -206,7 +206,9 @@ def find_binary(word: str, settings: Settings) -> Path:
         return path
     if is_name(word):
         return store.get(word).binary
-    raise UsageError(f"{word} is no file that is there.", remedy="./inv list shows the names of binaries.")
+    raise UsageError(
+        f"{word} not found: no such file or binary.", remedy="./inv list shows the names of binaries."
+    )
 
 
 def probes(path: Path) -> tuple[ProbeRow, ...]:
@@ -255,14 +257,20 @@ class ListedBinary:
     published: Published
 
     def cells(self) -> tuple[str, ...]:
-        """Name, size, when it was made, what its write() answers, where it comes from."""
+        """Return name, size, time, backpressure (by the self-check), and source."""
         facts, size = self.published.facts, format_size(self.published.size)
         if facts is None:
             return (self.published.name, size, "", "", self.published.trouble or "")
         checked = facts["self_check"]
-        answer = "not checked" if checked is None else "true" if checked["write_answers"] else "true or false"
+        backpressure = "not checked" if checked is None else "off" if checked["write_answers"] else "on"
         made = facts["made"].replace("T", " ")[:16]
-        return (self.published.name, size, made, answer, f"{facts['repository']} {facts['commit'][:12]}")
+        return (
+            self.published.name,
+            size,
+            made,
+            backpressure,
+            f"{facts['repository']} {facts['commit'][:12]}",
+        )
 
     def as_data(self) -> dict[str, Any]:
         """For machines: name, path, size in bytes, the manifest (null where it can't be read: `trouble`)."""

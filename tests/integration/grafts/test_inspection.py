@@ -61,5 +61,5 @@ def test_an_inspection_of_something_else_is_refused(tmp_path: Path, content: byt
 
 
 def test_an_inspection_of_nothing_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no file that is there"):
+    with pytest.raises(UsageError, match="does not exist"):
         inspect(tmp_path, REGISTRY)
