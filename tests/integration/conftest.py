@@ -120,7 +120,7 @@ if "TINY_PAUSE" in os.environ:
         time.sleep(0.02)
         timeout -= 0.02
 variables = ast.literal_eval(config)["variables"]
-free = "return true;" in writable
+free = "return ret" not in writable
 loses = free and "writableNeedDrain ||" in adapters
 answer = {
     "version": "v" + ".".join(re.findall(r"_VERSION (\\d+)", header)),

@@ -464,7 +464,7 @@ def test_patch_prints_a_diff_and_touches_no_tree(kiln: Kiln) -> None:
     done = kiln.run("patch", f"--tag={TAG}", "--no-backpressure", "--no-probes")
     assert done.code == 0
     assert done.stdout.startswith(f"diff --git a/{WRITABLE} b/{WRITABLE}\n")
-    assert "+  return true;\n" in done.stdout
+    assert "+  return !state.errored && !state.destroyed;\n" in done.stdout
     assert not (kiln.build / "trees").exists()
 
 

@@ -194,7 +194,7 @@ def test_texts_are_located_as_the_binary_itself_tells_them(fetch_release: Fetch,
     stock = fetch_release(version)
     found = locate(stock.read_bytes(), "node")
     told = natives(stock)
-    assert len(found) == 2
+    assert len(found) == 3
     assert {path: builtin.text.decode() for path, builtin in found.items()} == {
         path: told[module_id(path)] for path in found
     }

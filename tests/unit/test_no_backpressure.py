@@ -7,7 +7,7 @@ import pytest
 from nodekiln.changes.no_backpressure import PATHS, plan_backpressure
 from nodekiln.core.edit import Conflict, Edit, Misfit, Refusal
 
-NEWER, OLDER, ADAPTERS = PATHS
+NEWER, OLDER, ADAPTERS, OUTGOING = PATHS
 
 RELEASE_6 = b"""\
 Writable.prototype.write = function(chunk, encoding, cb) {
@@ -88,26 +88,26 @@ def misfits(files: dict[str, bytes]) -> list[tuple[str, Misfit]]:
             {OLDER: RELEASE_14},
             OLDER,
             b"return ret && !state.errored && !state.destroyed;",
-            b"return true;",
+            b"return !state.errored && !state.destroyed;",
             id="14.0",
         ),
         pytest.param(
             {OLDER: SHIM, NEWER: RELEASE_14},
             NEWER,
             b"return ret && !state.errored && !state.destroyed;",
-            b"return true;",
+            b"return !state.errored && !state.destroyed;",
             id="14.21",
         ),
         pytest.param(
             {OLDER: SHIM, NEWER: RELEASE_22},
             NEWER,
             b"return ret && (state[kState] & (kDestroyed | kErrored)) === 0;",
-            b"return true;",
+            b"return (state[kState] & (kDestroyed | kErrored)) === 0;",
             id="22",
         ),
     ],
 )
-def test_the_return_of_every_era_becomes_true(
+def test_return_of_every_era_keeps_only_its_error_terms(
     files: dict[str, bytes], path: str, before: bytes, after: bytes
 ) -> None:
     assert files[path].count(before) == 1
@@ -122,16 +122,12 @@ def test_the_return_of_every_era_becomes_true(
         (b"{ return ret // why\n}", b"{ return true; // why\n}"),
         (b"{ return ret; /* last */ }", b"{ return true; /* last */ }"),
         (b"{ return /* a */ ret /* b */; }", b"{ return true; }"),
-        (b"{ return (\n  a &&\n  b\n); }", b"{ return true; }"),
-        (b"{ return a ? true : b; }", b"{ return true; }"),
         (b"{\r\n  x();\r\n  return ret;\r\n}\r\n", b"{\r\n  x();\r\n  return true;\r\n}\r\n"),
         (b"{ '\xff\xfe'; return ret; } // caf\xe9", b"{ '\xff\xfe'; return true; } // caf\xe9"),
         (b"{ if (a) { b(); }\f return ret; }", b"{ if (a) { b(); }\f return true; }"),
     ],
 )
-def test_the_statement_becomes_exactly_return_true_and_nothing_else_changes(
-    before: bytes, after: bytes
-) -> None:
+def test_plain_return_becomes_return_true_and_nothing_else_changes(before: bytes, after: bytes) -> None:
     head = b"\xef\xbb\xbf// return ret;\nfunction writeOrBuffer(a, b = 1)"
     assert rewritten({NEWER: head + before}) == {NEWER: head + after}
 
@@ -158,6 +154,53 @@ def test_what_the_branch_asks_once_the_chunk_is_written_stays() -> None:
 @pytest.mark.parametrize("files", [{}, {ADAPTERS: asking(UNGUARDED)}], ids=["no adapters", "not asked"])
 def test_an_adapter_that_loses_nothing_is_left_alone(files: dict[str, bytes]) -> None:
     assert list(rewritten({NEWER: RELEASE_22, **files})) == [NEWER]
+
+
+@pytest.mark.parametrize("value", [b"(\n  a &&\n  b\n)", b"a ? true : b", b"a && b", b"ret && state.length"])
+def test_return_of_an_unknown_expression_is_refused(value: bytes) -> None:
+    files = {NEWER: b"function writeOrBuffer(a) { return " + value + b"; }"}
+    assert misfits(files) == [(NEWER, Misfit.UNEXPECTED_SHAPE)]
+
+
+GETTER = b"""
+ObjectDefineProperties(Writable.prototype, {
+  writableNeedDrain: { get() { const w = this._state; return w ? !w.destroyed && w.needDrain : false; } },
+});
+"""
+
+
+def test_getter_of_need_drain_returns_false() -> None:
+    after = rewritten({NEWER: RELEASE_14 + GETTER})[NEWER]
+    assert b"return false;" in after
+    assert b"needDrain : false" not in after
+
+
+def test_need_drain_that_is_no_getter_is_refused() -> None:
+    assert misfits({NEWER: RELEASE_14 + b"x.writableNeedDrain = 1;"}) == [(NEWER, Misfit.NO_MATCH)]
+
+
+SENDING = b"""
+OutgoingMessage.prototype._writeRaw = function _writeRaw(data, encoding, callback, size) {
+  this.outputSize += data.length;
+  return this.outputSize < this[kHighWaterMark];
+};
+function write_(msg, chunk) {
+  const ret = msg[kChunkedLength] < msg[kHighWaterMark];
+  return ret;
+}
+"""
+
+
+def test_write_of_an_http_message_ignores_what_it_holds() -> None:
+    after = rewritten({NEWER: RELEASE_22, OUTGOING: SENDING})[OUTGOING]
+    assert b"  return true;\n};" in after
+    assert b"  const ret = true;" in after
+
+
+def test_unknown_function_of_an_http_message_is_refused() -> None:
+    unknown = SENDING + b"function writeFast(msg) {\n  return msg.outputSize < msg[kHighWaterMark];\n}\n"
+    conflicts = refused({NEWER: RELEASE_22, OUTGOING: unknown})
+    assert [(conflict.path, "writeFast" in str(conflict)) for conflict in conflicts] == [(OUTGOING, True)]
 
 
 def test_every_span_gives_its_reason() -> None:

@@ -96,7 +96,7 @@ def test_patch_next_to_the_rewritten_return_joins_the_rewrite(tmp_path: Path) ->
     outcome = work_out(BOTH, FILES.get, with_usdt(tmp_path, *NEXT_TO_THE_RETURN))
     assert isinstance(outcome.result, Plan)
     after = {edit.path: edit.after for edit in outcome.result.edits}[WRITABLE_PATH]
-    assert after.endswith(b"    a.needDrain = true;\n\n  probe(ret);\n  return true;\n}\n")
+    assert after.endswith(b"    a.needDrain = true;\n\n  probe(ret);\n  return !a.errored;\n}\n")
     assert [hunk.fit for hunk in outcome.hunks] == [Fit.CLEAN]
 
 

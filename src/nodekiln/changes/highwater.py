@@ -1,4 +1,4 @@
-"""Find the code of writable.js, beside writeOrBuffer, that answers by highWaterMark.
+"""Find the code that answers by highWaterMark: in writable.js and in _http_outgoing.js.
 
 Pure, and by structure, never by version. Code outside of the known functions that compares with a high-water
 mark or sets needDrain is a conflict: it may be a new path for data (26.11 brought one), and a binary that
@@ -22,8 +22,19 @@ WRITE = b"writeOrBuffer"
 """The function at the end of every write()."""
 _PIPED = b"writeKnownBuffer"
 """From 26.11 on, the function that pipe() calls while the sink is empty."""
+_NEED_DRAIN = b"writableNeedDrain"
+_SENDING = (b"_writeRaw", b"write_", b"write")
+"""The functions of _http_outgoing.js that answer; before 18, write_ is a part of write."""
+
 _RETURN_TRUE = b"return true;"
+_RETURN_REASON = "write() answers true however much is buffered, so that no producer waits for 'drain'."
 _PIPED_REASON = "pipe() writes into an empty sink past write(), and must not wait for 'drain' either."
+_GETTER_REASON = (
+    "pipe(), pipeline() and the adapters for web streams wait for 'drain' before their first write if"
+    " writableNeedDrain is true."
+)
+_SENDING_REASON = "A message of HTTP/1 counts what it holds itself, apart from its socket."
+
 _MARK = re.compile(rb"high_?water_?mark", re.IGNORECASE)
 _DRAIN = re.compile(rb"\bk?[nN]eedDrain\b")
 _ERROR_TERM = re.compile(rb"errored|destroyed", re.IGNORECASE)
@@ -41,15 +52,46 @@ FUNCTIONS = frozenset(
 _MAX_LINES = 5
 
 
+def return_places(script: Script) -> Places:
+    """Return the edit of writeOrBuffer's one return, which must be the last statement of a plain function."""
+    functions = script.functions(WRITE)
+    if len(functions) != 1:
+        text = f"it is declared {len(functions)} times, {lines(functions)}"
+        return Conflict(script.path, place(WRITE), Misfit.SEVERAL_MATCHES, text)
+    return _answer(script, functions[0], WRITE, _RETURN_REASON)
+
+
 def other_places(script: Script) -> Places:
-    """Return the edit of pipe()'s own function, or a conflict for code that answers and is in no edit."""
+    """Return the edits of everything else in writable.js that answers false or reports a need of 'drain'."""
     functions = script.functions(_PIPED)
     if len(functions) > 1:
         text = f"it is declared {len(functions)} times, {lines(functions)}"
         return Conflict(script.path, place(_PIPED), Misfit.SEVERAL_MATCHES, text)
     found = [
         *(_answer(script, function, _PIPED, _PIPED_REASON) for function in functions),
+        _getter_places(script),
         *_unknown(script, (WRITE, _PIPED)),
+    ]
+    return _joined(found)
+
+
+def http_places(script: Script) -> Places:
+    """Return the edits that make write() of a request or response true, however much the message holds."""
+    found: list[Places] = []
+    for comparison in _compared(script):
+        function = _function_around(comparison)
+        name = _name(script, function)
+        if name not in _SENDING:
+            found.append(_unknown_path(script, comparison, name))
+        elif not _is_whole_value(comparison):
+            text = f"line {line(comparison)} compares with a high-water mark inside a longer expression"
+            found.append(Conflict(script.path, place(name), Misfit.UNEXPECTED_SHAPE, text))
+        else:
+            found.append((Span(comparison.start_byte, comparison.end_byte, b"true", _SENDING_REASON),))
+    found += [
+        _unknown_path(script, setter, name)
+        for setter in _setters(script)
+        if (name := _name(script, _function_around(setter))) not in _SENDING
     ]
     return _joined(found)
 
@@ -97,6 +139,40 @@ def _answer(script: Script, function: Node, name: bytes, reason: str) -> Places:
     if all(_is_error_term(script, term) for term in (first, *rest)):
         return ()
     return conflict(f"its return, {lines(returns)}, is neither a name nor a name and terms of errors")
+
+
+def _getter_places(script: Script) -> Places:
+    """Return the edit that makes the getter writableNeedDrain false; none before 14.17, which has no such."""
+    getters = [
+        method
+        for pair in script.around(_NEED_DRAIN)
+        if pair.type == "pair" and _key(script, pair) == _NEED_DRAIN
+        for method in parts(parts(pair)[-1])
+        if method.type == "method_definition"
+        and any(part.type == "property_identifier" and script.text(part) == b"get" for part in parts(method))
+    ]
+
+    def conflict(misfit: Misfit, text: str) -> Conflict:
+        return Conflict(script.path, "writableNeedDrain, get()", misfit, text)
+
+    if not getters:
+        if _NEED_DRAIN not in script.content:
+            return ()
+        return conflict(Misfit.NO_MATCH, "the name is in the file, and no property with a get() has it")
+    if len(getters) > 1:
+        return conflict(Misfit.SEVERAL_MATCHES, f"{len(getters)} properties have it, {lines(getters)}")
+    asked = [
+        value
+        for node in walk(getters[0])
+        if node.type == "return_statement" and (value := _returned(node)) is not None
+        if value.type != "false"
+    ]
+    if not asked:
+        return ()
+    if len(asked) > 1 or not _DRAIN.search(script.text(asked[0])):
+        text = f"it returns more than its flag, {lines(asked)}"
+        return conflict(Misfit.UNEXPECTED_SHAPE, text)
+    return (Span(asked[0].start_byte, asked[0].end_byte, b"false", _GETTER_REASON),)
 
 
 def _unknown(script: Script, known: tuple[bytes, ...]) -> Iterator[Conflict]:
@@ -166,6 +242,15 @@ def _name(script: Script, function: Node | None) -> bytes:
     return b"" if name is None else script.text(name)
 
 
+def _is_whole_value(comparison: Node) -> bool:
+    above = comparison.parent
+    if above is None:
+        return False
+    if above.type == "return_statement":
+        return True
+    return above.type in ("assignment_expression", "variable_declarator") and parts(above)[-1] == comparison
+
+
 def _terms(value: Node) -> list[Node]:
     """Return the terms of `a && b && c`, or the value itself."""
     match parts(value) if value.type == "binary_expression" else []:
@@ -188,6 +273,10 @@ def _returned(statement: Node) -> Node | None:
 def _is_undefined(script: Script, statement: Node) -> bool:
     value = _returned(statement)
     return value is not None and script.text(value) == b"undefined"
+
+
+def _key(script: Script, pair: Node) -> bytes:
+    return script.text(parts(pair)[0])
 
 
 def place(name: bytes) -> str:

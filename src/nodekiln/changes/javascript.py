@@ -43,12 +43,12 @@ class Script:
         """Return all function declarations of that name, at any depth."""
         return [
             node
-            for node in self._around(name)
+            for node in self.around(name)
             if node.type == "function_declaration"
             and any(part.type == "identifier" and self.text(part) == name for part in parts(node))
         ]
 
-    def _around(self, name: bytes) -> Iterator[Node]:
+    def around(self, name: bytes) -> Iterator[Node]:
         """Yield the nodes that have the name as a part, and possibly others, in the order of the file."""
         if self.content.count(name) > _FEW:
             yield from walk(self.root)

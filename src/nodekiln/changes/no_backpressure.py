@@ -1,4 +1,4 @@
-"""Finds the two places that backpressure hangs on and answers with the edits that switch it off.
+"""Plan the edits that switch backpressure off, on every path by which a Writable, a socket or HTTP waits.
 
 Pure: bytes in, edits or conflicts out, for any bytes. It goes by the structure of the code, never by version.
 """
@@ -10,52 +10,45 @@ from functools import partial
 
 from tree_sitter import Node
 
-from nodekiln.changes.highwater import other_places
+from nodekiln.changes.highwater import (
+    WRITE,
+    Places,
+    http_places,
+    lines,
+    other_places,
+    place,
+    return_places,
+)
 from nodekiln.changes.javascript import Script, parse, parts, walk
 from nodekiln.core.edit import Conflict, Edit, Misfit, Read, Refusal, Remember, Span, no_memo
 
 _WRITABLES = ("lib/internal/streams/writable.js", "lib/_stream_writable.js")
 """Before 14.21 the function stands in the second; since then in the first, and the second is a shim."""
 _ADAPTERS = "lib/internal/webstreams/adapters.js"
-PATHS = (*_WRITABLES, _ADAPTERS)
+_OUTGOING = "lib/_http_outgoing.js"
+PATHS = (*_WRITABLES, _ADAPTERS, _OUTGOING)
 """All that `plan_backpressure` may read."""
 
-_RETURNING = b"writeOrBuffer"
 _ADAPTING = b"newWritableStreamFromStreamWritable"
 _NEED_DRAIN = b"writableNeedDrain"
-_RETURN_PLACE = f"function {_RETURNING.decode()}"
-_CONDITION_PLACE = f"function {_ADAPTING.decode()}, write()"
+_RETURN_PLACE = place(WRITE)
+_CONDITION_PLACE = f"{place(_ADAPTING)}, write()"
 
-# The literal, because from 16 on write() compares what it gets with `=== true`.
-_RETURN_TRUE = b"return true;"
-_RETURN_REASON = "write() answers true however much is buffered, so that no producer waits for 'drain'."
 _CONDITION_REASON = (
     "writableNeedDrain still gets set, and a chunk that finds it set is never written: without this change "
     "Writable.toWeb and CompressionStream silently lose half of the data."
 )
 
-_LINES_TOLD = 5
-_FUNCTIONS = frozenset(
-    {
-        "arrow_function",
-        "function_declaration",
-        "function_expression",
-        "generator_function",
-        "generator_function_declaration",
-        "method_definition",
-    }
-)
-
-
-_Places = tuple[Span, ...] | Conflict
-"""What to change in a script; nothing if it is as intended."""
-
 
 def plan_backpressure(read: Read, remember: Remember = no_memo) -> tuple[Edit, ...] | Refusal:
-    """The edits that make Writable.write() answer true and lose no data, or everything that does not fit."""
+    """Return the edits after which no write answers false because of a full buffer, and no data is lost.
+
+    A refusal instead of them names everything that does not fit.
+    """
     answers = (
         *remember("return", _WRITABLES, partial(_plan_return, read)),
-        *remember("condition", (_ADAPTERS,), partial(_plan_condition, read)),
+        *remember("condition", (_ADAPTERS,), partial(_plan_file, read, _ADAPTERS, _condition_places)),
+        *remember("http", (_OUTGOING,), partial(_plan_file, read, _OUTGOING, http_places)),
     )
     conflicts = tuple(answer for answer in answers if isinstance(answer, Conflict))
     if conflicts:
@@ -71,7 +64,7 @@ def _plan_return(read: Read) -> tuple[Edit | Conflict, ...]:
     scripts = [parse(path, content) for path, content in contents.items()]
     if unparsable := tuple(script for script in scripts if isinstance(script, Conflict)):
         return unparsable
-    declaring = [script for script in scripts if isinstance(script, Script) and script.functions(_RETURNING)]
+    declaring = [script for script in scripts if isinstance(script, Script) and script.functions(WRITE)]
     if not declaring:
         where = " and ".join(contents)
         text = f"no function of that name is declared (looked into {where})"
@@ -80,38 +73,38 @@ def _plan_return(read: Read) -> tuple[Edit | Conflict, ...]:
         text = f"{_WRITABLES[1]} declares it too, so which one counts is not known"
         return (Conflict(_WRITABLES[0], _RETURN_PLACE, Misfit.SEVERAL_MATCHES, text),)
     [script] = declaring
-    spans, others = _return_places(script), other_places(script)
+    spans, others = return_places(script), other_places(script)
     conflicts = tuple(each for each in (spans, others) if isinstance(each, Conflict))
-    if isinstance(spans, Conflict) or isinstance(others, Conflict):
+    if conflicts or isinstance(spans, Conflict) or isinstance(others, Conflict):
         return conflicts
     if spans == ():
         if others:
-            text = "it returns true already, and writeKnownBuffer, which pipe() calls, does not"
+            text = f"it no longer depends on what is buffered, and {len(others)} other places in this file do"
             return (Conflict(script.path, _RETURN_PLACE, Misfit.UNEXPECTED_SHAPE, text),)
         text = "it returns true already: backpressure is switched off in these sources"
         return (Conflict(script.path, _RETURN_PLACE, Misfit.ALREADY_THERE, text),)
     return _edit(script, tuple(sorted((*spans, *others))), _writable_places)
 
 
-def _writable_places(script: Script) -> _Places:
-    spans, others = _return_places(script), other_places(script)
+def _writable_places(script: Script) -> Places:
+    spans, others = return_places(script), other_places(script)
     if isinstance(spans, Conflict):
         return spans
     return others if isinstance(others, Conflict) else (*spans, *others)
 
 
-def _plan_condition(read: Read) -> tuple[Edit | Conflict, ...]:
-    content = read(_ADAPTERS)
+def _plan_file(read: Read, path: str, find: Callable[[Script], Places]) -> tuple[Edit | Conflict, ...]:
+    content = read(path)
     if content is None:
         return ()  # before 16.5 there are no web streams
-    script = parse(_ADAPTERS, content)
+    script = parse(path, content)
     if isinstance(script, Conflict):
         return (script,)
-    return _edit(script, _condition_places(script), _condition_places)
+    return _edit(script, find(script), find)
 
 
-def _edit(script: Script, places: _Places, find: Callable[[Script], _Places]) -> tuple[Edit | Conflict, ...]:
-    """The edit of these places, if the file after it parses and `find` sees it as intended."""
+def _edit(script: Script, places: Places, find: Callable[[Script], Places]) -> tuple[Edit | Conflict, ...]:
+    """Return the edit of these places, if the file after it parses and `find` finds nothing left to do."""
     if isinstance(places, Conflict):
         return (places,)
     if not places:
@@ -125,41 +118,7 @@ def _edit(script: Script, places: _Places, find: Callable[[Script], _Places]) ->
     return (edit,)
 
 
-def _return_places(script: Script) -> _Places:
-    """The one return of writeOrBuffer, which must be the last statement of a plain function."""
-
-    def conflict(misfit: Misfit, text: str) -> Conflict:
-        return Conflict(script.path, _RETURN_PLACE, misfit, text)
-
-    functions = script.functions(_RETURNING)
-    if len(functions) != 1:
-        return conflict(Misfit.SEVERAL_MATCHES, f"it is declared {len(functions)} times, {_lines(functions)}")
-    _, *inside = walk(functions[0])
-    body = parts(functions[0])[-1]
-    returns = [node for node in inside if node.type == "return_statement"]
-    nested = [node for node in inside if node.type in _FUNCTIONS]
-    if parts(functions[0])[0].type != "function":
-        return conflict(Misfit.UNEXPECTED_SHAPE, "it is async, so what it returns is a promise")
-    if nested:
-        return conflict(Misfit.UNEXPECTED_SHAPE, f"it holds another function, {_lines(nested)}")
-    if not returns:
-        return conflict(Misfit.UNEXPECTED_SHAPE, "it has no return")
-    if len(returns) > 1:
-        text = f"it has {len(returns)} returns, {_lines(returns)}, where one is expected"
-        return conflict(Misfit.UNEXPECTED_SHAPE, text)
-    [last] = returns
-    if parts(body)[-2] != last:  # the part after it is the closing brace
-        text = f"its return, {_lines(returns)}, is not its last statement"
-        return conflict(Misfit.UNEXPECTED_SHAPE, text)
-    match parts(last):
-        case [_, value, *_] if value.type == "true":
-            return ()
-        case [_, value, *_] if value.is_named:
-            return (Span(last.start_byte, last.end_byte, _RETURN_TRUE, _RETURN_REASON),)
-    return conflict(Misfit.UNEXPECTED_SHAPE, f"its return, {_lines(returns)}, returns no value")
-
-
-def _condition_places(script: Script) -> _Places:
+def _condition_places(script: Script) -> Places:
     """`X.writableNeedDrain ||` in front of `!X.write(...)`, in the write() of the adapter for web streams."""
 
     def conflict(misfit: Misfit, text: str) -> Conflict:
@@ -168,12 +127,12 @@ def _condition_places(script: Script) -> _Places:
     functions = script.functions(_ADAPTING)
     if len(functions) != 1:
         misfit = Misfit.SEVERAL_MATCHES if functions else Misfit.NO_MATCH
-        return conflict(misfit, f"the function is declared {len(functions)} times{_lines(functions, ', ')}")
+        return conflict(misfit, f"the function is declared {len(functions)} times{lines(functions, ', ')}")
     methods = [method for node in walk(functions[0]) for method in _sink_writes(script, node)]
     if len(methods) != 1:
         misfit = Misfit.SEVERAL_MATCHES if methods else Misfit.NO_MATCH
         text = f"{len(methods)} objects with a write() method are handed to a new WritableStream, not one"
-        return conflict(misfit, text + _lines(methods, ": "))
+        return conflict(misfit, text + lines(methods, ": "))
     asking = [node for node in walk(methods[0]) if node.type == "if_statement"]
     guarded = [node for node in asking if _is_guarded_write(script, _condition(node))]
     plain = [node for node in asking if _refused_stream(script, _condition(node)) is not None]
@@ -181,7 +140,7 @@ def _condition_places(script: Script) -> _Places:
     if len(known) != 1:
         misfit = Misfit.SEVERAL_MATCHES if known else Misfit.NO_MATCH
         text = f"{len(known)} ifs ask `X.writableNeedDrain || !X.write(...)` or `!X.write(...)`, not one"
-        return conflict(misfit, text + _lines(known, ": "))
+        return conflict(misfit, text + lines(known, ": "))
     [branch] = known
     elsewhere = [
         node
@@ -191,7 +150,7 @@ def _condition_places(script: Script) -> _Places:
         and not branch.start_byte <= node.start_byte < branch.end_byte
     ]
     if elsewhere:  # a chunk that finds it set may stay unwritten
-        text = f"writableNeedDrain is asked where it is not expected, {_lines(elsewhere)}"
+        text = f"writableNeedDrain is asked where it is not expected, {lines(elsewhere)}"
         return conflict(Misfit.UNEXPECTED_SHAPE, text)
     if not guarded:
         return ()
@@ -246,11 +205,3 @@ def _owner(script: Script, node: Node, name: bytes) -> bytes | None:
 def _condition(statement: Node) -> Node:
     """What an if statement asks, without the parentheses."""
     return parts(parts(statement)[1])[1]
-
-
-def _lines(nodes: list[Node], before: str = "") -> str:
-    numbers = [str(node.start_point.row + 1) for node in nodes[:_LINES_TOLD]]
-    if not numbers:
-        return ""
-    more = ", ..." if len(nodes) > _LINES_TOLD else ""
-    return f"{before}line{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}{more}"

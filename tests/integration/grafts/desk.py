@@ -52,7 +52,7 @@ function newWritableStreamFromStreamWritable(streamWritable) {
   }, strategy);
 }
 """
-GRAFTED_WRITABLE = WRITABLE.replace(b"return ret && !state.errored;", b"return true;                 ")
+GRAFTED_WRITABLE = WRITABLE.replace(b"return ret && !state.errored;", b"return        !state.errored;")
 GRAFTED_ADAPTERS = ADAPTERS.replace(b"streamWritable.writableNeedDrain || ", b" " * 36)
 
 # What runs in place of V8: it answers the self-check by the bytes of the binary that it is. It may not hold
@@ -64,7 +64,7 @@ texts = {name: data[at:data.index(b"\0", at)] for name, mark in (
     ("internal/streams/writable", b"function write" b"OrBuffer("),
     ("internal/webstreams/adapters", b"function newWritableStream" b"FromStreamWritable("),
 ) for at in [data.rindex(b"\0", 0, data.index(mark)) + 1]}
-free = b"return true;" in texts["internal/streams/writable"]
+free = b"return ret" not in texts["internal/streams/writable"]
 loses = free and b"writableNeedDrain" in texts["internal/webstreams/adapters"]
 print(json.dumps({
     "version": "v22.20.0", "recipe": None, "plan": None, "write_answers": free,
