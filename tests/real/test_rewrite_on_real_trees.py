@@ -34,7 +34,7 @@ def without_backpressure(tag: Tag) -> Recipe:
 
 
 def check(tag: Tag, files: Mapping[str, bytes]) -> None:
-    """Check that writes return true but for errors, that web streams lose no data, and that nothing is left."""
+    """Check that writes return true but for errors, web streams lose nothing, and nothing is left to edit."""
     recipe = without_backpressure(tag)
     planned = plan(recipe, files.get, REGISTRY)
     assert isinstance(planned, Plan), planned
