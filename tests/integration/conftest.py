@@ -126,9 +126,12 @@ answer = {
     "version": "v" + ".".join(re.findall(r"_VERSION (\\d+)", header)),
     "recipe": variables.get("nodekiln_recipe"),
     "plan": variables.get("nodekiln_plan"),
-    "write_answers": free,
-    "to_web": {"sent": 2, "received": 1 if loses else 2},
-    "compression": None,
+    "paths": {
+        "write()": {"unbounded": free, "sent": 2, "received": 2},
+        "Writable.toWeb of an empty sink": {"unbounded": free, "sent": 2, "received": 1 if loses else 2},
+        "HTTP/2 stream": None,
+    },
+    "texts": {},
 }
 with open(target + ".new", "w") as node:
     node.write("#!/bin/sh\\n[ -z \\"$NODE_OPTIONS\\" ] || exit 9\\necho '%s'\\n" % json.dumps(answer))
@@ -186,7 +189,11 @@ TREES: Mapping[str, Mapping[str, str | None]] = {
     "v20.4.0": {"tools/pack.py": PACK.replace("0o755", "0o644")},
     "v20.4.1": {"tools/pack.py": PACK.replace("echo '%s'", "echo '%.5s'")},
     "v20.4.2": {"tools/pack.py": PACK.replace('"v" + ', '"v9" + ')},
-    "v20.4.3": {"tools/pack.py": PACK.replace('"write_answers": free', '"write_answers": not free')},
+    "v20.4.3": {
+        "tools/pack.py": PACK.replace(
+            '"unbounded": free, "sent": 2, "received": 2}', '"unbounded": not free, "sent": 2, "received": 2}'
+        )
+    },
     "v20.4.4": {"tools/pack.py": PACK.replace("exit 9", "exit 8; echo no >&2; exit 8")},
     "v20.4.5": {"tools/pack.py": PACK.replace("1 if loses else 2", "1")},
     "v20.4.6": {"tools/pack.py": PACK + "os.remove(target)\n"},

@@ -55,7 +55,7 @@ def test_published_binary_matches_its_recipe(built: Kiln) -> None:
     answer = json.loads(subprocess.run([binary], stdout=subprocess.PIPE, check=True).stdout)
     assert answer["recipe"] == facts["name"] == FREE
     assert answer["plan"] == facts["plan"]
-    assert answer["write_answers"] is facts["self_check"]["write_answers"] is True
+    assert answer["paths"]["write()"]["unbounded"] is facts["self_check"]["write_answers"] is True
     assert answer["version"] == facts["tag"] == TAG
 
 

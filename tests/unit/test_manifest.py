@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodekiln.binaries.manifest import AddedProbe, AppliedChange, Grafted, Manifest, read_facts
-from nodekiln.binaries.selfcheck import Findings, Transfer
+from nodekiln.binaries.selfcheck import Findings, PathResult
 from nodekiln.core.errors import KilnError
 
 GRAFTED = Grafted(
@@ -42,7 +42,7 @@ MANIFEST = Manifest(
     sha256="89ab",
     size=3,
     probes_seen=None,
-    self_check=Findings("v20.1.0", None, None, False, Transfer(1, 1), None),
+    self_check=Findings("v20.1.0", None, None, False, {"write()": PathResult(False, 1, 1)}),
     made="2026-01-02T03:04:05+00:00",
     made_by="nodekiln 1",
     graft=GRAFTED,

@@ -191,8 +191,7 @@ def report(job: GraftJob, made: Made) -> None:
     if made.findings is None:
         checks = [f"not run, as the binary is for {job.platform}"]
     else:
-        returned = str(made.findings.write_answers).lower()
-        checks = [f"{made.findings.version}, write() returns {returned} on a full stream"]
+        checks = [made.findings.summary]
     if made.probes_seen is not None:
         checks.append(f"probes: {made.probes_seen}")
     job.reporter.say(f"self-check: {'; '.join(checks)}")

@@ -43,9 +43,7 @@ def publish(job: BuildJob, configure: Configure, compiled: Compiled) -> Path:
             fill=partial(install_headers, job.tree.source, python=toolchain.python, env=toolchain.build_env),
             bring=os.replace,
         )
-    job.reporter.say(
-        f"self-check: {found.version}, write() returns {str(found.write_answers).lower()} on a full stream"
-    )
+    job.reporter.say(f"self-check: {found.summary}")
     if seen is not None:
         job.reporter.say(f"probes: {seen}")
     return path

@@ -67,8 +67,10 @@ texts = {name: data[at:data.index(b"\0", at)] for name, mark in (
 free = b"return ret" not in texts["internal/streams/writable"]
 loses = free and b"writableNeedDrain" in texts["internal/webstreams/adapters"]
 print(json.dumps({
-    "version": "v22.20.0", "recipe": None, "plan": None, "write_answers": free,
-    "to_web": {"sent": 2, "received": 1 if loses else 2}, "compression": None,
+    "version": "v22.20.0", "recipe": None, "plan": None, "paths": {
+        "write()": {"unbounded": free, "sent": 2, "received": 2},
+        "Writable.toWeb of an empty sink": {"unbounded": free, "sent": 2, "received": 1 if loses else 2},
+    },
     "texts": {name: hashlib.sha256(texts[name]).hexdigest() for name in sys.argv[3:]},
 }))
 """

@@ -97,7 +97,7 @@ def test_texts_that_are_not_as_expected_are_refused(desk: Desk, texts: tuple[byt
 def test_a_binary_that_does_not_do_what_was_planned_is_not_published(desk: Desk) -> None:
     # Its texts are right, and what it runs is something else.
     compile_node(desk.release.parent, WRITABLE, ADAPTERS, answer=ANSWER.replace("free = ", "free = not "))
-    refused(desk, CheckError, "the answer of write() on a full stream")
+    refused(desk, CheckError, "the result of write() on a full stream")
 
 
 def test_a_binary_that_shows_other_texts_is_not_published(desk: Desk) -> None:
