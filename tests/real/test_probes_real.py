@@ -409,7 +409,8 @@ const slow = new Writable({ highWaterMark: 10, write(chunk, encoding, done) { se
 (async () => {
   for (let i = 0; i < 13; i++) {
     slow.write('four');
-    if (slow.writableNeedDrain) await new Promise((resolve) => slow.once('drain', resolve));
+    const isFull = slow.writableLength >= slow.writableHighWaterMark; // writableNeedDrain may be false
+    if (isFull) await new Promise((resolve) => slow.once('drain', resolve));
   }
   const file = fs.createWriteStream(process.argv[2]).on('open', (fd) => {
     file.end('seventeen letters');
