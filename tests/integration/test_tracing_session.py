@@ -226,7 +226,7 @@ def test_a_binary_is_found_by_its_name_before_a_file(tmp_path: Path) -> None:
     assert find_binary("other", settings(tmp_path)) == tmp_path / "other"
 
 
-@pytest.mark.parametrize(("word", "told"), [("v1.2.3", "There is no binary"), ("no/such", "no file")])
+@pytest.mark.parametrize(("word", "told"), [("v1.2.3", "There is no binary"), ("no/such", "no such file")])
 def test_neither_a_name_nor_a_file_is_wrong_usage(tmp_path: Path, word: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         find_binary(word, settings(tmp_path))
