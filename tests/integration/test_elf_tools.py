@@ -205,7 +205,7 @@ def test_a_grafted_program_is_refused(compile_program: Compile) -> None:
 
 
 def test_a_stripped_program_is_refused(compile_program: Compile) -> None:
-    assert "it names no Heap::CallGCPrologueCallbacks" in refusal(compile_program("-s"))
+    assert "it has no symbol for Heap::CallGCPrologueCallbacks" in refusal(compile_program("-s"))
 
 
 def test_a_program_for_another_processor_is_refused(compile_program: Compile) -> None:
@@ -221,7 +221,7 @@ def test_two_functions_of_one_name_are_refused(compile_program: Compile) -> None
     node = compile_program(
         source=COLLECT + f'void twin(void) __asm__("{twin}"); void twin(void) {{ calls = 3; }}'
     )
-    assert "it names 2 of Heap::CallGCPrologueCallbacks" in refusal(node)
+    assert "it has 2 symbols for Heap::CallGCPrologueCallbacks" in refusal(node)
 
 
 def test_a_program_made_to_be_searched_for_ever_is_refused(compile_program: Compile) -> None:
@@ -268,7 +268,9 @@ def test_a_call_from_elsewhere_is_not_enough(compile_program: Compile) -> None:
 
 def test_a_function_outside_text_is_refused(compile_program: Compile) -> None:
     placed = COLLECT.replace("((noinline)) void prologue", '((noinline, section("elsewhere"))) void prologue')
-    assert "Heap::CallGCPrologueCallbacks is no function in .text" in refusal(compile_program(source=placed))
+    assert "Heap::CallGCPrologueCallbacks is not a function in .text" in refusal(
+        compile_program(source=placed)
+    )
 
 
 def test_data_of_that_name_is_refused(compile_program: Compile) -> None:
@@ -278,7 +280,9 @@ def test_data_of_that_name_is_refused(compile_program: Compile) -> None:
     void epilogue(void) {{}}
     int main(void) {{ return 0; }}
     """
-    assert "Heap::CallGCPrologueCallbacks is no function in .text" in refusal(compile_program(source=source))
+    assert "Heap::CallGCPrologueCallbacks is not a function in .text" in refusal(
+        compile_program(source=source)
+    )
 
 
 @X64

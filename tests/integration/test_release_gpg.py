@@ -151,7 +151,7 @@ def test_a_key_that_was_revoked_is_refused() -> None:
 
 def test_without_gpg_it_says_that_nothing_was_checked(tmp_path: Path) -> None:
     told = gpg.check(TEXT, b"", known=(), env={"PATH": str(tmp_path)})
-    assert told == "signature not checked (no gpg here)"
+    assert told == "signature not checked (gpg not found)"
 
 
 def test_the_releasers_keys_are_whole_fingerprints() -> None:

@@ -125,7 +125,7 @@ def test_a_stripped_release_gets_probes_while_it_exports_the_functions(
         if told:
             assert gc_probes(elf) == expected
         else:
-            with pytest.raises(PatchError, match="it names no Heap::CallGCPrologueCallbacks"):
+            with pytest.raises(PatchError, match="it has no symbol for Heap::CallGCPrologueCallbacks"):
                 gc_probes(elf)
 
 

@@ -57,16 +57,16 @@ def test_lines_may_end_as_on_windows() -> None:
     ("data", "told"),
     [
         (binary(WRITABLE_TEXT, WRITABLE_TEXT, known=ids(WRITABLE)), "more than once"),
-        (binary(WRITABLE_TEXT.decode().encode("utf-16-le"), known=ids(WRITABLE)), "two bytes to a character"),
-        (binary(WRITABLE_TEXT, known=ids(WRITABLE, ADAPTERS)), f"{ADAPTERS}: its text is not there as it is"),
-        (binary(WRITABLE_TEXT, known=b"\0"), "knows none of"),
+        (binary(WRITABLE_TEXT.decode().encode("utf-16-le"), known=ids(WRITABLE)), "two bytes per character"),
+        (binary(WRITABLE_TEXT, known=ids(WRITABLE, ADAPTERS)), f"{ADAPTERS}: its text was not found"),
+        (binary(WRITABLE_TEXT, known=b"\0"), "but none of the modules"),
         (binary(OTHER_TEXT + WRITABLE_TEXT, known=ids(WRITABLE)), "not one whole module"),
         (binary(WRITABLE_TEXT + "// é\n".encode(), known=ids(WRITABLE)), "not plain ASCII"),
-        (ids(WRITABLE) + WRITABLE_TEXT, "no end that can be seen"),
-        (ids(WRITABLE) + b"\xff" * 2**20 + WRITABLE_TEXT + b"\0", "no end that can be seen"),
+        (ids(WRITABLE) + WRITABLE_TEXT, "the end of its text was not found"),
+        (ids(WRITABLE) + b"\xff" * 2**20 + WRITABLE_TEXT + b"\0", "the end of its text was not found"),
         (b"\x7fELF" + b"\0" * 200 + b"UPX!" + b"\xaa" * 5000, "packed by UPX"),
-        (b"\x7fELF" + b"\0" * 9000, "no Node binary"),
-        (b"", "no Node binary"),
+        (b"\x7fELF" + b"\0" * 9000, "not a Node binary"),
+        (b"", "not a Node binary"),
     ],
 )
 def test_what_can_not_be_told_for_sure_is_refused(data: bytes, told: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether a published binary still is what a recipe asks for."""
+"""Compare a published binary with what its recipe would make now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nodekiln.core.files import hash_file
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What decides how a binary comes out."""
+    """Everything that determines the result of a build."""
 
     commit: str
     plan: str
@@ -56,13 +56,13 @@ def differences(published: Published, wanted: Wanted) -> tuple[str, ...]:
 
 
 def linker_of(published: Published) -> str | None:
-    """The linker that made it, None where its manifest can't be read; older ones name none: the default."""
+    """Return the linker of a binary, None without a readable manifest; older ones imply the default."""
     return None if published.facts is None else str(published.facts["toolchain"].get("linker", "default"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WantedGraft:
-    """What decides how a graft comes out."""
+    """Everything that determines the result of a graft."""
 
     release: str
     """SHA-256 of the official binary."""
@@ -73,7 +73,7 @@ class WantedGraft:
 
 
 def graft_differences(published: Published, wanted: WantedGraft) -> tuple[str, ...]:
-    """The same for a graft, which is read whole as well."""
+    """Return the same for a graft, after hashing the whole binary."""
     facts = published.facts
     if facts is None or facts.get("graft") is None:
         return (published.trouble or "its manifest is of no graft",)
@@ -89,7 +89,7 @@ def graft_differences(published: Published, wanted: WantedGraft) -> tuple[str, .
 
 
 def _changes(binary: Path, sha256: str) -> Iterator[str]:
-    """What became of the file itself. Mode bits tell: on a disk that is mounted noexec nothing may run."""
+    """Return changes to the file itself. Checks mode bits, since nothing runs on a disk mounted noexec."""
     if not binary.stat().st_mode & 0o111:
         yield "it can't be executed"
     if hash_file(binary) != sha256:

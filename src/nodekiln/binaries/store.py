@@ -1,4 +1,4 @@
-"""The published binaries under build/binaries: publish, find, list, remove.
+"""Publish, find, list and remove the binaries under build/binaries.
 
 Names change hands only under one lock, "binaries", which is held for renames and no longer: binaries of one
 name can come from two trees, and be removed meanwhile.
@@ -48,7 +48,7 @@ def disk_usage(folder: Path, counted: set[tuple[int, int]]) -> int:
 
 
 def delete(folder: Path) -> None:
-    """Removes a folder, or what another process leaves of it that removes it too; raises OSError."""
+    """Remove a folder, even if another process removes it at the same time; raise OSError."""
     while folder.exists():
         with suppress(FileNotFoundError):  # of a file that the other one took first: there is one less now
             shutil.rmtree(folder)
@@ -61,7 +61,7 @@ _YOUNG = 3600.0
 
 
 def make_staging(store: Path) -> tuple[Path, filelock.BaseFileLock]:
-    """A new staging in the folder `store`, and what holds it until it is released."""
+    """Create a staging directory in the folder `store` and return it with its lock."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=store))
     hold = filelock.FileLock(folder / _HOLD)
     hold.acquire()
@@ -69,7 +69,7 @@ def make_staging(store: Path) -> tuple[Path, filelock.BaseFileLock]:
 
 
 def find_dead_stagings(store: Path) -> tuple[Path, ...]:
-    """The stagings in `store` that nobody holds. One that is being made looks dead for a moment."""
+    """Return the staging directories in `store` without an owner. One being created looks so for a moment."""
     return tuple(
         folder
         for folder in sorted(store.glob(f"{PREFIX}*"))
@@ -94,23 +94,23 @@ def _is_held(folder: Path) -> bool:
 
 
 FORMER = ".former-"
-"""What the name of a binary begins with that is being replaced."""
+"""Prefix of the name of a binary that is being replaced."""
 _FILES = ("node", "node.exe")
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A binary that is there. `facts` is its manifest, None where that can't be read (`trouble` says why)."""
+    """A published binary; `facts` is its manifest, None if that can't be read (`trouble` says why)."""
 
     name: str
     binary: Path
-    """The executable, in a folder of its own."""
+    """The executable, in its own folder."""
     facts: dict[str, Any] | None
     trouble: str | None
 
     @property
     def folder(self) -> Path:
-        """The binary's, with all that belongs to it."""
+        """Bytes of the binary and everything in its folder."""
         return self.binary.parent
 
     @property
@@ -120,7 +120,7 @@ class Published:
 
 
 def file_name(platform: str) -> str:
-    """What the file of a binary for "linux-x64" or "win-x64" is called."""
+    """Return the file name of a binary for "linux-x64" or "win-x64"."""
     return _FILES[platform.startswith("win-")]
 
 
@@ -135,7 +135,7 @@ class Store:
         return self.workspace.binaries
 
     def find(self, name: str) -> Published | None:
-        """The binary of that name; raises UsageError for a text that no binary could be named."""
+        """Return the binary of that name or None; raise UsageError for an invalid name."""
         # A kill between the two renames of a replacement leaves only the former folder, and in it what was
         # published. That can be used where it stands; only `publish`, which has the lock, moves it. The last
         # look is for what came to its name since the first one.
@@ -147,7 +147,7 @@ class Store:
         return None
 
     def get(self, name: str) -> Published:
-        """The binary of that name; raises UsageError, naming those that are there, where it is not."""
+        """Return the binary of that name; raise UsageError, naming the others, if it does not exist."""
         published = self.find(name)
         if published is None:
             there = ", ".join(other.name for other in self.list()) or "none yet"
@@ -158,7 +158,7 @@ class Store:
         return published
 
     def list(self) -> tuple[Published, ...]:
-        """All binaries, by name."""
+        """Return all binaries, sorted by name."""
         if not self.folder.is_dir():
             return ()
         names = sorted({path.name.removeprefix(FORMER) for path in self.folder.iterdir()})
@@ -167,7 +167,7 @@ class Store:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A folder on the store's disk, gone at the end, to make and check a binary in before `publish`.
+        """Yield a temporary folder on the store's disk, to make and check a binary in before `publish`.
 
         What runs that were killed left of theirs goes as well.
         """
@@ -192,7 +192,7 @@ class Store:
         fill: Callable[[Path], None],
         bring: Callable[[Path, Path], object] = shutil.copy2,
     ) -> Path:
-        """Puts a checked binary where users find it, in one rename; returns its path. Its file name stays.
+        """Publish a checked binary in one rename and return its path. It keeps its file name.
 
         `fill` adds what belongs beside it (headers) to the folder it is given; `bring` takes the
         binary there: os.replace will do for a caller who has no more use for it. The folder appears under its
@@ -220,7 +220,7 @@ class Store:
         return target / binary.name
 
     def remove(self, name: str) -> None:
-        """Removes a binary; it is gone from its name at once. One that is not there is no error."""
+        """Remove a binary; its name is free at once. A missing one is no error."""
         check_name(name)
         # Renamed to what a kill leaves, so that a kill leaves nothing that could be taken for the binary.
         folders = [self.folder / name, self.folder / f"{FORMER}{name}"]
@@ -232,11 +232,11 @@ class Store:
             delete(leftover)
 
     def leftovers(self) -> tuple[Path, ...]:
-        """The folders of runs that were killed while they made a binary. Waits for nobody."""
+        """Return the staging directories of killed runs, without waiting for running ones."""
         return find_dead_stagings(self.folder)
 
     def sweep(self) -> None:
-        """Removes those; raises OSError where that fails."""
+        """Remove them; raise OSError if that fails."""
         with self._moment():
             dead = self.leftovers()
         for left in dead:
@@ -262,7 +262,7 @@ def _read(name: str, binary: Path) -> Published:
 
 
 def _flush(path: Path) -> None:
-    """A binary that a power cut emptied after its rename would look complete."""
+    """Flush to disk: a binary emptied by a power failure after its rename would look complete."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

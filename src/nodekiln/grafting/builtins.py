@@ -1,7 +1,7 @@
-"""Finds the JavaScript of Node's own modules in the bytes of a binary, without running it.
+"""Find the JavaScript of Node's own modules in the bytes of a binary, without running it.
 
 A release holds each text as it is in the source tree, one byte to a character, with a NUL before and after
-it: 12.22 to 26.10, ELF, Mach-O and PE alike. Which text is which module's stands only in code and
+it: 12.22 to 26.10, ELF, Mach-O and PE alike. Which text is which module's is only in code and
 relocations, so a text is known by a line that no other has. `process.binding('natives')` gave the same bytes.
 """
 
@@ -16,7 +16,7 @@ from nodekiln.core.elf.file import Buffer
 from nodekiln.core.errors import PatchError
 
 _TABLE = Path(__file__).with_name("builtins.toml")
-_LONGEST = 2**20
+_MAX_LENGTH = 2**20
 """Bytes. Node's longest own module has 0.2 MB; a stretch without a NUL that is longer is something else."""
 _DIRECTIVE = b"'use strict';"
 _PACKED = b"UPX!"
@@ -25,7 +25,7 @@ _PACKED_WITHIN = 4096
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
-    """The text of the module at `path` ("lib/net.js"), which begins `start` bytes into the binary."""
+    """The text of the module at `path` ("lib/net.js"), `start` bytes into the binary."""
 
     path: str
     start: int
@@ -33,20 +33,20 @@ class Builtin:
 
 
 def module_id(path: str) -> str:
-    """What Node calls the module of a path: lib/internal/streams/writable.js is internal/streams/writable."""
+    """Return Node's id of a module: internal/streams/writable for lib/internal/streams/writable.js."""
     return path.removeprefix("lib/").removesuffix(".js")
 
 
 def locate(data: Buffer, name: str) -> Mapping[str, Builtin]:
-    """The texts that a plan may change, by path; a module that this Node doesn't have is left out.
+    """Return the texts that a plan may change, by path; modules that this Node doesn't have are left out.
 
-    Raises PatchError, calling the binary `name`, where a module is known and its text can't be told for sure.
+    Raises PatchError, calling the binary `name`, where a module is known and its text can't be identified.
     Two searches through all of `data`: 0.04 s for 120 MB.
     """
     table = tomllib.loads(_TABLE.read_text())["text"]
     found = [builtin for row in table for builtin in _locate(data, name, row["landmark"], row["paths"])]
     if not found:
-        raise PatchError(f"{name} has none of Node's own modules in it: it is no Node binary.")
+        raise PatchError(f"{name} contains none of Node's own modules: it is not a Node binary.")
     return {builtin.path: builtin for builtin in found}
 
 
@@ -56,33 +56,33 @@ def _locate(data: Buffer, name: str, landmark: str, paths: list[str]) -> Iterato
     if path is None and not places:
         if bytes(data[:_PACKED_WITHIN]).find(_PACKED) >= 0:
             raise PatchError(
-                f"{name} is packed by UPX, so its texts can't be seen.", remedy="upx -d unpacks it."
+                f"{name} is packed by UPX, so its modules can't be read.", remedy="Unpack it: upx -d FILE."
             )
         return
     if path is None:
-        raise PatchError(f"{name} holds {landmark}...), and knows none of {', '.join(paths)}.")
+        raise PatchError(f"{name} contains {landmark}...), but none of the modules {', '.join(paths)}.")
     if not places:
         wide = data.find(landmark.encode("utf-16-le")) >= 0
-        why = "its text stands there two bytes to a character" if wide else "its text is not there as it is"
+        why = "its text is stored with two bytes per character" if wide else "its text was not found"
         raise PatchError(f"{name}: {path}: {why}, which no graft can change.", remedy="Build this release.")
     if len(places) > 1:
         where = " and ".join(f"{place:#x}" for place in places)
-        raise PatchError(f"{name}: {path}: its text stands there more than once, around {where}.")
+        raise PatchError(f"{name}: {path}: its text occurs more than once, around {where}.")
     yield _cut(data, name, path, places[0])
 
 
 def _places(data: Buffer, landmark: bytes) -> list[int]:
-    """The first two places: more don't change the answer."""
+    """Return the first two offsets, which is enough to tell one from several."""
     first = data.find(landmark)
     second = data.find(landmark, first + 1) if first >= 0 else -1
     return [place for place in (first, second) if place >= 0]
 
 
 def _cut(data: Buffer, name: str, path: str, place: int) -> Builtin:
-    before = data.rfind(b"\0", max(0, place - _LONGEST), place)
-    end = data.find(b"\0", place, place + _LONGEST)
+    before = data.rfind(b"\0", max(0, place - _MAX_LENGTH), place)
+    end = data.find(b"\0", place, place + _MAX_LENGTH)
     if before < 0 or end < 0:
-        raise PatchError(f"{name}: {path}: its text has no end that can be seen.")
+        raise PatchError(f"{name}: {path}: the end of its text was not found.")
     text = bytes(data[before + 1 : end])
     if not text.isascii():
         raise PatchError(f"{name}: {path}: its text is not plain ASCII.")

@@ -1,4 +1,4 @@
-"""Fetches files over HTTP: resumed where they were cut off, and with no word of a password to another host.
+"""Fetch files over HTTP, resuming partial downloads and never sending a password to another host.
 
 urllib, not a library more: two plain GETs need neither sessions nor pools, and requests reads ~/.netrc and
 the environment on its own.
@@ -34,7 +34,7 @@ _AUTHORIZATION = "Authorization"
 
 
 class UnreachableError(SourceError):
-    """The server can't be had, or doesn't have the file: another origin may."""
+    """The server is unreachable or doesn't have the file; another origin may."""
 
 
 class Server:
@@ -42,7 +42,7 @@ class Server:
 
     def __init__(self, base: str, *, env: Mapping[str, str]) -> None:
         """`env` may tell proxies (https_proxy, ...). Raises UsageError for what is no http(s) URL."""
-        if not _is_url(base):  # which may hold a password, so it is not told
+        if not _is_url(base):  # it may contain a password, so it isn't printed
             raise UsageError(
                 "The mirror is no http(s) URL of a folder with releases.",
                 remedy="One looks like https://nodejs.org/dist.",
@@ -50,7 +50,7 @@ class Server:
         parts = urlsplit(base)
         host = parts.netloc.rpartition("@")[2]
         self.base = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        """The URL without user and password, which no message tells."""
+        """The URL without user and password, for messages."""
         self._secret: str | None = None
         if parts.username is not None:
             words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -63,7 +63,7 @@ class Server:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _Redirects())
 
     def read(self, path: str, *, limit: int) -> bytes:
-        """A small file. Raises UnreachableError, and SourceError for more than `limit` bytes."""
+        """Return a small file; raise UnreachableError, or SourceError if it exceeds `limit` bytes."""
         with self._open(path, 0) as answer:
             try:
                 content = answer.read(limit + 1)
@@ -74,7 +74,7 @@ class Server:
         return content
 
     def fetch(self, path: str, part: Path, meter: Meter) -> None:
-        """Brings `part` to the whole file, from where it stands; what came stays for the next run.
+        """Complete the file `part` from its current size; an interrupted download stays for the next run.
 
         Raises UnreachableError where nothing can be had, SourceError where the connection keeps breaking.
         """
@@ -82,12 +82,12 @@ class Server:
             if self._fetch(path, part, meter):
                 return
         raise SourceError(
-            f"{self.base}/{path} breaks off; {part.stat().st_size} bytes of it are here.",
+            f"The download of {self.base}/{path} broke off after {part.stat().st_size} bytes.",
             remedy="The same command goes on from there.",
         )
 
     def _fetch(self, path: str, part: Path, meter: Meter) -> bool:
-        """Whether the file is whole now."""
+        """Return True if the file is complete."""
         have = part.stat().st_size if part.exists() else 0
         with self._open(path, have) as answer:
             if answer.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -137,7 +137,7 @@ def _is_url(base: str) -> bool:
 
 
 def _next(answer: http.client.HTTPResponse) -> bytes:
-    """The next bytes; none where the connection broke as well, which the length tells."""
+    """Return the next bytes; none at the end or if the connection broke (the length tells them apart)."""
     try:
         return answer.read(_CHUNK)
     except (OSError, http.client.HTTPException):
@@ -158,7 +158,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme != "https"):
-            raise urllib.error.URLError(f"it redirects to {new.scheme}, which nobody would see to be safe")
+            raise urllib.error.URLError(f"it redirects to {new.scheme}, which is not secure")
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
         secret = req.unredirected_hdrs.get(_AUTHORIZATION)
         if request is not None and secret is not None and old[:2] == new[:2]:
@@ -174,7 +174,7 @@ _LINE = re.compile(r"([0-9a-f]{64})[ \t]+\*?(\S+)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file that was fetched and checked: an archive, or the bare binary."""
+    """A downloaded and checked file: an archive, or the bare binary."""
 
     file: Path
     origin: str
@@ -191,7 +191,7 @@ def fetch(
     env: Mapping[str, str],
     reporter: Reporter,
 ) -> Download:
-    """Fetches the release into `folder`. Raises UnreachableError where it can't be had from there.
+    """Fetch the release into `folder`. Raises UnreachableError if the server can't provide it.
 
     SourceError: what came is not what SHASUMS256.txt names, and is removed; or its signature is wrong.
     """
@@ -204,7 +204,7 @@ def fetch(
         signed = f"signature not checked ({_SUMS}.sig is not there)"
     else:
         signed = gpg.check(sums, signature, known=signers, env=env)
-    # Named by its hash, so that what is here of another release is never gone on with.
+    # Named by its hash, so that a partial download of another release is never resumed.
     part = folder / f"{wanted[:16]}.part"
     with reporter.progress(f"download {name}") as meter:
         server.fetch(f"{tag}/{name}", part, meter)

@@ -1,4 +1,4 @@
-"""Checks the signature of a SHASUMS256.txt with the user's gpg, against the keys of Node's releasers."""
+"""Check the signature of a SHASUMS256.txt with the user's gpg and the keys of Node's releasers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nodekiln.core.process import capture
 _TABLE = Path(__file__).with_name("signers.toml")
 _STATUS = "[GNUPG:] "
 _WRONG = {"BADSIG", "EXPSIG"}
-"""What gpg says of a signature of something else, and of one that expired (gnupg's doc/DETAILS)."""
+"""gpg's status words for a wrong and for an expired signature (gnupg's doc/DETAILS)."""
 
 
 def signers() -> frozenset[str]:
@@ -23,13 +23,13 @@ def signers() -> frozenset[str]:
 
 
 def check(text: bytes, signature: bytes, *, known: Iterable[str], env: Mapping[str, str]) -> str:
-    """What the signature proves, in a few words; "not checked" and why, without gpg or the key.
+    """Return the result of the check in a few words; "not checked" with the reason without gpg or the key.
 
     Raises SourceError for a signature that is wrong, or by a key that is none of `known`.
     """
     gpg = shutil.which("gpg", path=env.get("PATH", ""))
     if gpg is None:
-        return "signature not checked (no gpg here)"
+        return "signature not checked (gpg not found)"
     with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
         signed = Path(folder) / "SHASUMS256.txt"
         signed.write_bytes(text)
@@ -42,11 +42,11 @@ def check(text: bytes, signature: bytes, *, known: Iterable[str], env: Mapping[s
 
 
 def _judge(status: list[list[str]], known: set[str]) -> str:
-    """gpg tells of each signature that stands there: one that is wrong outweighs all that others prove."""
-    told = {words[0] for words in status if words}
-    if told & _WRONG:
+    """Summarize gpg's status lines; one wrong signature outweighs all others."""
+    keywords = {words[0] for words in status if words}
+    if keywords & _WRONG:
         raise _wrong()
-    if "REVKEYSIG" in told:
+    if "REVKEYSIG" in keywords:
         raise SourceError(
             "SHASUMS256.txt is signed with a key that was revoked.",
             remedy="gpg --verify tells whose; take another mirror, or --release FILE.",
@@ -54,7 +54,7 @@ def _judge(status: list[list[str]], known: set[str]) -> str:
     signers = [words[-1] for words in status if words and words[0] == "VALIDSIG"]
     for primary in signers:
         if primary in known:
-            return f"signed by {primary}" + (", whose key has expired since" * ("EXPKEYSIG" in told))
+            return f"signed by {primary}" + (", whose key has expired since" * ("EXPKEYSIG" in keywords))
     if signers:
         raise SourceError(f"SHASUMS256.txt is signed by {signers[0]}, which is no key of Node's releasers.")
     for words in status:

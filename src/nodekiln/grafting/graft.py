@@ -1,4 +1,4 @@
-"""Turns a plan into byte ranges of a binary, each as long as what stands there, and writes them into a copy.
+"""Turn a plan into byte ranges of a binary, each of the length that it replaces, and write them into a copy.
 
 V8 checks the length of a module's text against its code cache, not its content; and nothing else in the file
 may move. The first two functions are pure.
@@ -26,7 +26,7 @@ _GAP = 16
 
 
 def differing(before: Buffer, after: Buffer) -> Iterator[tuple[int, int]]:
-    """Runs of bytes (start, end) that differ, as far as both go. 0.1 s for 120 MB that differ in 1 MB."""
+    """Yield the runs of bytes (start, end) that differ, up to the shorter end. Takes 0.1 s for 120 MB."""
     start = end = -1
     for place in _places(before, after):
         if start >= 0 and place - end > _GAP:
@@ -72,18 +72,18 @@ def find_mark(data: Buffer, implied: tuple[str, ...]) -> Recipe | None:
 
 
 def find_codesign(env: Mapping[str, str]) -> str:
-    """The path of codesign; raises ToolchainError where there is none (anywhere but on macOS)."""
+    """Return the path of codesign; raise ToolchainError if it is not installed (only macOS has it)."""
     found = shutil.which("codesign", path=env.get("PATH", ""))
     if found is None:
         raise ToolchainError(
-            "A changed program for macOS has to be signed again, and codesign is not here.",
+            "codesign not found: a changed program for macOS must be signed again.",
             remedy="Make this graft on a Mac with the command line tools (xcode-select --install).",
         )
     return found
 
 
 def sign(codesign: str, binary: Path, *, env: Mapping[str, str]) -> None:
-    """Replaces the signature by one of nobody ("ad hoc"), which is enough for the machine that made it.
+    """Replace the signature with an ad hoc one, which suffices on the machine that made it.
 
     Raises CheckError with what codesign said. The release's entitlements go with its hardened runtime,
     which alone asks for them.
@@ -96,7 +96,7 @@ def sign(codesign: str, binary: Path, *, env: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The bytes `old` at `start` of the binary become `new`, of the same length; they belong to `path`."""
+    """A range of the binary at `start` to change from `old` to `new`, of the same length, in `path`."""
 
     path: str
     start: int
@@ -105,7 +105,7 @@ class Change:
 
 
 def fit(plan: Plan, mark: bytes = b"") -> Plan:
-    """The plan with every span's new bytes padded with spaces to the old length.
+    """Return the plan with the new bytes of every span padded with spaces to the old length.
 
     `mark`, a comment, goes into the first span that has room for it. Raises PatchError for new bytes that are
     longer than the old (in 12 and older, where `return ret;` has a byte too few).
@@ -140,7 +140,7 @@ def _padded(edit: Edit) -> list[Span]:
 
 
 def changes(builtins: Mapping[str, Builtin], fitted: Plan) -> tuple[Change, ...]:
-    """The byte ranges of a fitted plan, in the order of the file."""
+    """Return the byte ranges of a fitted plan, in the order of the file."""
     found = [
         Change(
             edit.path,
@@ -155,7 +155,7 @@ def changes(builtins: Mapping[str, Builtin], fitted: Plan) -> tuple[Change, ...]
 
 
 def write(source: Path, target: Path, ranges: Sequence[Change]) -> None:
-    """Copies `source` to `target`, executable, with the ranges changed.
+    """Copy `source` to `target`, executable, with the ranges changed.
 
     Raises SourceError where `source` no longer holds what the ranges were made from.
     """
@@ -173,7 +173,7 @@ def write(source: Path, target: Path, ranges: Sequence[Change]) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copies a file's bytes; within the kernel where it can, which shares the blocks on btrfs and XFS."""
+    """Copy a file, within the kernel if possible, which shares the blocks on btrfs and XFS."""
     with source.open("rb") as old, target.open("wb") as new:
         left = os.fstat(old.fileno()).st_size
         try:

@@ -1,4 +1,4 @@
-"""A release from the npm packages that carry one, through the user's own npm with its registry and settings.
+"""Fetch a release from npm packages, with the user's own npm, its registry and settings.
 
 npm checks what it fetches, and we check it again, since what it has in its cache is not ours. That proves the
 download, not who built the binary: the packages are repackagings by others than Node.
@@ -26,21 +26,21 @@ _TABLE = Path(__file__).with_name("npm.toml")
 _INTEGRITY = re.compile(r"\bsha512-([A-Za-z0-9+/]{86}==)", re.ASCII)
 _RELEASE = re.compile(r"(0|[1-9]\d{0,3})(\.(0|[1-9]\d{0,3})){2}", re.ASCII)
 _PATIENCE = 60 * 60
-"""Seconds for 50 MB, as npm itself gives up on a connection that stands still."""
+"""Seconds for 50 MB, as npm itself gives up on a stalled connection."""
 
 
 def fetch(
     tag: Tag, platform: Platform, *, folder: Path, env: Mapping[str, str], reporter: Reporter
 ) -> Download:
-    """Fetches the release's package into `folder`, which is empty.
+    """Fetch the release's package into the empty `folder`.
 
     Raises UnreachableError where npm has none, SourceError where the package is not what the registry says:
     it is removed.
     """
     npm = shutil.which("npm", path=env.get("PATH", ""))
     if npm is None:
-        raise UnreachableError("npm is not here.")
-    told = []
+        raise UnreachableError("npm not found.")
+    failures = []
     for package in tomllib.loads(_TABLE.read_text())[str(platform)]:
         wanted = f"{package}@{tag.major}.{tag.minor}.{tag.patch}"
         answer = capture([npm, "view", wanted, "dist.integrity"], env=env, cwd=folder, timeout=_PATIENCE)
@@ -49,8 +49,8 @@ def fetch(
             return _pack(
                 npm, wanted, base64.b64decode(integrity[1]), folder=folder, env=env, reporter=reporter
             )
-        told.append(f"npm has no {wanted}" + _error(answer.text))
-    raise UnreachableError(f"{'; '.join(told)}.")
+        failures.append(f"npm has no {wanted}" + _error(answer.text))
+    raise UnreachableError(f"{'; '.join(failures)}.")
 
 
 def versions(platform: Platform, *, folder: Path, env: Mapping[str, str]) -> tuple[Tag, ...]:

@@ -8,7 +8,7 @@ from typing import Self
 from nodekiln.core.errors import SourceError, UsageError
 
 HEAD = 4096
-"""Bytes of a file's beginning that `recognise` wants: a PE header stands within the first 1024."""
+"""Bytes of a file's beginning that `recognise` needs: a PE header is within the first 1024."""
 
 _NAMES = ("linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64", "win-x64", "win-arm64")
 _SYSTEMS = {"linux": "linux", "darwin": "darwin", "win32": "win"}
@@ -30,7 +30,7 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Takes "linux-x64"; raises UsageError for a platform that no graft knows."""
+        """Parse "linux-x64"; raise UsageError for a platform that can't be grafted."""
         if text not in _NAMES:
             raise UsageError(
                 f"{text!r} is no platform that can be grafted.", remedy=f"Take one of {_listed()}."
@@ -48,7 +48,7 @@ class Platform:
 
 
 def recognise(head: bytes, name: str) -> Platform:
-    """What a program is for, by its first HEAD bytes; raises SourceError, with `name`, for anything else."""
+    """Return the platform of a program by its first HEAD bytes; raise SourceError if it is unknown."""
     if head.startswith(b"\x7fELF"):
         return _platform("linux", _ELF_MACHINES, int.from_bytes(head[18:20], "little"), name)
     if head.startswith(_MACH_64):

@@ -33,7 +33,7 @@ _X64_NEVER_AFTER_0F = frozenset(b"\x05\x07\x0b\x34\x35")
 
 
 def code_of(elf: Elf, symbol: Symbol) -> bytes:
-    """A function's bytes, none where the file maps no code at its address."""
+    """Return a function's bytes; none if the file maps no code at its address."""
     offset = elf.offset_of(symbol.address)
     return b"" if offset is None else bytes(elf.data[offset : offset + min(symbol.size, _LARGEST)])
 
@@ -57,7 +57,7 @@ def calls(elf: Elf, symbol: Symbol) -> Iterator[tuple[int, int]]:
 
 
 def takes_uprobe(machine: str, head: bytes, address: int) -> bool:
-    """Whether the kernel puts a uprobe on an instruction of x64 or arm64, by its first HEAD bytes.
+    """Return True if the kernel accepts a uprobe on an x64 or arm64 instruction with these first HEAD bytes.
 
     Not on the interrupt, port and lock instructions of x64, nor on the exceptions and exclusive accesses of
     arm64; endbr64 and bti are as good as any.
@@ -79,7 +79,7 @@ _COLLECT = "_ZN2v88internal4Heap14CollectGarbageE"
 _PERFORM = "_ZN2v88internal4Heap24PerformGarbageCollectionE"
 """The functions that collect garbage and call the two: the first from 20 on, the second before 18."""
 
-_MOST_COLLECTORS = 16
+_MAX_COLLECTORS = 16
 """Releases have up to three, clones included. Each is searched, up to a megabyte; a crafted file could
 name thousands."""
 
@@ -90,7 +90,7 @@ cuts them.
 """
 
 _COLD = ".cold"
-"""The end of a name that GCC gives to the unlikely part of a function, which is no entry of it."""
+"""Suffix of the unlikely part of a function, which GCC splits off; it is no entry point."""
 
 
 def gc_probes(elf: Elf) -> tuple[Probe, ...]:
@@ -112,7 +112,7 @@ def gc_probes(elf: Elf) -> tuple[Probe, ...]:
     if len(set(places.values())) < len(places):
         raise _refusal(elf, "the linker folded the two functions into one")
     collectors = found[_COLLECT] + found[_PERFORM]
-    if len(collectors) > _MOST_COLLECTORS:
+    if len(collectors) > _MAX_COLLECTORS:
         raise _refusal(elf, f"it names {len(collectors)} functions that collect garbage")
     called = {target for symbol in collectors for _, target in calls(elf, symbol)}
     uncalled = [function for name, (function, _) in _FUNCTIONS.items() if places[name] not in called]
@@ -133,12 +133,12 @@ def _entries(symbols: tuple[Symbol, ...]) -> list[Symbol]:
 
 
 def _place(elf: Elf, function: str, symbols: tuple[Symbol, ...]) -> int:
-    """The function's address, once everything that a tracer relies on holds."""
+    """Return the function's address after checking everything that a tracer relies on."""
     entries = _entries(symbols)
     if not entries:
-        raise _refusal(elf, f"it names no {function} (a stripped 24 or later names none)")
+        raise _refusal(elf, f"it has no symbol for {function} (a stripped 24 or later has none)")
     if len(entries) > 1:
-        raise _refusal(elf, f"it names {len(entries)} of {function}: calls may go to either")
+        raise _refusal(elf, f"it has {len(entries)} symbols for {function}: calls may go to either")
     symbol = entries[0]
     if "." in symbol.name:
         raise _refusal(
@@ -146,11 +146,11 @@ def _place(elf: Elf, function: str, symbols: tuple[Symbol, ...]) -> int:
         )
     text = symbol.section
     if not symbol.is_function or text is None or text.name != ".text":
-        raise _refusal(elf, f"{function} is no function in .text")
+        raise _refusal(elf, f"{function} is not a function in .text")
     inside = symbol.address - text.address
     offset = elf.offset_of(symbol.address)
     if not 0 <= inside <= text.stored - HEAD or offset != text.offset + inside:
-        raise _refusal(elf, f"{function} lies at {symbol.address:#x}, where the file maps no code")
+        raise _refusal(elf, f"{function} is at {symbol.address:#x}, where the file maps no code")
     if not takes_uprobe(elf.machine, bytes(elf.data[offset : offset + HEAD]), symbol.address):
         raise _refusal(elf, f"{function} begins with an instruction that can't be probed")
     return symbol.address

@@ -1,4 +1,4 @@
-"""Gets the official binary that a graft starts from, and tells where it is from and what was checked.
+"""Obtain the official binary that a graft starts from, with its origin and the checks that it passed.
 
 Kept under releases/, one folder each: the binary, its headers, and release.json with what is known of it.
 """
@@ -36,7 +36,8 @@ _HEADER = re.compile(r"[^/]+/(include/node(/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)+)", 
 
 
 def extract(archive: Path, folder: Path) -> Path:
-    """Writes NAME/bin/node of a tarball to `folder`/node, and NAME/include/node below `folder`; says where.
+    """Extract NAME/bin/node of a tarball to `folder`/node and NAME/include/node below `folder`; return the
+    binary.
 
     `folder` is empty. Only regular files are taken, each written once. Raises SourceError for an archive that
     is damaged, bigger than a release, or doesn't have just one such binary.
@@ -78,7 +79,7 @@ def _take(source: io.BufferedReader[Any], folder: Path, binary: Path) -> None:
 
 
 def _target(member: tarfile.TarInfo, folder: Path) -> Path | None:
-    """Where a member goes; None for those that are not taken."""
+    """Return the target path of a member, or None to skip it."""
     if not member.isreg():
         return None
     if _BINARY.fullmatch(member.name):
@@ -100,7 +101,7 @@ _TAKES = "--release FILE takes a tarball or a binary that you have."
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """An official binary: `headers` is the folder include/ that came with it, `sha256` that of the binary."""
+    """An official binary; `headers` is the include/ folder of its archive, `sha256` the binary's hash."""
 
     path: Path
     version: str
@@ -130,7 +131,7 @@ def obtain(
     env: Mapping[str, str],
     reporter: Reporter,
 ) -> Release:
-    """The release `file` (a tarball or a bare binary), else the one kept in `folder`, else downloads it.
+    """Return the release from `file` (tarball or binary), from `folder` if kept there, or downloaded.
 
     From `mirror`, else nodejs.org/dist; where that can't be had, from npm. What is kept gives way to what a
     `mirror` that is named has, where it is from elsewhere. Says which one it is. Raises SourceError where
@@ -188,7 +189,7 @@ def _from_npm(
 
 
 def check_given(file: Path) -> bytes:
-    """The first bytes of a release's tarball or binary; raises SourceError for what can be neither."""
+    """Return the first bytes of a tarball or binary; raise SourceError for a file that is neither."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a pipe would wait, a device never end
             raise SourceError(f"--release {file} is no file.", remedy=_TAKES)
@@ -202,7 +203,7 @@ def check_given(file: Path) -> bytes:
 
 
 def _given(tag: Tag, platform: Platform, file: Path, folder: Path, reporter: Reporter) -> Release:
-    """A binary of the user's stays where it is; a tarball is unpacked once and known by its hash."""
+    """Use a user's binary in place; unpack a tarball once, under its hash."""
     head = check_given(file)
     sha256 = hash_file(file)
     checks = ("not checked: a file of the user's",)
@@ -217,12 +218,14 @@ def _given(tag: Tag, platform: Platform, file: Path, folder: Path, reporter: Rep
 
 
 def _kept(tag: Tag, platform: Platform, place: Path, reporter: Reporter) -> Release | None:
-    """What was kept, if it still is what it was; otherwise it is removed."""
+    """Return the kept release if it is unchanged; otherwise remove it and return None."""
     if not place.exists():
         return None
     try:
-        told = json.loads((place / _RECORD).read_text())
-        record = _Record(str(told["origin"]), tuple(map(str, told["checks"])), str(told["sha256"]))
+        record_data = json.loads((place / _RECORD).read_text())
+        record = _Record(
+            str(record_data["origin"]), tuple(map(str, record_data["checks"])), str(record_data["sha256"])
+        )
         whole = hash_file(place / "node") == record.sha256
     except (OSError, ValueError, KeyError, TypeError):
         whole = False

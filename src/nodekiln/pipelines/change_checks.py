@@ -1,4 +1,4 @@
-"""Runs the checks that changes define for a finished binary in their change.toml."""
+"""Run the checks that changes define for a finished binary in their change.toml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be removed under build/, and its removal. The mirror stays: fetching it again costs most."""
+"""Find and remove what can go under build/. The mirror stays: fetching it again costs most."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _LEFT_BEHIND = (".staging-", ".downloads")
 
 @dataclass(frozen=True, slots=True)
 class Removable:
-    """A folder that can go, and how many bytes that frees."""
+    """A folder that can be removed, and the bytes that frees."""
 
     folder: Path
     size: int
 
 
 def find(workspace: Workspace, tag: Tag | None, *, binaries: bool) -> tuple[Removable, ...]:
-    """Working trees and, with `binaries`, binaries and releases, of a tag or of all; waits for nobody.
+    """Return working trees and, with `binaries`, binaries and releases, of a tag or of all, without locking.
 
     With all go the inputs of comparisons, which are generated again (reports stay), and what grafts that were
     killed left of downloads. What killed runs left of binaries goes in any case: it can't be told of which
@@ -61,7 +61,7 @@ def _belongs(name: str, tag: Tag | None) -> bool:
 
 
 def remove(workspace: Workspace, found: Sequence[Removable], reporter: Reporter) -> None:
-    """Removes them, as far as they still are there, each under the lock of who may work in it.
+    """Remove those that still exist, each under the lock of the commands that may use it.
 
     A build that runs in a tree is waited for; so are a comparison, which runs binaries and reads inputs, and
     a graft that gets a release.
@@ -90,7 +90,7 @@ def remove(workspace: Workspace, found: Sequence[Removable], reporter: Reporter)
 
 
 def _release_locks(workspace: Workspace, folders: Sequence[Path]) -> list[str]:
-    """Those of the grafts that work with these releases, or of all where a name doesn't tell."""
+    """Return the locks of grafts that use these releases, or of all grafts if a name doesn't tell."""
     names = [folder.name for folder in folders if folder.parent == workspace.releases]
     locks = sorted(path.stem for path in workspace.locks.glob("release-*.lock"))
     return [

@@ -1,4 +1,4 @@
-"""What a file is: grafted, built here, a release as it was, or something else. Runs nothing of it."""
+"""Inspect binaries without running them: origin, recipe, probes; and list the published ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nodekiln.pipelines.graft_plan import mapped
 
 
 class Kind(StrEnum):
-    """Where a file comes from."""
+    """The origin of a file."""
 
     GRAFTED = "grafted by nodekiln"
     BUILT = "built by nodekiln"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What can be told of a file without running it."""
+    """The facts about a file that can be read without running it."""
 
     path: str
     kind: Kind
@@ -47,7 +47,7 @@ class Facts:
     plan: str | None
     """The plan's digest."""
     backpressure: bool | None
-    """Whether write() can answer false, by the JavaScript in the file; None where that can't be told."""
+    """True if writes can return false because of a full buffer, by the file's JavaScript."""
     trouble: str | None
     """Why not."""
     probes: tuple[str, ...] | None
@@ -63,7 +63,7 @@ class Facts:
             True: "answers true or false",
             False: "always answers true",
         }
-        told = {
+        facts = {
             "file": self.path,
             "is": f"{self.kind}, for {self.platform}",
             "recipe": self.recipe,
@@ -74,7 +74,7 @@ class Facts:
             "sha256": self.sha256,
             "size": f"{self.size} bytes",
         }
-        return tuple(f"{name:8}{value}" for name, value in told.items() if value is not None)
+        return tuple(f"{name:8}{value}" for name, value in facts.items() if value is not None)
 
     def as_data(self) -> dict[str, Any]:
         """For machines: the fields."""
@@ -82,7 +82,7 @@ class Facts:
 
 
 def inspect(path: Path, registry: Registry) -> Facts:
-    """Looks into a file; raises SourceError for one that is no program for a platform with releases."""
+    """Return the facts about a file; raise SourceError if it is not a program for a known platform."""
     if not path.is_file():
         raise UsageError(f"{path} does not exist or is not a file.")
     with mapped(path) as data:
@@ -146,7 +146,7 @@ _ARGUMENT = re.compile(r"(?:(-?\d+)@)?(\[[^]]*\]|\S+)")
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An argument of a probe: bytes, whether it has a sign (None where the note tells neither), its place."""
+    """An argument of a probe: size in bytes, signedness (both None if the note has neither), location."""
 
     size: int | None
     signed: bool | None
@@ -161,7 +161,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class ProbeRow:
-    """A probe, at one or several places."""
+    """A probe, at one or several addresses."""
 
     provider: str
     name: str
@@ -171,12 +171,12 @@ class ProbeRow:
     semaphore: int | None
 
     def cells(self) -> tuple[str, ...]:
-        """As HEADINGS say; addresses in hexadecimal."""
-        told = ", ".join(map(str, self.arguments))
+        """Return the columns of HEADINGS; addresses in hexadecimal."""
+        arguments = ", ".join(map(str, self.arguments))
         return (
             self.provider,
             self.name,
-            f"{len(self.arguments)}: {told}" if told else "0",
+            f"{len(self.arguments)}: {arguments}" if arguments else "0",
             " ".join(map(hex, self.addresses)),
             "no" if self.semaphore is None else hex(self.semaphore),
         )
@@ -196,7 +196,7 @@ class ProbeRow:
 
 
 def find_binary(word: str, settings: Settings) -> Path:
-    """The published binary of that name, else the file; raises UsageError where there is neither."""
+    """Return the published binary of that name, or the file; raise UsageError if neither exists."""
     store = Store(settings.workspace)
     published = store.find(word) if is_name(word) else None
     if published is not None:
@@ -212,14 +212,14 @@ def find_binary(word: str, settings: Settings) -> Path:
 
 
 def probes(path: Path) -> tuple[ProbeRow, ...]:
-    """The probes of an ELF program, by provider and name; none where it has none.
+    """Return the probes of an ELF program, by provider and name.
 
     Raises SourceError for another file, and UsageError for a Mach-O one, whose probes only dtrace can list.
     """
     with path.open("rb") as file:
         if file.read(4) in _MACH_O:
             raise UsageError(
-                f"{path} is a program for macOS, where probes stand in another form.",
+                f"{path} is a program for macOS, whose probes have another format.",
                 remedy="Run it, and list the probes of the running process: sudo dtrace -l -n 'node*:::'",
             )
     with open_elf(path) as elf:
@@ -228,7 +228,7 @@ def probes(path: Path) -> tuple[ProbeRow, ...]:
 
 
 def parse_arguments(text: str) -> tuple[Argument, ...]:
-    """The arguments in a note: "-4@%esi 8@-16(%rbp)" are a signed one of 4 bytes and an unsigned one of 8."""
+    """Parse a note's arguments: "-4@%esi 8@-16(%rbp)" is one signed of 4 bytes and one unsigned of 8."""
     return tuple(
         Argument(abs(int(size)), size.startswith("-"), place) if size else Argument(None, None, place)
         for size, place in _ARGUMENT.findall(text)
@@ -284,5 +284,5 @@ class ListedBinary:
 
 
 def list_binaries(store: Store) -> tuple[ListedBinary, ...]:
-    """All binaries, by name."""
+    """Return all binaries, sorted by name."""
     return tuple(map(ListedBinary, store.list()))

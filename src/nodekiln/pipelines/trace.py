@@ -1,4 +1,4 @@
-"""The steps of ./inv trace: find the binary and its probes, hold it back, attach, let go, say how it ends."""
+"""Trace: find the binary and its probes, hold it back, attach, release it, and report how it ends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SIGNALLED = 128
 
 @dataclass(frozen=True, kw_only=True)
 class TraceRequest:
-    """What to trace: a binary that we start with these words, or a running process."""
+    """What to trace: a binary to start with these arguments, or a running process."""
 
     script: str
     binary: str | None = None
@@ -61,7 +61,7 @@ class TraceRequest:
 
     @property
     def as_root(self) -> str:
-        """The command to type where this user may not trace."""
+        """The command to type if this user may not trace."""
         what = ["--binary", self.binary] if self.binary is not None else ["--pid", str(self.pid)]
         output = ["--output", str(self.output)] if self.output is not None else []
         words = ["--", *self.words] if self.words else []
@@ -133,7 +133,7 @@ def _trace_running(
 
 
 def tracer_for(name: str, executable: Path, shown: str, settings: Settings) -> Callable[[int], Tracer]:
-    """Looks whether `executable` can be traced here with that script; answers pid -> Tracer.
+    """Check that `executable` can be traced here with that script; return a function from pid to Tracer.
 
     `shown` is what errors call it. Raises UsageError for a binary without the probes, UntraceableError where
     this machine can't trace.
@@ -151,7 +151,7 @@ def tracer_for(name: str, executable: Path, shown: str, settings: Settings) -> C
 
 
 def _check_probes(script: Script, executable: Path, shown: str) -> bool:
-    """Raises UsageError where some are missing; answers whether they have semaphores."""
+    """Raise UsageError if some are missing; return True if they have semaphores."""
     with open_elf(executable) as elf:
         there = [probe for probe in read_probes(elf) if probe.provider == "node"]
     require_probes(script, {probe.name for probe in there}, shown)
@@ -160,7 +160,7 @@ def _check_probes(script: Script, executable: Path, shown: str) -> bool:
 
 @contextmanager
 def _lines_to(output: Path | None) -> Iterator[Take]:
-    """Takes lines, each through at once. Raises OSError where the file can't be written.
+    """Write lines, flushing each at once. Raises OSError if the file can't be written.
 
     What the file held goes with the first line, or at the end of a trace without any: a trace that never
     began leaves it as it was, and makes none.
@@ -214,7 +214,7 @@ def _is_there(pid: int) -> bool:
 
 
 def _terminal_tells_everyone() -> bool:
-    """Whether a Ctrl-C on our terminal reaches the program without us: a second one might end it at once."""
+    """Return True if Ctrl-C on our terminal reaches the program itself: a second one might end it."""
     try:
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except (OSError, ValueError):  # no terminal, or stdin is closed

@@ -16,7 +16,7 @@ _LINGERS = 20.0
 
 
 def check_machine(env: Mapping[str, str], *, counted: bool, uprobes: Path = _UPROBES) -> Path:
-    """Where bpftrace is; raises UntraceableError without it, or on a kernel that has not what it needs.
+    """Return the path of bpftrace; raise UntraceableError if it is missing or the kernel does not support it.
 
     `counted`: the binary's probes have semaphores, which the kernel raises since 4.20 and says so in sysfs.
     """
@@ -54,7 +54,7 @@ def follow_with_bpftrace(program: Path, script: Script, *, pid: int, env: Mappin
 
 
 def check_path(path: str) -> None:
-    """Raises UntraceableError for a path that bpftrace (0.23) cuts in two where it looks for probes."""
+    """Raise UntraceableError for a path that bpftrace (0.23) splits when it looks for probes."""
     if ":" in path or "\n" in path:
         raise UntraceableError(
             f"bpftrace can't find the probes of a file whose path has a colon or a line break: {path!r}.",

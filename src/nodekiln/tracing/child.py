@@ -1,4 +1,4 @@
-"""A program that is there, with its process id, before it does anything: a tracer attaches meanwhile."""
+"""Hold a program back right after its exec, so that a tracer can attach before it does anything."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _AT_EXEC = signal.SIGTRAP | 4 << 8
 
 
 def seize(pid: int) -> None:
-    """Asks that the process stop at its next exec, and die if we do. Raises OSError."""
+    """Make the process stop at its next exec, and die with this one. Raises OSError."""
     _call(_SEIZE, pid, _STOP_AT_EXEC | _KILL_WITH_US)
 
 
 def wait_for_exec(pid: int) -> bool:
-    """Whether a seized process is stopped at its exec now; False: it ended, and can be waited for."""
+    """Return True once a seized process is stopped at its exec, False if it has ended."""
     while True:
-        told = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
-        if told is None or told.si_code != os.CLD_TRAPPED:
+        status = os.waitid(os.P_PID, pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+        if status is None or status.si_code != os.CLD_TRAPPED:
             return False
         os.waitpid(pid, 0)
-        if told.si_status == _AT_EXEC:
+        if status.si_status == _AT_EXEC:
             return True
-        _call(_CONTINUE, pid, told.si_status & 0xFF)  # a signal on its way, as when a terminal is resized
+        _call(_CONTINUE, pid, status.si_status & 0xFF)  # a signal on its way, as when a terminal is resized
 
 
 def detach(pid: int) -> None:
@@ -57,7 +57,7 @@ _HELD = Path(__file__).with_name("exec_stub.py")
 
 
 class Held:
-    """A process that becomes a program when it is let go; it shares our terminal and its Ctrl-C."""
+    """A process that becomes a program when released; it shares our terminal and its Ctrl-C."""
 
     def __init__(self, process: subprocess.Popen[bytes], wire: socket.socket, program: str) -> None:
         self.process = process
@@ -102,7 +102,7 @@ def hold(
     stdin: int | None = None,
     output: IO[bytes] | None = None,
 ) -> Iterator[Held]:
-    """Holds a program back; whatever is left of it on the way out is killed.
+    """Yield a program that is held back; kill what is left of it at the end.
 
     It reads from `stdin` (as subprocess takes it), and what it prints goes to `output`; None: ours.
 

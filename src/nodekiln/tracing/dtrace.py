@@ -13,7 +13,7 @@ _ATTACHED = "nodekiln: attached"
 
 
 def find_dtrace(env: Mapping[str, str]) -> Path:
-    """Where dtrace is; raises UntraceableError without it."""
+    """Return the path of dtrace; raise UntraceableError if it is missing."""
     found = shutil.which("dtrace", path=env.get("PATH"))
     if found is None:
         raise UntraceableError(

@@ -11,7 +11,7 @@ import sys
 
 
 def main(wire: int, argv: list[str]) -> None:
-    """Ends with 126 where the program can't be run, as shells do; with 1 where nobody lets it go."""
+    """Exit with 126 if the program can't be run, as shells do, and with 1 if it is never released."""
     # Python set these for itself, and they would be handed on.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

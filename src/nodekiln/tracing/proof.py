@@ -1,4 +1,4 @@
-"""Whether the probes of a fresh binary fire: notes that list them prove nothing (nodejs/node#43651)."""
+"""Check that the probes of a new binary fire: notes alone prove nothing (nodejs/node#43651)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from nodekiln.tracing.tracer import UntraceableError
 
 _COLLECT = "for (let i = 0; i < 3; i++) gc();"
 _COUNTED = re.compile(r"@duration_us_by_type\[4\]: count [1-9]")
-"""What the script gc tells of full collections. Types that are misread count as others."""
+"""What the script gc prints for full collections. Misread types count as others."""
 _PATIENCE = 20.0
 """Seconds for the tracer to attach, and for the program to end; together they take about 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Whether a GC probe was seen to fire; `how`, or why that could not be tried ("unproven: ...")."""
+    """The result: `how` a GC probe was seen to fire, or why that could not be tried ("unproven: ...")."""
 
     fired: bool
     how: str
 
 
 def prove(binary: Path, env: Mapping[str, str]) -> Proof:
-    """Runs three collections in `binary` under bpftrace.
+    """Run three collections in `binary` under bpftrace.
 
     Raises CheckError only where the tracer was attached, the program ended well, and nothing fired.
     """
@@ -45,14 +45,14 @@ def prove(binary: Path, env: Mapping[str, str]) -> Proof:
         require_probes(script, {probe.name for probe in probes}, str(binary))
         check_path(str(binary.resolve()))
         program = check_machine(env, counted=any(probe.semaphore for probe in probes))
-        told, returncode = _trace(binary, program, script, env)
+        output, returncode = _trace(binary, program, script, env)
     except (ElfError, UntraceableError, UsageError) as error:
         return Proof(False, f"unproven: {error.message}")
     except subprocess.TimeoutExpired:
         return Proof(False, f"unproven: {binary} did not end within {_PATIENCE:.0f} seconds.")
     if returncode != 0:
         return Proof(False, f"unproven: {binary} ended with exit code {returncode}.")
-    if not any(_COUNTED.match(line) for line in told):
+    if not any(_COUNTED.match(line) for line in output):
         raise CheckError(
             f"{binary} has probes, and none fired: bpftrace was attached, and saw no full collection.",
             remedy="Build again with --from-scratch, or with --no-probes to do without.",
@@ -61,7 +61,7 @@ def prove(binary: Path, env: Mapping[str, str]) -> Proof:
 
 
 def _trace(binary: Path, program: Path, script: Script, env: Mapping[str, str]) -> tuple[list[str], int]:
-    """What the tracer told, and the binary's exit code."""
+    """Return the tracer's output and the binary's exit code."""
     lines: list[str] = []
     argv = [str(binary.absolute()), "--expose-gc", "-e", _COLLECT]
     with (

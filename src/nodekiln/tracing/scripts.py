@@ -1,4 +1,4 @@
-"""The scripts that ./inv trace knows: which there are, and which probes each needs.
+"""List the scripts of ./inv trace and the probes that each needs.
 
 A script names its target by a number or a file of ours that the tracer puts in ($1); nothing of a user's
 becomes part of a program.
@@ -19,7 +19,7 @@ _NAMED = re.compile(r"^(?:usdt:\$1:node:|node\$1:::)([\w-]+)", re.MULTILINE)
 
 
 class Language(StrEnum):
-    """What a script is written in, by its file's ending."""
+    """The language of a script, by its file's suffix."""
 
     BPFTRACE = "bt"
     DTRACE = "d"
@@ -35,12 +35,12 @@ class Script:
 
 
 def script_names() -> tuple[str, ...]:
-    """What can be traced, in the order of the alphabet."""
+    """Return the names of all scripts, sorted."""
     return tuple(sorted(path.stem for path in _FOLDER.glob(f"*.{Language.BPFTRACE}")))
 
 
 def find_script(name: str, language: Language) -> Script:
-    """The script of that name; raises UsageError, naming those that there are, for another."""
+    """Return the script of that name; raise UsageError, naming the available ones, if it is unknown."""
     if name not in script_names():
         raise UsageError(
             f"There is no script {name!r} to trace with.",
@@ -52,7 +52,7 @@ def find_script(name: str, language: Language) -> Script:
 
 
 def require_probes(script: Script, there: Collection[str], file: str) -> None:
-    """Raises UsageError where `file`, whose probes of the provider node are `there`, lacks some of them."""
+    """Raise UsageError if `file`, whose probes of the provider node are `there`, lacks some of them."""
     missing = sorted(script.probes - set(there))
     if missing:
         raise UsageError(

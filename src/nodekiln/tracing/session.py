@@ -1,4 +1,4 @@
-"""A tracer at work: started, waited for, read, and ended whatever happens."""
+"""Run a tracer: start it, wait until it is attached, read its output, and end it in every case."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nodekiln.core.process import end_group
 from nodekiln.tracing.tracer import Tracer, UntraceableError, diagnose
 
 _ENDING = 10.0
-"""Seconds that a tracer gets to print what it counted, once it was told to end."""
+"""Seconds that a tracer gets to print its results after the signal to end."""
 
 _GLANCE = 0.5
 """Seconds between two looks whether it is over."""
@@ -23,7 +23,7 @@ Take = Callable[[str], None]
 
 
 class Attached:
-    """A tracer at work."""
+    """A running tracer."""
 
     def __init__(self, tracer: Tracer, take: Take) -> None:
         self._tracer, self._take = tracer, take
@@ -51,7 +51,7 @@ class Attached:
 
     @property
     def said(self) -> str:
-        """What it wrote to stderr: everything, once it has ended."""
+        """Its stderr so far: everything once it has ended."""
         return "\n".join(self._said)
 
     def wait_until_ready(self, patience: float, privileged: str) -> None:
@@ -79,12 +79,12 @@ class Attached:
                 self._process.wait(_GLANCE)
 
     def tell_to_end(self) -> None:
-        """Asks for what it counted, and its end."""
+        """Ask it to print its results and to end."""
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGINT)
 
     def finish(self) -> None:
-        """Ends it in peace, after the process it looks at: everything it prints has been taken then.
+        """End it after the traced process; everything it prints has been read then.
 
         Raises the OSError of a take that failed, and UntraceableError where the tracer failed.
         """
@@ -125,7 +125,7 @@ class Attached:
                     take(line)
 
     def _take_line(self, line: str) -> None:
-        """Where nobody takes lines any more, tracing ends; what comes until then is read, and lost."""
+        """End tracing when lines can no longer be delivered; discard what is printed until then."""
         if self._trouble is None:
             try:
                 self._take(line)
@@ -136,7 +136,7 @@ class Attached:
 
 @contextmanager
 def attach(tracer: Tracer, take: Take, *, privileged: str, patience: float = 60) -> Iterator[Attached]:
-    """Starts a tracer and yields once it is attached; each line that it prints goes to `take`, in a thread.
+    """Start a tracer and yield once it is attached; each printed line goes to `take`, in a thread.
 
     It is finished on the way out, or killed where an error goes through. Raises what `wait_until_ready` and
     `finish` raise.

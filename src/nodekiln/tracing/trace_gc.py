@@ -25,7 +25,8 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class GcTrace:
-    """The collections of a text, in its order, and the lines that look like one but are in an unknown format.
+    """Return the collections of a text, in order, and the lines that look like one but have an unknown
+    format.
 
     A report of these collections is incomplete unless `not_understood` is empty.
     """

@@ -1,4 +1,4 @@
-"""What a tracer is to a session: how to start it, when it is attached, and why it could not.
+"""Describe a tracer to a session: how to start it, when it is attached, and why it failed.
 
 bpftrace.py and dtrace.py each make a Tracer; neither starts anything.
 """
@@ -17,7 +17,7 @@ from nodekiln.core.process import error_line
 
 
 class UntraceableError(ToolchainError):
-    """Nothing can be traced here, or not by this user; `remedy` says what would change that."""
+    """Tracing is impossible on this machine or for this user; `remedy` says what would change that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Tracer:
     """A tracer's command line for one process.
 
     `attached` is the line that it prints, on either stream, once every probe is in place. `lingers`: seconds
-    that it may take to end by itself after the process has; 0 for one that waits to be told.
+    that it may take to end by itself after the process has; 0 for one that waits for a signal.
     """
 
     argv: tuple[str, ...]

@@ -41,7 +41,7 @@ def test_a_mac_binary_is_refused_where_it_can_not_be_signed(desk: Desk) -> None:
     refused(
         desk,
         ToolchainError,
-        "codesign is not here",
+        "codesign not found",
         target=Platform("darwin", "arm64"),
         probes=False,
         environment={"PATH": str(desk.folder)},

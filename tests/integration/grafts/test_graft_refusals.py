@@ -37,7 +37,7 @@ def test_a_truncated_release_is_refused(desk: Desk) -> None:
 
 def test_a_stripped_release_is_refused_with_probes(desk: Desk) -> None:
     subprocess.run(["strip", str(desk.release)], check=True)
-    refused(desk, PatchError, "it names no Heap::CallGCPrologueCallbacks")
+    refused(desk, PatchError, "it has no symbol for Heap::CallGCPrologueCallbacks")
 
 
 def test_a_stripped_release_is_fine_without_probes(desk: Desk) -> None:
@@ -83,7 +83,7 @@ def test_a_release_whose_text_was_changed_already_is_refused(desk: Desk) -> None
     ("texts", "told"),
     [
         ((WRITABLE, ADAPTERS, WRITABLE + b"//\n"), "more than once"),
-        ((WRITABLE,), "its text is not there as it is"),
+        ((WRITABLE,), "its text was not found"),
         ((WRITABLE.replace(b"return ret && !state.errored", b"return"), ADAPTERS), "returns no value"),
         ((WRITABLE.replace(b"ret && !state.errored", b"ret"), ADAPTERS), "does not fit over `return ret;`"),
         ((WRITABLE.replace(b"{", b"((", 1), ADAPTERS), "does not parse"),

@@ -50,7 +50,7 @@ def test_an_inspection_reads_alike_for_people_and_machines(desk: Desk) -> None:
 def test_a_program_that_is_no_node_says_why_nothing_is_known_of_its_write() -> None:
     found = inspect(Path(sys.executable).resolve(), REGISTRY)
     assert found.backpressure is None
-    assert "no Node binary" in (found.trouble or "")
+    assert "not a Node binary" in (found.trouble or "")
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF"])

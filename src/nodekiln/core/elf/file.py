@@ -1,4 +1,4 @@
-"""ELF files: what stands in one. Knows 64-bit little-endian programs only.
+"""Parse ELF files: 64-bit little-endian programs only.
 
 A reader of our own: pyelftools takes 3 to 4 s to look at the symbols of a release (135 000 of them in
 22.20.0, 146 000 in 24.21.0), a search in the mapped file 0.03 s (benchmarks/elf_sections.py).
@@ -17,12 +17,12 @@ from pathlib import Path
 from nodekiln.core.errors import SourceError
 
 NOTE = 7
-"""The type of a section that holds notes."""
+"""The type of a section with notes."""
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION = struct.Struct("<IIQQQQIIQQ")
-"""A line of the section table."""
+"""The struct format of a section table entry."""
 RESERVED = 0xFF00
-"""Section indexes from here on have meanings of their own; the count of a file with more stands elsewhere."""
+"""Section indexes from here on are reserved; a file with more sections stores their count elsewhere."""
 
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
@@ -46,13 +46,13 @@ _LARGEST_TABLE = 2**28
 """Bytes of one symbol or string table; the largest in a release has 14 MB. More is refused."""
 _LONGEST_NAME = 4096
 _MOST = 10_000
-"""Places where a name stands before a file is taken for a hostile one."""
+"""Occurrences of a name above which a file is rejected as hostile."""
 
 Buffer = bytes | bytearray | mmap.mmap
 
 
 class ElfError(SourceError):
-    """The file is no ELF program of a kind that can be read here, or it is damaged."""
+    """The file is not a supported ELF program, or it is damaged."""
 
     def __init__(self, file: str, why: str) -> None:
         super().__init__(
@@ -63,7 +63,7 @@ class ElfError(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A line of the section table; `offset` and `size` in bytes of the file."""
+    """An entry of the section table; `offset` and `size` are in bytes of the file."""
 
     name: str
     kind: int
@@ -82,7 +82,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A defined symbol by its mangled name; `section` is None where it names none of the file's."""
+    """A defined symbol with its mangled name; `section` is None if its section index is not in the file."""
 
     name: str
     address: int
@@ -93,31 +93,31 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Elf:
-    """A program's tables, over bytes that the caller keeps. `file` is its name, for messages."""
+    """The tables of a program, over bytes that the caller keeps open; `file` is its name for messages."""
 
     file: str
     data: Buffer = field(repr=False)
     machine: str
-    """As Node writes it ("x64", "arm64"), or "machine N"."""
+    """The processor as Node names it ("x64", "arm64"), or "machine N"."""
     sections: tuple[Section, ...]
     segments: tuple[tuple[int, int, int], ...]
     """Address, offset and bytes in the file of each segment that is mapped to be executed."""
 
     def content(self, section: Section) -> bytes:
-        """A section's bytes; raises ElfError for more than 2**28."""
+        """Return a section's bytes; raise ElfError for more than 2**28."""
         if section.stored > _LARGEST_TABLE:
             raise ElfError(self.file, f"has {section.stored} bytes in {section.name!r}: too many to be true")
         return bytes(self.data[section.offset : section.offset + section.stored])
 
     def offset_of(self, address: int) -> int | None:
-        """Where in the file the code at `address` is mapped from, as the kernel and tracers find it."""
+        """Return the file offset that the code at `address` is mapped from, as the kernel does."""
         for start, offset, size in self.segments:
             if start <= address < start + size:
                 return address - start + offset
         return None
 
     def bytes_at(self, address: int, size: int) -> bytes | None:
-        """What a section holds at an address; None where none holds that much there."""
+        """Return the bytes at an address, or None if no section has that many there."""
         for section in self.sections:
             inside = address - section.address
             if section.address and 0 <= inside <= section.stored - size:
@@ -125,7 +125,8 @@ class Elf:
         return None
 
     def find_symbols(self, starts: Collection[str]) -> dict[str, tuple[Symbol, ...]]:
-        """The defined symbols whose names begin with each of `starts`, in .dynsym or .symtab, by address.
+        """Return the defined symbols whose names begin with each of `starts`, in .dynsym or .symtab, by
+        address.
 
         Raises ElfError where these tables can't be what they say.
         """
@@ -148,7 +149,7 @@ class Elf:
             raise ElfError(self.file, f"has a symbol table, {table.name!r}, that can't be read")
         if max(table.size, strings.size) > _LARGEST_TABLE or table.size % _SYMBOL.size:
             raise ElfError(self.file, f"has a symbol table, {table.name!r}, of an impossible size")
-        # A name may be the end of a longer one (linkers share tails), so any place where it stands will do.
+        # A name may be the end of a longer one (linkers share tails), so any occurrence will do.
         begins: dict[int, str] = {}
         for start in starts:
             place, end = strings.offset - 1, strings.offset + strings.size
@@ -197,7 +198,7 @@ def open_elf(path: Path) -> Iterator[Elf]:
 
 
 def parse(data: Buffer, file: str) -> Elf:
-    """Reads the header, the sections and the executable segments of a program.
+    """Parse the header, the sections and the executable segments of a program.
 
     Raises ElfError for anything but a 64-bit little-endian program whose tables lie inside the file and apart
     from each other. A file without a section table (packed by UPX, or stripped of it) has no sections.

@@ -1,6 +1,6 @@
 """ELF notes that say something of a binary: where its USDT probes are, and which binary of ours it is.
 
-Knows what stands in a note; where notes lie in a file is elf's.
+Knows the content of notes; file.py knows their location in a file.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from nodekiln.core.elf.file import NOTE, Buffer, Elf, ElfError
 from nodekiln.core.elf.sections import BYTES, NewSection
 
 PROBES = ".note.stapsdt"
-"""The section in which tracers look for USDT probes."""
+"""The section in which tracers find USDT probes."""
 IDENTITY = ".note.nodekiln"
-"""The section that says what a grafted file is."""
+"""The section that identifies a grafted file."""
 
 _BASE = ".stapsdt.base"
 
@@ -33,7 +33,7 @@ _MOST = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A USDT probe, as a stapsdt note tells it. Semaphore 0: none; base 0: `address` holds as it stands."""
+    """A USDT probe as in a stapsdt note. Semaphore 0: none; base 0: `address` is absolute."""
 
     provider: str
     name: str
@@ -46,7 +46,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Which binary of ours a file is: the recipe's name, the plan's digest, the route that made it."""
+    """The identity of a binary made by nodekiln: the recipe's name, the plan's digest, the route."""
 
     recipe: str
     plan: str
@@ -56,7 +56,7 @@ class Identity:
 
 
 def probe_sections(probes: Iterable[Probe]) -> tuple[NewSection, ...]:
-    """The sections that tell tracers of these probes, by an address of 0 for their base.
+    """Return the sections that describe these probes to tracers, with a base address of 0.
 
     Layout: sourceware.org/systemtap/wiki/UserSpaceProbeImplementation. gdb looks at no probe of a file that
     has no section .stapsdt.base; others take its address, 0 here, for what a note's base is compared with.
@@ -74,7 +74,7 @@ def probe_sections(probes: Iterable[Probe]) -> tuple[NewSection, ...]:
 
 
 def read_probes(elf: Elf) -> tuple[Probe, ...]:
-    """The USDT probes that a program tells of; raises ElfError for notes that can't be read."""
+    """Return the USDT probes in a program's notes; raise ElfError for unreadable notes."""
     probes = []
     for kind, description in _notes(elf, PROBES, b"stapsdt"):
         texts = description[_PROBE.size :].decode(errors="backslashreplace").split("\0")
@@ -98,31 +98,31 @@ def read_probes(elf: Elf) -> tuple[Probe, ...]:
 
 
 def identity_section(identity: Identity) -> NewSection:
-    """The note that names a binary: JSON, so that `strings` shows it too."""
-    told = {
+    """Return the note that identifies a binary, as JSON, so that `strings` shows it too."""
+    identity_data = {
         "schema": _IDENTITY_SCHEMA,
         "recipe": identity.recipe,
         "plan": identity.plan,
         "route": identity.route,
         "changes": identity.changes,
     }
-    return NewSection(IDENTITY, _note(b"nodekiln", _IDENTITY_NOTE, json.dumps(told).encode()), NOTE)
+    return NewSection(IDENTITY, _note(b"nodekiln", _IDENTITY_NOTE, json.dumps(identity_data).encode()), NOTE)
 
 
 def read_identity(elf: Elf) -> Identity | None:
-    """What the file says that it is, None where it has no note of ours.
+    """Return the identity in the file's note, or None if it has none.
 
     Raises ElfError for a note that can't be read: damaged, or of a newer schema. The texts are printable.
     """
-    told = [text for kind, text in _notes(elf, IDENTITY, b"nodekiln") if kind == _IDENTITY_NOTE]
-    if not told:
+    notes = [text for kind, text in _notes(elf, IDENTITY, b"nodekiln") if kind == _IDENTITY_NOTE]
+    if not notes:
         return None
     try:
-        facts = json.loads(told[0][:_LONGEST_IDENTITY])
+        facts = json.loads(notes[0][:_LONGEST_IDENTITY])
         schema = int(facts["schema"])
         texts = [facts[name] for name in ("recipe", "plan", "route")]
         changes = facts.get("changes")  # missing in grafts of earlier versions
-        if len(told) > 1 or not all(
+        if len(notes) > 1 or not all(
             isinstance(text, str) and text.isprintable() for text in (*texts, *(changes or ()))
         ):
             raise ValueError
@@ -137,7 +137,7 @@ def read_identity(elf: Elf) -> Identity | None:
 
 
 def find_marks(data: Buffer) -> Identity | None:
-    """What a built binary, of any format, says in the text of its config.gypi; None where it says nothing.
+    """Return the identity in the config.gypi text of a built binary of any format, or None.
 
     Two different recipes or plans in one file say nothing either. Reads on until the end (0.05 s for 120 MB).
     """
@@ -173,11 +173,11 @@ def _notes(elf: Elf, name: str, owner: bytes) -> Iterator[tuple[int, bytes]]:
             count += 1
             if count > _MOST or position + _NOTE.size > len(data):
                 raise ElfError(elf.file, f"has notes in {name} that can't be read")
-            named, told, kind = _NOTE.unpack_from(data, position)
+            named, size, kind = _NOTE.unpack_from(data, position)
             begin = position + _NOTE.size
             text = begin + named + -named % 4
-            position = text + told + -told % 4
-            if text + told > len(data):
+            position = text + size + -size % 4
+            if text + size > len(data):
                 raise ElfError(elf.file, f"has notes in {name} that can't be read")
             if data[begin : begin + named] == owner + b"\0":
-                yield kind, data[text : text + told]
+                yield kind, data[text : text + size]

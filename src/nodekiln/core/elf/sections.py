@@ -16,10 +16,10 @@ from pathlib import Path
 from nodekiln.core.elf.file import HEADER, RESERVED, SECTION, Elf, ElfError, open_elf
 
 BYTES = 1
-"""The type of a section that holds bytes of any kind; elf.NOTE is the other that can be added."""
+"""The type of a section with arbitrary bytes; elf.NOTE is the other type that can be added."""
 
 _FIELDS = ((40, 8, "place of the section table"), (60, 2, "number of sections"))
-"""The fields of the ELF header that change: offset, bytes, what each tells."""
+"""The fields of the ELF header that change: offset, bytes, meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class NewSection:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """The bytes `old` at `start` of the file became `new`, of the same length."""
+    """A range of the file at `start` that changed from `old` to `new`, of the same length."""
 
     what: str
     start: int
@@ -86,7 +86,7 @@ def add_sections(path: Path, added: Sequence[NewSection]) -> Additions:
 
 
 def _appendix(elf: Elf, added: Sequence[NewSection]) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
-    """The ELF header before and after, and the parts that follow the file's last byte."""
+    """The ELF header before and after, and the parts to append to the file."""
     header = list(HEADER.unpack_from(elf.data))
     shoff, shnum, shstrndx = header[6], header[12], header[13]
     if not elf.sections:
@@ -100,7 +100,7 @@ def _appendix(elf: Elf, added: Sequence[NewSection]) -> tuple[bytes, bytes, list
     tail: list[tuple[str, bytes]] = []
 
     def append(what: str, content: bytes) -> int:
-        """Adds a part up to a multiple of 8 bytes, and tells its offset."""
+        """Append a part padded to a multiple of 8 bytes and return its offset."""
         nonlocal end
         start = end
         tail.append((what, content + b"\0" * (-(start + len(content)) % 8)))
