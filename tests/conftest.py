@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-# A shell starts what it puts in the background with interrupts ignored, and children inherit that: tests that
-# interrupt something would wait forever.
+# A shell starts background jobs with interrupts ignored, and nohup ignores hangups. Children inherit that,
+# and tests that interrupt something would wait forever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _REAL_REPOSITORY = os.environ.get("NODEKILN_REPOSITORY")
 

@@ -145,7 +145,7 @@ def test_depth_build_builds_and_checks_binaries(settings: Settings, kiln: Any) -
     ]
     assert [each.name for each in (kiln.build / "binaries").glob("v*")] == ["v20.1.0-no-backpressure"]
     assert "can not link" in report.rows[1].findings[0].text
-    assert "the answer of write() on a full stream" in report.rows[2].findings[0].text
+    assert "the result of write() on a full stream" in report.rows[2].findings[0].text
 
 
 def test_recipe_that_does_not_fit_is_not_built(settings: Settings, kiln: Any) -> None:
