@@ -147,7 +147,7 @@ def child(build: str, repository: str) -> None:
         environ={**os.environ, "NODEKILN_BUILD": build},
         config=None,
         root=_CHECKOUT,
-        here=Path.cwd(),
+        cwd=Path.cwd(),
         venv=None,
     )
     reporter = Reporter(Console(file=io.StringIO()))

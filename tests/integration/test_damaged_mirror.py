@@ -34,7 +34,7 @@ SOURCE, TOOLCHAIN = 6, 3
 def plan(kiln: Kiln, *, named: bool = True) -> None:
     """What patch and build do before anything else, with --repository or without."""
     settings = Settings.read(
-        environ=kiln.environment(), config=None, root=kiln.folder, patches=PATCHES, here=kiln.here, venv=None
+        environ=kiln.environment(), config=None, root=kiln.folder, patches=PATCHES, cwd=kiln.here, venv=None
     )
     recipe = Recipe(
         tag=Tag.parse(TAG),

@@ -114,7 +114,7 @@ def test_error_of_the_source_is_a_finding_among_others(
 
     monkeypatch.setattr(planning, "open_tag", fail)
     found = checking.examine(
-        Settings.read(environ=kiln.environment(), config=None, root=kiln.folder, here=kiln.here, venv=None),
+        Settings.read(environ=kiln.environment(), config=None, root=kiln.folder, cwd=kiln.here, venv=None),
         Reporter(),
         tag=Tag.parse(TAG),
         repository=None,

@@ -49,7 +49,7 @@ diff --git a/src/main.c b/src/main.c
 def settings_of(kiln: Kiln, patch: str = PATCH) -> Settings:
     """A user's settings, with a patch series of our own for probes."""
     folder = make_patches(kiln.folder / "patches", {"probes.patch": patch})
-    read = Settings.read(environ=kiln.environment(), config=None, root=CHECKOUT, here=kiln.here, venv=None)
+    read = Settings.read(environ=kiln.environment(), config=None, root=CHECKOUT, cwd=kiln.here, venv=None)
     return replace(read, patches=folder)
 
 

@@ -69,7 +69,7 @@ def mirror() -> Iterator[str]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     environ = {"PATH": "/usr/local/bin:/usr/bin:/bin", "NODEKILN_BUILD": str(tmp_path / "build")}
-    return Settings.read(environ=environ, config=None, root=tmp_path, here=tmp_path, venv=None)
+    return Settings.read(environ=environ, config=None, root=tmp_path, cwd=tmp_path, venv=None)
 
 
 @pytest.mark.parametrize(("word", "tag"), WORDS)

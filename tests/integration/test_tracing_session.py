@@ -38,7 +38,7 @@ def stand_in(script: str, lingers: float = 0) -> Tracer:
 
 
 def settings(folder: Path) -> Settings:
-    return Settings.read(environ=_ENVIRONMENT, config=None, root=folder, here=folder, venv=None)
+    return Settings.read(environ=_ENVIRONMENT, config=None, root=folder, cwd=folder, venv=None)
 
 
 def with_probes(folder: Path, *names: str) -> Path:

@@ -193,7 +193,7 @@ def _bench(folder: Path, repository: str) -> Bench:
         configure_args=(),
         patches=patches,
         environment=dict(os.environ),
-        here=folder,
+        cwd=folder,
     )
     return Bench(settings, repository, io.StringIO())
 

@@ -51,7 +51,7 @@ new file mode 100644
 def patched(kiln: Any) -> Callable[..., Settings]:
     """This checkout as `kiln` has it, with a patch that adds a line to main.c, and perhaps more."""
     settings = Settings.read(
-        environ=kiln.environment(), config=None, root=kiln.folder, here=kiln.here, venv=None
+        environ=kiln.environment(), config=None, root=kiln.folder, cwd=kiln.here, venv=None
     )
 
     def write(line: str, more: str = "") -> Settings:

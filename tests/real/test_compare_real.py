@@ -41,7 +41,7 @@ pytestmark = [
 
 def settings(folder: Path) -> Settings:
     environ = {**_ENVIRONMENT, "NODEKILN_BUILD": str(folder / "build"), "NODE_OPTIONS": "--no-such-option"}
-    return Settings.read(environ=environ, config=None, root=folder, patches=PATCHES, here=folder, venv=None)
+    return Settings.read(environ=environ, config=None, root=folder, patches=PATCHES, cwd=folder, venv=None)
 
 
 @pytest.fixture(scope="module")

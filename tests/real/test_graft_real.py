@@ -155,7 +155,7 @@ def make(folder: Path, tag: str, *, file: Path | None, target: Platform = LINUX,
         config=None,
         root=folder,
         patches=PATCHES,
-        here=folder,
+        cwd=folder,
         venv=None,
     )
     request = GraftRequest(

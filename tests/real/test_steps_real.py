@@ -91,7 +91,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         environ={**_ENVIRONMENT, "NODEKILN_BUILD": str(folder / "build")},
         config=None,
         root=_PROJECT,
-        here=folder,
+        cwd=folder,
         venv=Path(sys.prefix),
     )
     recipe = Recipe(tag=_TAG, default_args=settings.configure_args)

@@ -77,7 +77,7 @@ def traced(script: str, binary: Path, folder: Path, *words: str) -> tuple[int, s
         environ={**_ENVIRONMENT, "NODE_OPTIONS": "--no-such-option"},
         config=None,
         root=folder,
-        here=folder,
+        cwd=folder,
         venv=None,
     )
     request = TraceRequest(script=script, binary=str(binary), words=words, output=folder / "told")
@@ -276,7 +276,7 @@ from nodekiln.core.reporting import Reporter
 from nodekiln.pipelines.trace import TraceRequest, trace
 from nodekiln.core.settings import Settings
 here = Path.cwd()
-settings = Settings.read(environ=os.environ, config=None, root=here, here=here, venv=None)
+settings = Settings.read(environ=os.environ, config=None, root=here, cwd=here, venv=None)
 words = sys.argv[1:]
 if words[0] == '--pid':
     request = TraceRequest(script='gc', pid=int(words[1]))

@@ -30,7 +30,7 @@ def run(
         environ={**_ENVIRONMENT, "NODEKILN_BUILD": str(folder)},
         config=None,
         root=_CHECKOUT,
-        here=folder.parent,
+        cwd=folder.parent,
         venv=None,
     )
     request = VerifyRequest(

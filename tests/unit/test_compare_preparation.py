@@ -29,7 +29,7 @@ HERE = Platform.of_machine(sys.platform, platform.machine())
 
 def settings(folder: Path) -> Settings:
     environ = {"NODEKILN_BUILD": str(folder / "build")}
-    return Settings.read(environ=environ, config=None, root=folder, patches=PATCHES, here=folder, venv=None)
+    return Settings.read(environ=environ, config=None, root=folder, patches=PATCHES, cwd=folder, venv=None)
 
 
 @pytest.mark.skipif(HERE is None, reason="there is no release to graft for this machine")

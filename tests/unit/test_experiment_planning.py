@@ -76,9 +76,9 @@ def test_a_request_that_makes_no_sense_is_refused(wanted: dict[str, object], why
 
 
 def test_words_of_a_command_line_make_a_request(tmp_path: Path) -> None:
-    assert make_request(here=tmp_path) == CompareRequest()
+    assert make_request(cwd=tmp_path) == CompareRequest()
     made = make_request(
-        here=tmp_path,
+        cwd=tmp_path,
         binaries="a, /opt/b",
         size="1M,2M",
         high_water_mark="16KiB",
@@ -96,7 +96,7 @@ def test_words_of_a_command_line_make_a_request(tmp_path: Path) -> None:
         seed=0,
         memory_limit=GB,
     )
-    assert make_request(here=tmp_path, source="film.mp4", repeat="9").source == tmp_path / "film.mp4"
+    assert make_request(cwd=tmp_path, source="film.mp4", repeat="9").source == tmp_path / "film.mp4"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_words_of_a_command_line_make_a_request(tmp_path: Path) -> None:
 )
 def test_a_word_that_cannot_be_taken_is_named(words: dict[str, str], why: str) -> None:
     with pytest.raises(UsageError, match=why):
-        make_request(here=Path(), **words)  # type: ignore[arg-type]
+        make_request(cwd=Path(), **words)  # type: ignore[arg-type]
 
 
 def test_labels_differ_and_stay_short() -> None:

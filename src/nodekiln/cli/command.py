@@ -205,7 +205,7 @@ def read_settings(context: Context) -> Settings:
         config=context.config.get("nodekiln"),
         root=project_folder(),
         patches=patches_folder(),
-        here=Path.cwd(),
+        cwd=Path.cwd(),
         venv=Path(sys.prefix) if sys.prefix != sys.base_prefix else None,
     )
 
@@ -270,7 +270,7 @@ def more_arguments(settings: Settings, args: str, file: str) -> tuple[str, ...]:
     from nodekiln.core.recipe import parse_arguments
     from nodekiln.core.settings import read_configure_file
 
-    from_file = read_configure_file(settings.here / file, "--configure-file") if file else ()
+    from_file = read_configure_file(settings.cwd / file, "--configure-file") if file else ()
     return from_file + parse_arguments(args)
 
 

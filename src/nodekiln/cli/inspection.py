@@ -227,7 +227,7 @@ def verify(
     from nodekiln.verify.tagspec import TagSpec
 
     settings, reporter = read_settings(context), make_reporter(context)
-    form, file = check_format(format), check_output(settings.here / output) if output else None
+    form, file = check_format(format), check_output(settings.cwd / output) if output else None
     request = VerifyRequest(
         tags=TagSpec.parse(tags or None, since or None, pre=pre),
         kinds=parse_kinds(recipe or None, Registry.of(settings), known_changes(settings, change or ())),

@@ -82,7 +82,7 @@ def graft(
         tag=release_tag(require("--tag", tag, "v22.20.0"), target, mirror or None, settings, reporter),
         changes=select_changes(settings, backpressure, probes, change or ()),
         platform=target,
-        file=settings.here / release if release else None,
+        file=settings.cwd / release if release else None,
         mirror=mirror or None,
         force=force,
     )
@@ -245,9 +245,9 @@ def import_tarball(
     done = import_tarball(
         settings.workspace,
         Tag.parse(require("--tag", tag, "v20.19.2")),
-        settings.here / require("--file", file, "node-v20.19.2.tar.gz"),
+        settings.cwd / require("--file", file, "node-v20.19.2.tar.gz"),
         make_reporter(context),
-        shasums=settings.here / shasums if shasums else None,
+        shasums=settings.cwd / shasums if shasums else None,
         accept_moved=accept_moved_tag,
     )
     checked = "its hash is in SHASUMS" if done.checked else "not checked against a SHASUMS file"

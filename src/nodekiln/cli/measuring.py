@@ -39,7 +39,7 @@ def trace(context: Context, script: str = "", binary: str = "", pid: str = "", o
         binary=binary or None,
         words=tuple(sys.argv[sys.argv.index("--") + 1 :]) if "--" in sys.argv else (),
         pid=number("--pid", pid),
-        output=settings.here / output if output else None,
+        output=settings.cwd / output if output else None,
     )
     return trace(request, settings, make_reporter(context))
 
@@ -106,7 +106,7 @@ def compare(
     if tag and is_shorthand(tag):
         tag = str(release_tag(tag, None, mirror or None, settings, reporter))
     request = make_request(
-        here=settings.here,
+        cwd=settings.cwd,
         tag=tag,
         binaries=binaries,
         release=release,
@@ -148,7 +148,7 @@ def report(context: Context, folder: str) -> None:
     from nodekiln.experiment.report.tables import render
     from nodekiln.experiment.report.write import write_report
 
-    place = read_settings(context).here / folder
+    place = read_settings(context).cwd / folder
     results = read_results(place)
     page = write_report(place, results, make_reporter(context))
     print(f"{render(results)}\n\n{page}")

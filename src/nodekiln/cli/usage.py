@@ -156,7 +156,7 @@ def _binaries() -> list[str]:
 
     root = project_folder()
     try:
-        settings = Settings.read(environ=os.environ, config=None, root=root, here=Path.cwd(), venv=None)
+        settings = Settings.read(environ=os.environ, config=None, root=root, cwd=Path.cwd(), venv=None)
         return sorted(path.name for path in settings.workspace.binaries.iterdir() if path.name[0] != ".")
     except (KilnError, OSError):
         return []

@@ -144,7 +144,7 @@ class Settings:
     """Another folder of changes, from NODEKILN_PATCHES."""
     environment: Mapping[str, str]
     """For child processes."""
-    here: Path
+    cwd: Path
     """The folder that the user's relative paths refer to."""
 
     @property
@@ -159,7 +159,7 @@ class Settings:
         environ: Mapping[str, str],
         config: object,
         root: Path,
-        here: Path,
+        cwd: Path,
         venv: Path | None,
         patches: Path | None = None,
     ) -> Settings:
@@ -170,19 +170,19 @@ class Settings:
         section = _section(config)
         args = check_arguments(section.get("configure_args", []), "invoke.yaml, configure_args")
         if named := environ.get("NODEKILN_CONFIGURE_FILE"):
-            args += read_configure_file(here / named, "NODEKILN_CONFIGURE_FILE")
+            args += read_configure_file(cwd / named, "NODEKILN_CONFIGURE_FILE")
         repository = environ.get("NODEKILN_REPOSITORY") or section.get("repository")
         if repository is not None and not isinstance(repository, str):
             raise UsageError(f"Invalid repository in invoke.yaml: {repository!r} is not a string.")
         build = environ.get("NODEKILN_BUILD")
         return cls(
-            workspace=Workspace(here / build if build else root / "build"),
+            workspace=Workspace(cwd / build if build else root / "build"),
             repository=repository,
             configure_args=args,
             patches=patches or root / "patches",
-            more_patches=here / more if (more := environ.get("NODEKILN_PATCHES")) else None,
+            more_patches=cwd / more if (more := environ.get("NODEKILN_PATCHES")) else None,
             environment=child_environment(environ, venv=venv),
-            here=here,
+            cwd=cwd,
         )
 
 

@@ -107,7 +107,7 @@ def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> 
 
 def _prepare(request: CompareRequest, settings: Settings, reporter: Reporter) -> _Session | None:
     """Everything that can be refused before anything is made; None where no more was wanted."""
-    workload = find_workload(request.workload, settings.here)
+    workload = find_workload(request.workload, settings.cwd)
     if request.cold:
         pagecache.check_can_drop()
     named = name_subjects(request, settings)

@@ -201,7 +201,7 @@ def find_binary(word: str, settings: Settings) -> Path:
     published = store.find(word) if is_name(word) else None
     if published is not None:
         return published.binary
-    path = settings.here / word
+    path = settings.cwd / word
     if path.is_file():
         return path
     if is_name(word):

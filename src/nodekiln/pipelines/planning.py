@@ -37,7 +37,7 @@ def open_tag(
         recipe.tag,
         given=repository,
         default=settings.repository,
-        here=settings.here,
+        cwd=settings.cwd,
         reporter=reporter,
         accept_moved=accept_moved,
     )

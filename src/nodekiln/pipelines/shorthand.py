@@ -43,7 +43,7 @@ def source_tag(word: str, repository: str | None, settings: Settings, reporter: 
     from nodekiln.source.location import OFFICIAL, parse_location
     from nodekiln.source.tagset import TagSet
 
-    location = parse_location(repository or settings.repository or OFFICIAL, base=settings.here)
+    location = parse_location(repository or settings.repository or OFFICIAL, base=settings.cwd)
     tags = TagSet(settings.workspace, location, reporter)
     origin = location.shown
     try:

@@ -90,7 +90,7 @@ def _trace_started(request: TraceRequest, settings: Settings, reporter: Reporter
         raise UsageError(f"{binary} can't be run.", remedy="chmod +x makes it executable.")
     make = tracer_for(request.script, binary, str(binary), settings)
     argv = [str(binary), *request.words]
-    with hold(argv, env=settings.environment, cwd=settings.here) as held:
+    with hold(argv, env=settings.environment, cwd=settings.cwd) as held:
         if _on_linux():
             held.stop_at_exec()
         with attach(make(held.process.pid), take, privileged=request.as_root) as tracer:

@@ -187,7 +187,7 @@ def open_source(
     *,
     given: str | None,
     default: str | None,
-    here: Path,
+    cwd: Path,
     reporter: Reporter,
     accept_moved: bool,
 ) -> Source:
@@ -199,7 +199,7 @@ def open_source(
     if tarball is not None:
         read = partial(Objects(workspace.mirror.absolute()).read, tarball.commit)
         return Source(str(tarball), tarball.commit, read, need=lambda _: None, need_all=lambda: None)
-    location = parse_location(given or default or OFFICIAL, base=here)
+    location = parse_location(given or default or OFFICIAL, base=cwd)
     repository = Repository(workspace, location, reporter)
     revision = repository.resolve(tag, accept_moved=accept_moved)
     return Source(

@@ -63,7 +63,7 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Re
 
         check_machine(kinds, settings, reporter)
     named = request.repository or settings.repository or OFFICIAL
-    location = parse_location(named, base=settings.here)
+    location = parse_location(named, base=settings.cwd)
     tags = TagSet(settings.workspace, location, reporter)
     listed = tags.listed(pre=request.tags.pre)
     selection = request.tags.select(listed.tags)

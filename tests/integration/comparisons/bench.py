@@ -64,7 +64,7 @@ class Bench:
             "NODE_OPTIONS": "--no",
         }
         return Settings.read(
-            environ=environ, config=None, root=self.folder, patches=PATCHES, here=self.folder, venv=None
+            environ=environ, config=None, root=self.folder, patches=PATCHES, cwd=self.folder, venv=None
         )
 
     def compare(self, text: str = COPY, **wanted: Any) -> Compared | None:

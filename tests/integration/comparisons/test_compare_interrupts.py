@@ -31,7 +31,7 @@ from nodekiln.experiment.model.request import CompareRequest
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 here = Path.cwd()
-settings = Settings.read(environ=os.environ, config=None, root=here, here=here, venv=None)
+settings = Settings.read(environ=os.environ, config=None, root=here, cwd=here, venv=None)
 request = CompareRequest(binaries=('a', 'b'), sizes=(1000,), gc_rounds=0, workload='mine.mjs')
 def command():
     done = compare(request, settings, Reporter())

@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 def settings(folder: Path) -> Settings:
     environ = {"NODEKILN_BUILD": str(folder / "build"), "PATH": os.environ["PATH"]}
-    return Settings.read(environ=environ, config=None, root=folder, patches=PATCHES, here=folder, venv=None)
+    return Settings.read(environ=environ, config=None, root=folder, patches=PATCHES, cwd=folder, venv=None)
 
 
 def names_in(folder: Path) -> dict[str, str]:

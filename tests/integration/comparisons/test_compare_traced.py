@@ -54,7 +54,7 @@ def trace(folder: Path, program: str, limit: int | None = None) -> Traced:
         env=ENVIRONMENT,
         setup=setup,
         settings=Settings.read(
-            environ=ENVIRONMENT, config=None, root=folder, patches=PATCHES, here=folder, venv=None
+            environ=ENVIRONMENT, config=None, root=folder, patches=PATCHES, cwd=folder, venv=None
         ),
         on_count=lambda _: None,
     )

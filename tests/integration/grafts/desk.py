@@ -138,7 +138,7 @@ class Desk:
             environ={"NODEKILN_BUILD": str(self.build), "PATH": self.path, **environment},
             config=None,
             root=CHECKOUT,
-            here=self.folder,
+            cwd=self.folder,
             venv=None,
         )
 

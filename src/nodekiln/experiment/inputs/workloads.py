@@ -63,12 +63,12 @@ def workload_names() -> tuple[str, ...]:
     return tuple(_facts())
 
 
-def find_workload(word: str, here: Path) -> Workload:
+def find_workload(word: str, cwd: Path) -> Workload:
     """The workload of that name, else the file; raises UsageError where it is neither."""
     if word in _facts():
         facts, path = _facts()[word], _FOLDER / f"{word}.mjs"
         return Workload(name=word, path=path, text=path.read_text(encoding="utf-8"), **facts)
-    path = here / word
+    path = cwd / word
     if path.suffix not in _ENDINGS or not path.is_file():
         raise UsageError(
             f"{word!r} is no workload.",

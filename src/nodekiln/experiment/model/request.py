@@ -90,7 +90,7 @@ class CompareRequest:
 
 def make_request(
     *,
-    here: Path,
+    cwd: Path,
     tag: str = "",
     binaries: str = "",
     release: str = "",
@@ -108,7 +108,7 @@ def make_request(
     memory_limit: str = "",
     dry_run: bool = False,
 ) -> CompareRequest:
-    """From the words of a command line, "" for what wasn't said; paths are meant from `here`.
+    """From the words of a command line, "" for what wasn't said; paths are meant from `cwd`.
 
     Raises UsageError for a word that can't be taken, and for two that exclude each other.
     """
@@ -120,10 +120,10 @@ def make_request(
     return CompareRequest(
         tag=Tag.parse(tag) if tag else DEFAULT_TAG,
         binaries=parse_list(binaries, str, "--binaries") if binaries else (),
-        release=here / release if release else None,
+        release=cwd / release if release else None,
         mirror=mirror or None,
         workload=workload,
-        source=here / source if source else None,
+        source=cwd / source if source else None,
         repeat=_number(repeat, "--repeat", 1),
         sizes=_sizes(size, "--size") if size else (DEFAULT_SIZE,),
         high_water_marks=_sizes(high_water_mark, "--high-water-mark") if high_water_mark else (None,),
