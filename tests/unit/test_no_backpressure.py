@@ -185,6 +185,7 @@ OutgoingMessage.prototype._writeRaw = function _writeRaw(data, encoding, callbac
   return this.outputSize < this[kHighWaterMark];
 };
 function write_(msg, chunk) {
+  msg[kChunkedLength] += chunk.length;
   const ret = msg[kChunkedLength] < msg[kHighWaterMark];
   return ret;
 }
@@ -195,6 +196,23 @@ def test_write_of_an_http_message_ignores_what_it_holds() -> None:
     after = rewritten({NEWER: RELEASE_22, OUTGOING: SENDING})[OUTGOING]
     assert b"  return true;\n};" in after
     assert b"  const ret = true;" in after
+
+
+@pytest.mark.parametrize(
+    ("before", "place"),
+    [
+        (b"this.outputSize < this[kHighWaterMark]", "function _writeRaw"),
+        (b"msg[kChunkedLength] < msg[kHighWaterMark]", "function write_"),
+    ],
+)
+def test_http_message_without_its_comparison_is_refused(before: bytes, place: str) -> None:
+    (conflict,) = refused({NEWER: RELEASE_22, OUTGOING: SENDING.replace(before, b"hasRoom(this)")})
+    assert (conflict.path, conflict.place, conflict.misfit) == (OUTGOING, place, Misfit.NO_MATCH)
+
+
+def test_http_message_without_high_water_marks_is_left_alone() -> None:
+    files = {NEWER: RELEASE_22, OUTGOING: b"OutgoingMessage.prototype.write = function() { return false; };"}
+    assert list(rewritten(files)) == [NEWER]
 
 
 def test_unknown_function_of_an_http_message_is_refused() -> None:

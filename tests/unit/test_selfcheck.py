@@ -58,6 +58,12 @@ def test_bounded_path_without_backpressure_is_named() -> None:
     assert only.startswith("HTTP response, chunked waits")
 
 
+def test_unbounded_path_with_backpressure_is_named() -> None:
+    (only,) = compare(with_path(HONEST, "HTTP/2 stream", PathResult(True, 100, 100)), STOCK)
+    assert only.startswith("HTTP/2 stream never waits")
+    assert compare(with_path(HONEST, "gzip", PathResult(True, 100, 100)), STOCK) == ()
+
+
 def test_data_lost_without_backpressure_is_named() -> None:
     found = with_path(UNBOUNDED, "Writable.toWeb of a full sink", PathResult(True, 100, 50))
     assert len(compare(found, FREE)) == 1

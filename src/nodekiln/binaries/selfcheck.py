@@ -18,6 +18,8 @@ _TIMEOUT = 60
 _WRITE = "write()"
 _STOCK_LOSES = "Writable.toWeb of a full sink"
 """Every stock Node loses one chunk there (18 to 26)."""
+_UNCERTAIN_IN_STOCK = ("CompressionStream", "gzip")
+"""Whether zlib's threads keep up decides how far these get in a stock Node."""
 _NO_NETWORK = re.compile(r"\b(?:EACCES|EPERM|EADDRNOTAVAIL|EAFNOSUPPORT|ENETUNREACH)\b")
 """Errors of sockets in a sandbox without a loopback interface: they say nothing about the binary."""
 
@@ -133,8 +135,11 @@ def _differences(name: str, result: PathResult, expected: Expected) -> Iterator[
         if _NO_NETWORK.search(result.error) is None:
             yield f"{name} could not be tried: {result.error}"
         return
-    if not (expected.backpressure or result.unbounded or name == _WRITE):
-        yield f"{name} waits for 'drain', and should not"
+    if name != _WRITE and bool(result.unbounded) is expected.backpressure:
+        if not expected.backpressure:
+            yield f"{name} waits for 'drain', and should not"
+        elif name not in _UNCERTAIN_IN_STOCK:
+            yield f"{name} never waits for 'drain', and should"
     if result.received != result.sent and not (expected.backpressure and name == _STOCK_LOSES):
         yield f"{name} lost data: {result.received} of {result.sent} bytes came out"
 

@@ -23,8 +23,11 @@ WRITE = b"writeOrBuffer"
 _PIPED = b"writeKnownBuffer"
 """From 26.11 on, the function that pipe() calls while the sink is empty."""
 _NEED_DRAIN = b"writableNeedDrain"
-_SENDING = (b"_writeRaw", b"write_", b"write")
+_RAW, _CHUNKED = (b"_writeRaw",), (b"write_", b"write")
+_SENDING = (*_RAW, *_CHUNKED)
 """The functions of _http_outgoing.js that answer; before 18, write_ is a part of write."""
+_CHUNK_COUNT = b"kChunkedLength"
+"""Where a message counts its chunks itself, write_ answers by that count."""
 
 _RETURN_TRUE = b"return true;"
 _RETURN_REASON = "write() answers true however much is buffered, so that no producer waits for 'drain'."
@@ -78,9 +81,11 @@ def other_places(script: Script) -> Places:
 def http_places(script: Script) -> Places:
     """Return the edits that make write() of a request or response true, however much the message holds."""
     found: list[Places] = []
+    seen: set[bytes] = set()
     for comparison in _compared(script):
         function = _function_around(comparison)
         name = _name(script, function)
+        seen.add(name)
         if name not in _SENDING:
             found.append(_unknown_path(script, comparison, name))
         elif not _is_whole_value(comparison):
@@ -93,7 +98,20 @@ def http_places(script: Script) -> Places:
         for setter in _setters(script)
         if (name := _name(script, _function_around(setter))) not in _SENDING
     ]
+    if _MARK.search(script.content):  # Node 6 has none in this file
+        required = (_RAW, _CHUNKED) if _CHUNK_COUNT in script.content else (_RAW,)
+        found += [_missing_anchor(script, names) for names in required if seen.isdisjoint(names)]
     return _joined(found)
+
+
+def _missing_anchor(script: Script, names: tuple[bytes, ...]) -> Places:
+    """Return a conflict unless one of the functions already answers with the literal true."""
+    for node in walk(script.root):
+        is_result = node.type == "true" and _is_whole_value(node)
+        if is_result and _name(script, _function_around(node)) in names:
+            return ()
+    text = "it compares nothing with a high-water mark, so what its result depends on is unknown"
+    return Conflict(script.path, place(names[0]), Misfit.NO_MATCH, text)
 
 
 def _joined(found: list[Places]) -> Places:
