@@ -26,7 +26,7 @@ from nodekiln.changes.registry import Registry
 from nodekiln.core.platform import cores
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.experiment.analysis.statistics import paired_ratio
-from nodekiln.experiment.measure.schedule import turns
+from nodekiln.experiment.measure.trials import turns
 from nodekiln.grafting.graft import copy
 from nodekiln.grafting.platforms import Platform
 from nodekiln.pipelines.graft_plan import apply_plan, plan_graft

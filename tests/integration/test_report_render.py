@@ -23,7 +23,7 @@ from nodekiln.core.reporting import Reporter
 from nodekiln.experiment.model.results import Experiment, GcRun, Sample, Sweep
 from nodekiln.experiment.model.results_file import dump, load, read_results
 from nodekiln.experiment.report.drawing import label_heights, panels
-from nodekiln.experiment.report.write import write_report
+from nodekiln.experiment.report.page import write_report
 
 PROJECT = Path(__file__).resolve().parents[2]
 EXAMPLES = PROJECT / "tests" / "examples"
@@ -216,7 +216,7 @@ def test_nothing_heavy_is_imported_before_something_is_drawn() -> None:
     program = (
         "import sys\n"
         "from nodekiln.experiment import compare\n"
-        "from nodekiln.experiment.report import page, tables, write\n"
+        "from nodekiln.experiment.report import page, tables\n"
         "print({'numpy', 'matplotlib', 'jinja2'} & set(sys.modules))"
     )
     argv = [sys.executable, "-c", program]

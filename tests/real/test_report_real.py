@@ -17,7 +17,7 @@ from rich.console import Console
 
 from nodekiln.core.reporting import Reporter
 from nodekiln.experiment.model.results_file import read_results
-from nodekiln.experiment.report.write import write_report
+from nodekiln.experiment.report.page import write_report
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from nodekiln.changes.hooks import Provider
 from nodekiln.changes.hunks import Fit, apply
 from nodekiln.changes.planner import paths, work_out
 from nodekiln.changes.registry import Change, Registry
-from nodekiln.changes.usdt import Provider
 from nodekiln.core.edit import Plan
 from nodekiln.core.recipe import Recipe, Tag
 

@@ -12,7 +12,7 @@ import pytest
 
 from nodekiln.experiment.inputs.inputs import chunks, compressed_ratio
 from nodekiln.experiment.measure.environment import name_hypervisor, name_processor, name_system
-from nodekiln.experiment.measure.gc_lines import (
+from nodekiln.experiment.measure.traced import (
     is_collection,
     read_perf_hooks_lines,
     read_probe_lines,

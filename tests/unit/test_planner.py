@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from nodekiln.changes.hooks import Provider
 from nodekiln.changes.hunks import Fit
 from nodekiln.changes.planner import Outcome, paths, plan, work_out
 from nodekiln.changes.registry import FILE, Registry
-from nodekiln.changes.usdt import Provider
 from nodekiln.core.edit import Misfit, Plan, Refusal
 from nodekiln.core.recipe import Recipe, Tag
 from tests.change_folders import PATCHES, make_patches

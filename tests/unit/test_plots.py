@@ -10,8 +10,8 @@ import pytest
 from nodekiln.experiment.model.naming import as_text, display_names, legend
 from nodekiln.experiment.model.results import Experiment
 from nodekiln.experiment.model.results_file import load
+from nodekiln.experiment.report.drawing import dark_rules, series
 from nodekiln.experiment.report.plots import thinned
-from nodekiln.experiment.report.theme import dark_rules, series
 
 _EXAMPLE = load((Path(__file__).parents[1] / "examples/experiment.json").read_bytes())
 assert isinstance(_EXAMPLE, Experiment)

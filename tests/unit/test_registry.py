@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nodekiln.changes.hooks import PATHS, Provider, find_provider
 from nodekiln.changes.registry import FILE, Change, Registry, describe
-from nodekiln.changes.usdt import PATHS, Provider, find_provider
 from nodekiln.core.errors import PatchError, UsageError
 from nodekiln.core.recipe import Recipe, Tag, TagRange
 from tests.change_folders import PATCHES

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from nodekiln.experiment.measure.schedule import orders, turns
+from nodekiln.experiment.measure.trials import orders, turns
 
 
 def test_every_binary_runs_once_in_each_round() -> None:

@@ -10,10 +10,16 @@ import pytest
 from nodekiln.core.errors import UsageError
 from nodekiln.pipelines.inspect import Argument, parse_arguments
 from nodekiln.pipelines.trace import TraceRequest
-from nodekiln.tracing.bpftrace import check_machine, check_path, follow_with_bpftrace
-from nodekiln.tracing.dtrace import find_dtrace, follow_with_dtrace
 from nodekiln.tracing.scripts import Language, find_script, require_probes, script_names
-from nodekiln.tracing.tracer import UntraceableError, diagnose
+from nodekiln.tracing.tracer import (
+    UntraceableError,
+    check_machine,
+    check_path,
+    diagnose,
+    find_dtrace,
+    follow_with_bpftrace,
+    follow_with_dtrace,
+)
 
 
 def machine(folder: Path, *, bpftrace: bool = True, uprobes: bool = True, counted: bool = True) -> Path:

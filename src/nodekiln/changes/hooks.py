@@ -7,10 +7,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
-from nodekiln.changes import no_backpressure, usdt
-from nodekiln.changes.usdt import Provider
+from nodekiln.changes import no_backpressure
 from nodekiln.core.edit import Edit, Read, Refusal, Remember
+
+_PROBES = "src/node_provider.d"
+_CONFIGURES = ("configure.py", "configure")
+"""In old releases the second is the Python script."""
+_UPSTREAM = ("src/node_usdt.h", "src/node_provider_linux.h")
+"""The files of nodejs/node#62118; a tree with one of them has a provider."""
+PATHS = (_PROBES, *_CONFIGURES, *_UPSTREAM)
+"""All files that `find_provider` may read."""
+
+
+class Provider(StrEnum):
+    """The provider that a tree already has."""
+
+    NATIVE = "native"
+    UPSTREAMED = "upstreamed"
+
+    @property
+    def text(self) -> str:
+        """One line for the log."""
+        if self is Provider.NATIVE:
+            return "this tag has the probes already; --with-dtrace enables them"
+        return (
+            "this tag has a probe provider already, as nodejs/node#62118 adds one; the binary gets its"
+            " probes, and our patches are skipped"
+        )
+
+    @property
+    def configure_args(self) -> tuple[str, ...]:
+        """The options of configure that build it, beyond the defaults."""
+        return ("--with-dtrace",) if self is Provider.NATIVE else ()
+
+
+def find_provider(read: Read) -> Provider | None:
+    """Return the provider in the tree behind `read`, None if there is none."""
+    probes = read(_PROBES)
+    configurable = any(b"--with-dtrace" in (read(path) or b"") for path in _CONFIGURES)
+    if probes is not None and b"gc__start" in probes and configurable:
+        return Provider.NATIVE
+    if probes is not None or any(read(path) is not None for path in _UPSTREAM):
+        return Provider.UPSTREAMED
+    return None
+
 
 NO_BACKPRESSURE = "no-backpressure"
 """The change that --no-backpressure selects."""
@@ -42,6 +84,6 @@ REWRITES: Mapping[str, Rewrite] = {
 """For `rewrite = "..."` in change.toml."""
 
 DETECTORS: Mapping[str, Detector] = {
-    "usdt_provider": Detector(usdt.PATHS, usdt.find_provider),
+    "usdt_provider": Detector(PATHS, find_provider),
 }
 """For `existing = "..."` in change.toml."""

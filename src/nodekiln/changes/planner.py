@@ -11,9 +11,9 @@ from functools import partial
 from itertools import combinations, product
 
 from nodekiln.changes import hunks
+from nodekiln.changes.hooks import Provider
 from nodekiln.changes.patchfile import Patch
 from nodekiln.changes.registry import CONFIGURE_FILES, FILE, Change, Registry
-from nodekiln.changes.usdt import Provider
 from nodekiln.core.edit import Conflict, Edit, Misfit, Plan, Read, Refusal, Remember, no_memo
 from nodekiln.core.recipe import Recipe, Tag
 

@@ -20,7 +20,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from nodekiln.core.errors import INTERRUPTED, KilnError, SourceError, UsageError
+from nodekiln.core.errors import INTERRUPTED, KilnError, SourceError, UsageError, interrupts_kept
 
 if TYPE_CHECKING:  # imported where it is used, so that --help and completion do not wait for it
     from nodekiln.core.recipe import Recipe
@@ -119,7 +119,8 @@ def run_command(
         sys.stdout.reconfigure(errors="backslashreplace")  # in the C locale a path may have other letters
     code = 0
     try:
-        code = command() or 0
+        with interrupts_kept():
+            code = command() or 0
         sys.stdout.flush()
     except KilnError as error:
         _fail(str(error), reporter)

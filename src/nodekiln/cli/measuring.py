@@ -97,8 +97,8 @@ def compare(
     from nodekiln.experiment.analysis.verdict import find_failure
     from nodekiln.experiment.compare import compare
     from nodekiln.experiment.model.request import make_request
+    from nodekiln.experiment.report.page import write_report
     from nodekiln.experiment.report.tables import render
-    from nodekiln.experiment.report.write import write_report
     from nodekiln.pipelines.shorthand import is_shorthand, release_tag
 
     settings, reporter = read_settings(context), make_reporter(context)
@@ -145,8 +145,8 @@ def compare(
 def report(context: Context, folder: str) -> None:
     """Render the report of a comparison again."""
     from nodekiln.experiment.model.results_file import read_results
+    from nodekiln.experiment.report.page import write_report
     from nodekiln.experiment.report.tables import render
-    from nodekiln.experiment.report.write import write_report
 
     place = read_settings(context).cwd / folder
     results = read_results(place)

@@ -5,6 +5,9 @@ Any other exception that escapes is a bug of nodekiln (exit code 1).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class KilnError(Exception):
     """An error with a `message` (what failed and why) and a `remedy` (what to type next)."""
@@ -58,3 +61,17 @@ class CheckError(KilnError):
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells expect (128 + SIGINT)."""
+
+
+@contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Raise KeyboardInterrupt for a Ctrl-C that Python has turned into another error.
+
+    Until 3.11 an exception in __set_name__, as while matplotlib is imported, comes out as RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise

@@ -19,12 +19,18 @@ from nodekiln.core.errors import UsageError
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.pipelines.inspect import find_binary
-from nodekiln.tracing.bpftrace import check_machine, check_path, follow_with_bpftrace
 from nodekiln.tracing.child import hold
-from nodekiln.tracing.dtrace import find_dtrace, follow_with_dtrace
 from nodekiln.tracing.scripts import Language, Script, find_script, require_probes
 from nodekiln.tracing.session import Take, attach, signals_go_to
-from nodekiln.tracing.tracer import Tracer, UntraceableError
+from nodekiln.tracing.tracer import (
+    Tracer,
+    UntraceableError,
+    check_machine,
+    check_path,
+    find_dtrace,
+    follow_with_bpftrace,
+    follow_with_dtrace,
+)
 
 _SIGNALLED = 128
 """Added to a signal's number, as shells do, where a program was ended by one."""

@@ -19,8 +19,7 @@ from nodekiln.source.git_errors import explain, moved, no_commit, no_such_tag, q
 from nodekiln.source.git_runner import GitError
 from nodekiln.source.location import OFFICIAL, Location, parse_location
 from nodekiln.source.mirror import Objects
-from nodekiln.source.pins import Pins
-from nodekiln.source.remote import Remote, are_ids_refused
+from nodekiln.source.remote import Pins, Remote, are_ids_refused
 from nodekiln.source.tarball import imported
 
 

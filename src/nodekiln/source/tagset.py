@@ -20,9 +20,9 @@ from nodekiln.source.git_errors import damaged, explain, moved, no_commit, quote
 from nodekiln.source.git_runner import GitError
 from nodekiln.source.location import Location
 from nodekiln.source.mirror import Batch, Header, entries
-from nodekiln.source.pins import Pins
 from nodekiln.source.releases import release
 from nodekiln.source.remote import (
+    Pins,
     Remote,
     are_ids_refused,
     is_filter_refused,

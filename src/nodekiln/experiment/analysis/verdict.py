@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from nodekiln.core.errors import CheckError
-from nodekiln.experiment.analysis.pauses import GcTable, gc_tables, main_way, pause_ratio
-from nodekiln.experiment.analysis.statistics import ENOUGH, Comparison, Estimate, compare
+from nodekiln.experiment.analysis.pauses import GcTable, gc_tables, main_way, pause_ratio, pause_total
+from nodekiln.experiment.analysis.statistics import ENOUGH, Comparison, Estimate, MetricUnit, compare
 from nodekiln.experiment.model.naming import display_names
 from nodekiln.experiment.model.results import Ending, Experiment, GcRun, JointRun, Sweep, Trial
 from nodekiln.experiment.report.format import mark_words, plain, quantity, ratio_parts
@@ -289,3 +289,58 @@ def _trials(count: int) -> str:
 def _reason(hit: Sequence[Trial]) -> str:
     told = sorted({plain(trial.detail) for trial in hit if trial.detail})
     return f" ({told[0]})" if told else ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Growth:
+    """What a sweep shows at one highWaterMark: a line for each binary."""
+
+    heading: str
+    lines: tuple[str, ...]
+
+
+def growth(sweep: Sweep) -> tuple[Growth, ...]:
+    """From the least input to the greatest; a highWaterMark with only one size has nothing to tell."""
+    told = []
+    for mark in sweep.marks:
+        experiments = sweep.at(mark)
+        least, most = experiments[0], experiments[-1]
+        if least is most:
+            continue
+        sizes = _from_to(*(quantity(one.input.size_bytes, "bytes") for one in (least, most)))
+        names = display_names(least.binaries)
+        lines = [f"{name}: {_line(sweep, least, most, label)}" for label, name in names.items()]
+        told.append(Growth(heading=f"{mark_words(mark, sweep.unit)}, input {sizes}", lines=tuple(lines)))
+    return tuple(told)
+
+
+def sweep_problems(sweep: Sweep) -> tuple[str, ...]:
+    """What went wrong, at which size and highWaterMark."""
+    return tuple(
+        f"{quantity(one.input.size_bytes, 'bytes')}, {mark_words(one.high_water_mark, sweep.unit)}: {line}"
+        for one in sweep.experiments
+        for line in problems(one)
+    )
+
+
+def median_of(experiment: Experiment, measure: str, label: str) -> Estimate | None:
+    """One binary's median of a measure that `compare` names; None where no trial counts."""
+    found = (one for one in compare(experiment) if (one.measure, one.label) == (measure, label))
+    return next((one.median for one in found), None)
+
+
+def _line(sweep: Sweep, least: Experiment, most: Experiment, label: str) -> str:
+    peaks = [median_of(one, "peak memory", label) for one in (least, most)]
+    parts = [f"peak memory {_from_to(*(_told(peak, 'bytes') for peak in peaks))}"]
+    if (way := main_way(sweep.experiments)) is not None:
+        pauses = [pause_total(one, label, way) for one in (least, most)]
+        parts.append(f"GC pauses {_from_to(*(_told(total, 'ms') for total in pauses))}")
+    return ", ".join(parts)
+
+
+def _told(estimate: Estimate | None, unit: MetricUnit) -> str:
+    return "(not measured)" if estimate is None else quantity(estimate.value, unit)
+
+
+def _from_to(first: str, last: str) -> str:
+    return f"{first} to {last}"

@@ -16,8 +16,7 @@ from nodekiln.core.process import capture
 from nodekiln.core.settings import Settings
 from nodekiln.experiment.inputs.binaries import Subject
 from nodekiln.experiment.inputs.workloads import COLLECTIONS
-from nodekiln.experiment.measure.gc_lines import read_perf_hooks_lines, read_trace_gc
-from nodekiln.experiment.measure.traced import OnCount, run_traced
+from nodekiln.experiment.measure.traced import OnCount, read_perf_hooks_lines, read_trace_gc, run_traced
 from nodekiln.experiment.measure.trials import Setup, check_disk
 from nodekiln.experiment.measure.watching import watch
 from nodekiln.experiment.model.results import GcRun, JointRun, Way

@@ -12,8 +12,7 @@ from nodekiln.core.reporting import format_size
 from nodekiln.core.settings import Settings
 from nodekiln.experiment.inputs.binaries import Subject
 from nodekiln.experiment.measure import gc_runs as gcruns
-from nodekiln.experiment.measure.schedule import Turn, orders, turns
-from nodekiln.experiment.measure.trials import Setup, run_trial
+from nodekiln.experiment.measure.trials import Setup, Turn, orders, run_trial, turns
 from nodekiln.experiment.measure.watching import interval_for
 from nodekiln.experiment.model.request import CompareRequest
 from nodekiln.experiment.model.results import WAYS, Environment, Experiment, GcRun, JointRun, Sample, Trial

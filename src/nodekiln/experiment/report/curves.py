@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 from nodekiln.experiment.analysis.pauses import main_way, pause_share, pause_total
 from nodekiln.experiment.analysis.statistics import Estimate
-from nodekiln.experiment.analysis.sweep import median_of
+from nodekiln.experiment.analysis.verdict import median_of
 from nodekiln.experiment.model.naming import display_names
 from nodekiln.experiment.model.results import Experiment, Sweep
-from nodekiln.experiment.report.drawing import Plot, finish, label_heights, panels
+from nodekiln.experiment.report.drawing import MUTED, Plot, drawing, finish, label_heights, panels, series
 from nodekiln.experiment.report.format import mark_words, scale
-from nodekiln.experiment.report.svg import drawing
-from nodekiln.experiment.report.theme import MUTED, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,31 +5,34 @@ The only texts that are not are ours: the style sheet, and the SVG of plots, who
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
 from nodekiln import __version__
-from nodekiln.core.reporting import escape_unprintable
+from nodekiln.core.errors import SourceError, interrupts_kept
+from nodekiln.core.files import atomic_write
+from nodekiln.core.reporting import Reporter, escape_unprintable
 from nodekiln.experiment.analysis.pauses import PAUSES, STEPS, gc_tables, main_way, pause_share, pause_total
 from nodekiln.experiment.analysis.statistics import ENOUGH, Comparison, Estimate, compare
-from nodekiln.experiment.analysis.sweep import growth, median_of, sweep_problems
 from nodekiln.experiment.analysis.verdict import (
     TOO_FEW,
     brackets,
     few_trials,
     gc_notes,
+    growth,
     judge,
+    median_of,
     mishap,
+    sweep_problems,
     warnings,
     why_ways_differ,
 )
 from nodekiln.experiment.model.naming import display_names, legend
 from nodekiln.experiment.model.results import COLLECTION_TYPES, WAYS, Experiment, Sweep
 from nodekiln.experiment.report import format as wording
-from nodekiln.experiment.report.drawing import Plot
-from nodekiln.experiment.report.theme import dark_rules
+from nodekiln.experiment.report.drawing import Plot, dark_rules
 
 _HERE = Path(__file__).parent
 
@@ -195,3 +198,41 @@ def _by_measure(compared: Sequence[Comparison]) -> list[tuple[str, list[Comparis
 def _lines(text: str) -> str:
     """A program's text, line by line, without what could mislead."""
     return "\n".join(escape_unprintable(line) for line in text.expandtabs(2).splitlines())
+
+
+REPORT = "report.html"
+
+
+def write_report(folder: Path, results: Experiment | Sweep, reporter: Reporter) -> Path:
+    """Writes report.html and a PNG and an SVG of each plot; returns the path of report.html.
+
+    The files are renamed into place when all are drawn. Raises SourceError where they can't be written.
+    """
+    files = {}
+    with interrupts_kept(), reporter.progress("drawing the report") as meter:
+        for name, content in _files(results):
+            files[name] = content
+            meter.update(len(files), None, name)
+    try:
+        for name, content in files.items():
+            atomic_write(folder / name, content)
+    except OSError as error:
+        raise SourceError(
+            f"The report can't be written to {folder}: {error.strerror}.",
+            remedy=f"Make room or make it writable, then: ./inv report {folder}",
+        ) from None
+    return folder / REPORT
+
+
+def _files(results: Experiment | Sweep) -> Iterator[tuple[str, bytes]]:
+    # Imported late: matplotlib takes a second, and whoever only reads results does without it.
+    from nodekiln.experiment.report.curves import draw_sweep
+    from nodekiln.experiment.report.drawing import alone
+    from nodekiln.experiment.report.plots import draw
+
+    plots = []
+    for plot in draw_sweep(results) if isinstance(results, Sweep) else draw(results):
+        plots.append(plot)
+        yield f"{plot.name}.png", plot.png
+        yield f"{plot.name}.svg", alone(plot.svg).encode()
+    yield REPORT, page(results, plots).encode()

@@ -22,14 +22,16 @@ from nodekiln.experiment.analysis.pauses import (
     pause_total,
 )
 from nodekiln.experiment.analysis.statistics import compare
-from nodekiln.experiment.analysis.sweep import growth, median_of, sweep_problems
 from nodekiln.experiment.analysis.verdict import (
     Verdict,
     brackets,
     few_trials,
     gc_notes,
+    growth,
     judge,
+    median_of,
     mishap,
+    sweep_problems,
     warnings,
     why_ways_differ,
 )
