@@ -34,12 +34,12 @@ from nodekiln.experiment.model.results_file import RESULTS, dump
 _PURPOSE = "comparing binaries"
 _WORK = "work"
 _NAME, _NAMES = "%Y-%m-%d-%H%M%S", "????-??-??-??????*"
-"""Of a run's folder: for strftime, and what finds all of them."""
+"""Names of run folders: for strftime, and a pattern that matches all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The folder with results.json, and what that holds; `results.partial` after an interrupt."""
+    """The folder with results.json, and its content; `results.partial` is set after an interrupt."""
 
     folder: Path
     results: Experiment | Sweep
@@ -47,7 +47,7 @@ class Compared:
 
 @dataclass(kw_only=True)
 class _Session:
-    """One call: everything that is decided before the first run, and what was measured so far."""
+    """The state of one comparison: everything decided before the first run, and the measurements so far."""
 
     request: CompareRequest
     settings: Settings
@@ -73,7 +73,7 @@ class _Session:
 
 
 def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> Compared | None:
-    """Runs the comparison and writes its folder, build/experiments/<time>; None for a dry run.
+    """Run the comparison and write its folder, build/experiments/<time>; return None for a dry run.
 
     On Ctrl-C what was measured is kept: `results.partial` tells. Raises KeyboardInterrupt where that is
     nothing, CheckError for a binary that loses data or can't do the workload, UsageError and SourceError for
@@ -106,7 +106,7 @@ def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> 
 
 
 def _prepare(request: CompareRequest, settings: Settings, reporter: Reporter) -> _Session | None:
-    """Everything that can be refused before anything is made; None where no more was wanted."""
+    """Check everything that can be checked before anything is made; return None for a dry run."""
     workload = find_workload(request.workload, settings.cwd)
     if request.cold:
         pagecache.check_can_drop()
@@ -169,7 +169,7 @@ def _run_all(session: _Session, folder: Path) -> None:
 
 
 def _run_drafts(session: _Session, drafts: Sequence[Draft], folder: Path) -> None:
-    """Those of one input."""
+    """Run the experiments of one input."""
     over, runs = 0, sum(draft.runs for draft in drafts)
     with session.reporter.progress("compare") as meter:
 
@@ -188,7 +188,7 @@ def _run_drafts(session: _Session, drafts: Sequence[Draft], folder: Path) -> Non
 
 
 def _input(session: _Session, size: int) -> tuple[Material, tuple[str, ...]]:
-    """The input, and what there is to say of it."""
+    """Return the input with its description."""
     material = prepare(
         session.request,
         size,
@@ -208,7 +208,7 @@ def _input(session: _Session, size: int) -> tuple[Material, tuple[str, ...]]:
 
 
 def _save(session: _Session, folder: Path) -> Experiment | Sweep | None:
-    """Writes results.json, which is whole at any moment; None where nothing was measured."""
+    """Write results.json atomically; return None if nothing was measured."""
     results = session.results()
     if results is not None:
         atomic_write(folder / RESULTS, dump(results).encode())
@@ -217,7 +217,7 @@ def _save(session: _Session, folder: Path) -> Experiment | Sweep | None:
 
 @contextmanager
 def _folder(session: _Session) -> Iterator[Path]:
-    """A new folder with a place to work in, gone at the end; all of it is, where nothing was measured."""
+    """Yield a new run folder with a temporary work directory; remove all if nothing was measured."""
     experiments = session.settings.workspace.experiments
     for left in experiments.glob(f"{_NAMES}/{_WORK}"):  # by a run that was killed: we hold the lock
         if not left.parent.is_symlink():

@@ -1,4 +1,4 @@
-"""Says what a source tarball that nobody trusts may hold: each member is checked before its bytes go on.
+"""Check the members of an untrusted source tarball, each before its bytes are passed on.
 
 Knows what git can hold and what leads out of a folder; nothing of Node, its versions or the mirror.
 """
@@ -18,7 +18,7 @@ from nodekiln.core.reporting import format_size
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where reading stops: members (and as many folders), and bytes unpacked.
+    """Limits for members (and as many folders) and for unpacked bytes.
 
     v24 has 19,000 files, 210 MB, the largest 10 MB.
     """
@@ -31,7 +31,7 @@ class Limits:
 LIMITS = Limits()
 
 BLOB, PROGRAM, LINK = "100644", "100755", "120000"
-"""The modes that git has for files."""
+"""Git's file modes."""
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _IGNORED_BY_HFS = re.compile(r"[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A file or link as it comes, with its bytes (a link's: its target), which can be taken once."""
+    """A file or link with its bytes (for a link, its target), which can be read once."""
 
     path: str
     entry: Entry
@@ -57,7 +57,7 @@ class Member(NamedTuple):
 
 @dataclass
 class Listing:
-    """The paths of an archive as they come, each checked against those before it."""
+    """The paths of an archive in order, each checked against those before it."""
 
     limits: Limits
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Listing:
         self.entries[path] = entry
 
     def below_top(self) -> dict[str, Entry]:
-        """All entries once the archive is through, sorted, without the folder that they share.
+        """Return all entries of the finished archive, sorted, without their common top folder.
 
         Raises RefusedError where there is no such folder, and for links that lead out of it.
         """
@@ -97,7 +97,7 @@ class Listing:
         return entries
 
     def _top(self) -> str:
-        """The folder that all paths share, with its slash; "" where the sources stand at the top."""
+        """Return the common top folder with its slash, "" if the sources are at the top."""
         tops = {path.partition("/")[0] for path in (*self.entries, *self.folders)}
         if not tops:
             raise RefusedError("holds no files")
@@ -111,7 +111,7 @@ class Listing:
 
 
 def read_archive(source: io.BufferedReader[Any], listing: Listing) -> Iterator[Member]:
-    """Answers each file and link in turn, notes all members in `listing`, and reads `source` to its end.
+    """Yield each file and link, record all members in `listing`, and read `source` to its end.
 
     A hard link is noted only: it has the bytes of a file before it. Raises RefusedError for whatever is
     damaged, too large or could do harm; taking a member's bytes can raise it too.
@@ -136,7 +136,7 @@ def read_archive(source: io.BufferedReader[Any], listing: Listing) -> Iterator[M
 
 
 def _clean(name: str) -> str:
-    """The member's path without "./" and doubled slashes; "" for the archive's own top."""
+    """Return the member's path without "./" and doubled slashes; "" for the archive's top."""
     check_length(name)
     if _FORBIDDEN.search(name):
         raise RefusedError(f"holds a name with control characters or broken UTF-8, {name!r}")

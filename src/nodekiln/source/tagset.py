@@ -32,14 +32,14 @@ from nodekiln.source.remote import (
 
 _PEELED = "^{}"
 _FILTERS = _TREELESS, _BLOBLESS, _WHOLE = "--filter=tree:0", "--filter=blob:none", "--no-filter"
-"""From the narrowest on."""
-_GIVEN_UP = 12
+"""From the narrowest to the widest."""
+_MAX_FAILURES = 12
 """Requests that fail one after the other: one tag in 4,096 that can't be had takes as many to find."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The releases that a repository has, with the object that each names; how many tags are none."""
+    """The releases of a repository with their object ids, and the number of other tags."""
 
     tags: Mapping[Tag, str]
     others: int
@@ -47,7 +47,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was looked up of a tag: its commit, and the blob of each path that is a regular file there."""
+    """A tag's commit, and the blob of each requested path that is a regular file."""
 
     commit: str
     blobs: Mapping[str, str]
@@ -55,12 +55,12 @@ class Snapshot:
 
 @dataclass(slots=True)
 class _Walk:
-    """One tag on the way to its files: folders to open, by the path that they have."""
+    """The walk of one tag to its files: folders to open, by path."""
 
     commit: str
     folders: dict[str, str]
     wanted: dict[str, list[str]]
-    """By folder: names in it that are wanted, files and folders."""
+    """Wanted names, files and folders, by folder."""
     blobs: dict[str, str] = field(default_factory=dict)
 
 
@@ -100,7 +100,7 @@ class TagSet:
         *,
         accept_moved: bool = False,
     ) -> dict[Tag, Snapshot | SourceError]:
-        """Finds the files `paths(tag)` of each tag; commits and folders that are not here are fetched.
+        """Find the files `paths(tag)` of each tag, fetching missing commits and folders.
 
         A tag's first commit is pinned. The answer is an error for a tag that moved since, that is no commit,
         or that can't be fetched or read. Raises SourceError where the mirror is damaged.
@@ -133,7 +133,7 @@ class TagSet:
         return {tag: answers[tag] for tag in tags}
 
     def fetch_blobs(self, blobs: Iterable[str], tags: Iterable[Tag]) -> dict[str, Header]:
-        """Fetches those that are not here, in one request; tells the sizes of those that are here then.
+        """Fetch the missing blobs in one request; return the headers of all that are then present.
 
         `tags` have these files: a server that gives no file by its id is asked for all of them. Raises
         SourceError where the mirror is damaged.
@@ -148,7 +148,7 @@ class TagSet:
         return self._batch.headers(wanted)
 
     def contents(self, headers: Mapping[str, Header]) -> Iterator[tuple[str, bytes | None]]:
-        """The bytes of these blobs, in some order; None for one that is damaged."""
+        """Yield the bytes of these blobs in any order, None for a damaged one."""
         return self._batch.contents(headers)
 
     def unreadable(self, what: str, name: str) -> SourceError:
@@ -160,7 +160,7 @@ class TagSet:
         )
 
     def _check(self) -> None:
-        """Whether what could not be fetched lies here, damaged."""
+        """Raise SourceError if an object that could not be fetched is in the mirror, damaged."""
         if self._failure is not None:
             self._batch.check()
 
@@ -178,7 +178,7 @@ class TagSet:
                 self._in_parts(what, names, "--depth=1", narrow=_TREELESS)
 
     def _roots(self, tags: Mapping[Tag, str]) -> dict[Tag, str | SourceError]:
-        """The top folder of each tag."""
+        """Return the top folder of each tag, or the error."""
         headers = self._batch.headers(dict.fromkeys(tags.values()))
         commits = {name: header for name, header in headers.items() if header.kind == "commit"}
         contents = dict(self._batch.contents(commits))
@@ -200,7 +200,7 @@ class TagSet:
         return content[5:45].decode(errors="replace")
 
     def _step(self, walks: Mapping[Tag, _Walk]) -> dict[Tag, SourceError]:
-        """One level down in all trees: what could not be opened of which tag."""
+        """Descend one level in all trees; return the errors of tags whose folders can't be opened."""
         ids = dict.fromkeys(name for walk in walks.values() for name in walk.folders.values())
         lacking = self._batch.lacking(ids)
         if lacking:
@@ -231,7 +231,10 @@ class TagSet:
         return self.unreadable(f"{tag} of {self.location.shown}: {what} ({name[:12]})", name)
 
     def _fetch_ids(self, what: str, ids: list[str], narrow: str, tags: Iterable[Tag]) -> None:
-        """The caller holds the lock. What the repository does not give is lacking afterwards as well."""
+        """Fetch objects by id; the caller holds the lock.
+
+        Objects that the repository doesn't send stay missing.
+        """
         error = self._in_parts(what, ids, narrow=narrow)
         if error is not None and are_ids_refused(error):
             self._reporter.say(f"{self.location.shown} gives no single files: whole trees are fetched")
@@ -247,7 +250,8 @@ class TagSet:
         return error
 
     def _in_halves(self, what: str, wants: list[str], *options: str) -> GitError | None:
-        """One request for everything; where it fails, the halves, so that one bad object costs only itself.
+        """Fetch everything in one request; if that fails, each half, so that one bad object affects only
+        itself.
 
         Answers with the last error if no request went well, or too many in a row did not.
         """
@@ -260,7 +264,7 @@ class TagSet:
             except GitError as error:
                 self._failure = error
                 in_a_row += 1
-                if in_a_row > _GIVEN_UP or is_refused_whole(error) or is_unreachable(error):
+                if in_a_row > _MAX_FAILURES or is_refused_whole(error) or is_unreachable(error):
                     return error
                 if len(part) > 1:
                     half = len(part) // 2
@@ -269,12 +273,12 @@ class TagSet:
 
     @property
     def _why(self) -> str:
-        """What git said when it could not fetch something."""
+        """The message of git's last failed fetch."""
         return "" if self._failure is None else f" ({quote(self._failure, self.location)})"
 
 
 def _by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
-    """By folder ("" is the top): the names in it that lead to these paths."""
+    """Return the names that lead to these paths, by folder ("" is the top)."""
     wanted: dict[str, dict[str, None]] = {}
     for path in paths:
         steps = path.split("/")

@@ -1,4 +1,4 @@
-"""Puts a source tarball of Node into the mirror as a tag, for those who have no repository.
+"""Import a source tarball of Node into the mirror as a tag, for use without a repository.
 
 The archive is not trusted: members stream from tarfile into `git fast-import` on a new repository beside the
 mirror, nothing is unpacked to disk, and the mirror is touched only after the last member has passed.
@@ -48,7 +48,7 @@ class Tarball:
 
 @dataclass(frozen=True)
 class Imported(Tarball):
-    """An import that is done; `checked` tells whether the file stood in a SHASUMS file with its hash."""
+    """A finished import; `checked` is True if a SHASUMS file had the file's hash."""
 
     checked: bool
 
@@ -70,7 +70,7 @@ def import_tarball(
     accept_moved: bool = False,
     limits: Limits = LIMITS,
 ) -> Imported:
-    """Makes the tarball `file` the content of `tag`: one commit, named by refs/kiln/imports/<tag>.
+    """Import the tarball `file` as the content of `tag`: one commit, named by refs/kiln/imports/<tag>.
 
     The commit depends on the file's name and bytes alone. Raises SourceError, and leaves the mirror as it
     was, where the archive is damaged, hostile or another version, where its line in `shasums` is missing or
@@ -113,7 +113,7 @@ def import_tarball(
 
 
 def imported(workspace: Workspace, tag: Tag) -> Tarball | None:
-    """What was imported as `tag`; None where nothing was.
+    """Return the tarball imported as `tag`, or None.
 
     Raises SourceError for a ref of other make, or to what is gone, and where git can't read the mirror.
     """
@@ -189,7 +189,7 @@ def _compare(name: str, sha256: str, shasums: Path) -> None:
 
 
 class _Source(io.RawIOBase):
-    """The file's bytes as they are read: shown on a meter, and hashed, since it may change under us."""
+    """The file's bytes, hashed while they are read, since the file may change, and shown on a meter."""
 
     def __init__(self, file: Path, size: int, meter: Meter) -> None:
         self.path, self._size, self._meter = file, size, meter
@@ -219,7 +219,7 @@ class _Source(io.RawIOBase):
 
     @property
     def sha256(self) -> str:
-        """Of what was read so far."""
+        """The hash of the bytes read so far."""
         return self._hash.hexdigest()
 
 

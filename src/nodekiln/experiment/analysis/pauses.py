@@ -28,7 +28,7 @@ class Total:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GcTable:
-    """What one binary's collections came to.
+    """The totals of one binary's collections.
 
     A way that was not measured, or doesn't tell a type, is left out.
     """
@@ -38,9 +38,9 @@ class GcTable:
     by_type: dict[tuple[CollectionType, Way], Total]
     pauses: dict[Way, Total]
     share: dict[Way, Estimate]
-    """The pauses' share of the wall time of the run that they were measured in."""
+    """Pauses over the wall time of the run in which they were measured."""
     joint: dict[Way, Total]
-    """The pauses of the runs that all ways watched at once; empty where there are none."""
+    """Pauses of the joint runs of all methods; empty if there are none."""
     agreement: dict[Way, Estimate]
     """In these runs, the pauses' total by a way against that by perf_hooks."""
 
@@ -52,7 +52,7 @@ def gc_tables(experiment: Experiment) -> tuple[GcTable, ...]:
 
 
 def main_way(experiments: Sequence[Experiment]) -> Way | None:
-    """The way to draw and to compare by: the first that was measured for every binary; None for none."""
+    """Return the method to draw and compare by: the first measured for every binary, or None."""
     for way in _PREFERRED:
         if all(measured(one, binary.label, way) for one in experiments for binary in one.binaries):
             return way
@@ -60,27 +60,27 @@ def main_way(experiments: Sequence[Experiment]) -> Way | None:
 
 
 def pause_ratio(experiment: Experiment, label: str, way: Way) -> Estimate | None:
-    """The pauses' total of one binary against the baseline's, paired by number."""
+    """Compare the pause totals of one binary with the baseline's, paired by number."""
     return paired_ratio(
         _pause_totals(experiment, label, way), _pause_totals(experiment, experiment.baseline.label, way)
     )
 
 
 def pause_total(experiment: Experiment, label: str, way: Way) -> Estimate | None:
-    """The pauses' total, in milliseconds."""
+    """Return the total of the pauses in milliseconds."""
     totals = _pause_totals(experiment, label, way)
     return estimate(list(totals.values())) if totals else None
 
 
 def pause_share(experiment: Experiment, label: str, way: Way) -> Estimate | None:
-    """The pauses' share of the wall time, 0 to 1."""
+    """Return the pauses' share of the wall time, 0 to 1."""
     runs = measured(experiment, label, way)
     shares = [_total_ms(run, PAUSES) / run.wall_ms for run in runs if run.wall_ms > 0]
     return estimate(shares) if shares else None
 
 
 def measured(experiment: Experiment, label: str, way: Way) -> tuple[GcRun, ...]:
-    """The runs that went to their end with their collections told, in the order of their numbers."""
+    """Return the finished runs with known collections, sorted by number."""
     found = (
         run
         for run in experiment.gc_runs
@@ -90,7 +90,7 @@ def measured(experiment: Experiment, label: str, way: Way) -> tuple[GcRun, ...]:
 
 
 def collections_of(run: GcRun, types: Sequence[CollectionType]) -> tuple[Collection, ...]:
-    """Those of a run that are of some types."""
+    """Return a run's collections of some types."""
     return tuple(one for one in run.collections or () if one.type in types)
 
 
@@ -124,7 +124,7 @@ def _table(experiment: Experiment, label: str) -> GcTable:
 
 
 def _joint_runs(experiment: Experiment, label: str) -> dict[Way, list[GcRun]]:
-    """The finished runs that all ways watched at once, as each way tells them."""
+    """Return the finished joint runs, as each method reports them."""
     told: dict[Way, list[GcRun]] = {}
     for run in experiment.joint_runs:
         if (run.binary, run.ending) == (label, "finished"):

@@ -28,7 +28,7 @@ MetricUnit = Literal["ms", "bytes", "objects"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """A median, the interval around it, and how many values it comes from."""
+    """A median, its interval, and the number of values."""
 
     value: float
     low: float
@@ -37,7 +37,7 @@ class Estimate:
 
     @property
     def enough(self) -> bool:
-        """Whether there were values enough for an interval; else `low` and `high` are a mere range."""
+        """True if there were enough values for an interval; otherwise `low` and `high` are the range."""
         return self.count >= ENOUGH
 
     @property
@@ -61,7 +61,7 @@ class Comparison:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The median and its interval, from at least one value.
+    """Return the median and its interval, from at least one value.
 
     The interval is that of a percentile bootstrap, and nowhere narrower than the exact one between two order
     statistics (the inverted sign test; David and Nagaraja, Order Statistics, 3rd edition, 7.1). That
@@ -90,7 +90,7 @@ def _estimate(values: tuple[float, ...]) -> Estimate:
 
 
 def exact_rank(count: int) -> int:
-    """The greatest k for which the k-th least and the k-th greatest of so many values hold the median between
+    """Return the largest k for which the k-th smallest and k-th largest of so many values enclose the median
     them often enough, however the values are spread; 1 where there is none.
 
     Each value is below the median as often as above it: the median is below the k-th least where fewer than k
@@ -105,7 +105,7 @@ def exact_rank(count: int) -> int:
 
 
 def paired_ratio(values: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate | None:
-    """The median of the ratios of values with the same number; a pair with a zero is none."""
+    """Return the median ratio of values with the same number; pairs with a zero are skipped."""
     pairs = [(values[number], baseline[number]) for number in sorted(values.keys() & baseline.keys())]
     ratios = [one / other for one, other in pairs if one > 0 and other > 0]
     return estimate(ratios) if ratios else None
@@ -133,7 +133,7 @@ def compare(experiment: Experiment) -> tuple[Comparison, ...]:
 
 
 def most_buffered(trial: Trial) -> float | None:
-    """The greatest writableLength that a sample saw, in the experiment's `stream_unit`."""
+    """Return the largest writableLength of all samples, in the experiment's `stream_unit`."""
     return max((s.writable_length for s in trial.samples if s.writable_length is not None), default=None)
 
 

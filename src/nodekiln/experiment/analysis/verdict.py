@@ -17,7 +17,7 @@ TOO_FEW = "too few values"
 _MAX_DISAGREEMENT = 0.2
 """Between the totals of --trace-gc and perf_hooks in one run; 0.1 is usual: V8 leaves out its callbacks."""
 _MAX_WALL_TO_CPU = 1.5
-"""Of a workload that computes all the time; up to 1.2 was measured on an idle machine."""
+"""Wall time over CPU time of a CPU-bound workload; up to 1.2 was measured on an idle machine."""
 _ENDINGS: dict[Ending, str] = {
     "out of memory": "ran out of memory",
     "failed": "failed",
@@ -41,14 +41,14 @@ _JOINT = "Whether they tell the same shows in the joint run, which all three wat
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phrase:
-    """What one measure shows: "4.6 times", "no difference shown" or "nothing to compare"."""
+    """The finding: "4.6 times", "no difference shown" or "nothing to compare"."""
 
     measure: str
     words: str
     around: str
-    """The interval, "4.5 to 4.7", or how far a few pairs go; empty where there is none."""
+    """The interval ("4.5 to 4.7") or the range of a few pairs; empty if there is none."""
     differs: bool
-    """Whether a difference is shown; a few pairs show none, however far from 1 they are."""
+    """True if a difference is shown; a few pairs show none, however far from 1."""
 
     def __str__(self) -> str:
         """peak memory 4.6 times (4.5 to 4.7); wall time: no difference shown (0.98 to 1.02)."""
@@ -67,7 +67,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What was found, what went wrong on the way, and what to be careful about."""
+    """Findings, failures and caveats of an experiment."""
 
     findings: tuple[Finding, ...]
     problems: tuple[str, ...]
@@ -75,7 +75,7 @@ class Verdict:
 
 
 def judge(experiment: Experiment) -> Verdict:
-    """What one experiment shows."""
+    """Return the verdict of one experiment."""
     compared = compare(experiment)
     names = display_names(experiment.binaries)
     findings = (
@@ -99,7 +99,7 @@ def problems(experiment: Experiment) -> tuple[str, ...]:
 
 
 def few_trials(experiments: Sequence[Experiment]) -> tuple[str, ...]:
-    """A line where brackets hold no interval, only a range."""
+    """Return a note if the brackets contain a range instead of an interval."""
     compared = [one for experiment in experiments for one in compare(experiment)]
     medians = [one.median.count for one in compared if one.median is not None]
     pairs = [one.ratio.count for one in compared if one.ratio is not None]
@@ -118,7 +118,7 @@ def few_trials(experiments: Sequence[Experiment]) -> tuple[str, ...]:
 
 
 def brackets(compared: Sequence[Comparison]) -> str:
-    """What stands in brackets behind medians and ratios: intervals, ranges of a few values, or both."""
+    """Explain the brackets behind medians and ratios: intervals, ranges of a few values, or both."""
     found = {one.enough for each in compared for one in (each.median, each.ratio) if one is not None}
     if found == {True}:
         return "95% interval"
@@ -126,7 +126,7 @@ def brackets(compared: Sequence[Comparison]) -> str:
 
 
 def find_failure(results: Experiment | Sweep) -> CheckError | None:
-    """What to end with where nothing of a binary could be compared: no trial of it counts.
+    """Return the error to end with if no trial of a binary counts.
 
     One that ran out of memory under a limit is a result; what an interrupt left out nobody knows.
     """
@@ -157,7 +157,7 @@ def mishap(trial: Trial) -> str | None:
 
 
 def why_ways_differ(tables: Sequence[GcTable]) -> tuple[str, ...]:
-    """Where the ways of measuring GC may differ; nothing where there is one way only."""
+    """Return notes on differences between the methods of measuring GC."""
     if not any(len(table.ways) > 1 for table in tables):
         return ()
     return (*_WHY_WAYS_DIFFER, *([_JOINT] if any(table.joint for table in tables) else []))
@@ -273,7 +273,7 @@ def _has_result(experiment: Experiment, label: str) -> bool:
 
 
 def _point(experiment: Experiment) -> str:
-    """Where in a sweep it stands."""
+    """Return its position in a sweep."""
     size = quantity(experiment.input.size_bytes, "bytes")
     return f"{size}, {mark_words(experiment.high_water_mark, experiment.stream_unit)}"
 
@@ -293,14 +293,14 @@ def _reason(hit: Sequence[Trial]) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Growth:
-    """What a sweep shows at one highWaterMark: a line for each binary."""
+    """The findings of a sweep at one highWaterMark, a line per binary."""
 
     heading: str
     lines: tuple[str, ...]
 
 
 def growth(sweep: Sweep) -> tuple[Growth, ...]:
-    """From the least input to the greatest; a highWaterMark with only one size has nothing to tell."""
+    """Return the growth from the smallest input to the largest; nothing for a single size."""
     told = []
     for mark in sweep.marks:
         experiments = sweep.at(mark)
@@ -315,7 +315,7 @@ def growth(sweep: Sweep) -> tuple[Growth, ...]:
 
 
 def sweep_problems(sweep: Sweep) -> tuple[str, ...]:
-    """What went wrong, at which size and highWaterMark."""
+    """Return the failures with their size and highWaterMark."""
     return tuple(
         f"{quantity(one.input.size_bytes, 'bytes')}, {mark_words(one.high_water_mark, sweep.unit)}: {line}"
         for one in sweep.experiments
@@ -324,7 +324,7 @@ def sweep_problems(sweep: Sweep) -> tuple[str, ...]:
 
 
 def median_of(experiment: Experiment, measure: str, label: str) -> Estimate | None:
-    """One binary's median of a measure that `compare` names; None where no trial counts."""
+    """Return one binary's median of a measure of `compare`; None if no trial counts."""
     found = (one for one in compare(experiment) if (one.measure, one.label) == (measure, label))
     return next((one.median for one in found), None)
 

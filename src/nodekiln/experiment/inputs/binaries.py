@@ -1,4 +1,4 @@
-"""Which binaries are compared: named ones, or two grafts of one release; and what each is."""
+"""Choose the binaries to compare: named ones, or two grafts of one release."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _VERSION = re.compile(r"v\d+\.\d+\.\d+\S*$")
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A binary before it is made or run."""
+    """A binary to compare, before it is made or run."""
 
     label: str
-    """What it will be called."""
+    """Its future name."""
     word: str
-    """What finds it: a name or a path; "" for a graft that is made when it is needed."""
+    """Name or path; "" for a graft that is made when needed."""
     backpressure: bool | None
     """None: unknown."""
 
@@ -53,7 +53,7 @@ class Subject:
 
 
 def name_subjects(request: CompareRequest, settings: Settings) -> tuple[Named, ...]:
-    """What will be compared; makes and runs nothing.
+    """Return the binaries to compare, without making or running any.
 
     Raises UsageError for a binary that isn't there and for a mirror that is none, SourceError for a release
     that can't be read or is no program.
@@ -72,7 +72,7 @@ def name_subjects(request: CompareRequest, settings: Settings) -> tuple[Named, .
 
 
 def make_labels(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, each different: what is there a second time gets a number."""
+    """Return distinct names: repeated ones get a number."""
     labels: list[str] = []
     for name in names:
         label, times = name[:_LONGEST_LABEL], 1
@@ -87,7 +87,7 @@ def make_labels(names: Sequence[str]) -> tuple[str, ...]:
 def obtain_subjects(
     named: Sequence[Named], request: CompareRequest, settings: Settings, reporter: Reporter
 ) -> tuple[Subject, ...]:
-    """The binaries, made where they are grafts; each is asked for its version.
+    """Return the binaries, grafted if needed, each with its version.
 
     Raises what grafting raises, UsageError for a file that can't be run, CheckError for one that is no Node.
     """
@@ -130,7 +130,7 @@ def _subject(named: Named, path: Path, settings: Settings) -> Subject:
 
 
 def _name(word: str, settings: Settings) -> str:
-    """A published binary's name; a file's name, or its folder's for one that is called node as most are."""
+    """Return a published binary's name, or a file's name; for a file called node, its folder's name."""
     path = find_binary(word, settings)
     if is_name(word):
         return word
@@ -189,7 +189,7 @@ def _with_probes_or_without(
 def _pair(
     request: CompareRequest, probes: bool, settings: Settings, reporter: Reporter
 ) -> tuple[tuple[Named, Path], tuple[Named, Path]]:
-    """The changed one is made first: where it can't be, nothing is made."""
+    """Make the changed one first: if that fails, nothing is made."""
     stock, changed = _stock(request, probes), _changed(request, probes)
     changed_path = _make(changed, request, settings, reporter)
     stock_path = (

@@ -1,4 +1,4 @@
-"""What trials read: generated data, a file, or a file several times over. Made once, known by its hash."""
+"""Prepare the input of trials: generated data, a file, or a file repeated. Made once, identified by hash."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PROGRESS = re.compile(r"\w+=\s*\S*$")
 
 
 def is_video(path: Path) -> bool:
-    """By its name: ffmpeg would take a text for a film of a terminal."""
+    """Return True for the name of a video: ffmpeg would accept a text as a video of a terminal."""
     return path.suffix.lower() in _ENDINGS
 
 
@@ -43,7 +43,7 @@ def repeat_video(
     env: Mapping[str, str],
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> str:
-    """Writes `target`; returns "" or, where ffmpeg could not (`target` is not there then), its last words.
+    """Write `target`; return "" or, if ffmpeg failed (then `target` does not exist), its last line.
 
     `on_bytes` is told how many bytes were written so far. ffmpeg sees names of ours only: its list has a
     syntax of its own, which a user's name could break.
@@ -100,22 +100,22 @@ _CHUNK = 4 * 2**20
 _SAMPLES, _SAMPLE = 16, 256 * 1024
 _TAKES = "It takes a file to read; without it, data is generated."
 _LEVEL = 6
-"""What gzip and Node's createGzip use where nothing is said."""
+"""The default level of gzip and of Node's createGzip."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """A file to read, and what is known of it."""
+    """An input file with its description."""
 
     path: Path
     facts: Input
     note: str
-    """What it is and how it was made, for a person to read."""
+    """Description of its content and origin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Recipe:
-    """How a file is made anew: `write` does it and returns how, in words. `size`: bytes, about."""
+    """A recipe for a file: `write` makes it and returns a description; `size` is approximate, in bytes."""
 
     name: str
     size: int
@@ -141,7 +141,7 @@ def input_sizes(request: CompareRequest) -> tuple[int, ...]:
 
 
 def bytes_to_write(request: CompareRequest, folder: Path) -> int:
-    """What the inputs take that are not in `folder` yet; raises what `input_sizes` raises."""
+    """Return the bytes of the inputs that are not in `folder` yet; raise as `input_sizes` does."""
     if request.source is not None:
         size = input_sizes(request)[0]
         return 0 if request.repeat == 1 or _is_repeated(request.source, request.repeat, folder) else size
@@ -152,7 +152,7 @@ def bytes_to_write(request: CompareRequest, folder: Path) -> int:
 def prepare(
     request: CompareRequest, size: int, *, folder: Path, env: Mapping[str, str], reporter: Reporter
 ) -> Material:
-    """The input of `size` bytes: from `folder` where it is there and still what it was, else made there.
+    """Return the input of `size` bytes: from `folder` if it is there unchanged, otherwise made there.
 
     The caller sees to it that nobody else is at work in `folder`. Raises SourceError where the disk is too
     small or the file can't be read.
@@ -265,7 +265,7 @@ def _repeated(source: Path, sha256: str, times: int, env: Mapping[str, str], rep
 
 
 def _repeated_name(source: Path, sha256: str, times: int, *, by_ffmpeg: bool) -> str:
-    """A machine that gets an ffmpeg later makes another file."""
+    """Include the presence of ffmpeg, which makes another file."""
     return f"repeated-{sha256[:16]}-{times}{'-ffmpeg' if by_ffmpeg else ''}{source.suffix}"
 
 
@@ -280,7 +280,7 @@ def _is_repeated(source: Path, times: int, folder: Path) -> bool:
 
 
 def _pieces(path: Path, times: int) -> Iterator[bytes]:
-    """The file `times` over; a small one many times in a piece, since each costs a write."""
+    """Yield the file `times` times; small files are joined into larger pieces to save writes."""
     if 0 < (size := path.stat().st_size) <= _CHUNK // 2:
         content, at_once = path.read_bytes(), _CHUNK // size
         for left in range(times, 0, -at_once):

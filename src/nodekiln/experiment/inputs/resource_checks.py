@@ -1,4 +1,4 @@
-"""Whether the machine has the memory and the disk for what will be run, before anything is started."""
+"""Check that the machine has the memory and the disk space for the runs, before anything is started."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def expected_peak(size: int, *, piles_up: bool) -> int:
 
 
 def check_memory(size: int, *, piles_up: bool, limit: int | None, available: int) -> None:
-    """Raises UsageError where a run could take more memory than there is.
+    """Raise UsageError if a run could need more memory than available.
 
     `size` is that of the largest input, `limit` that of --memory-limit, `available` what the machine (or the
     cgroup that we are in) has; all in bytes. `piles_up`: one of the binaries may take all of its input into
@@ -53,7 +53,7 @@ def disk_needed(inputs: int, largest: int) -> int:
 
 
 def check_disk(needed: int, *, free: int, place: str) -> None:
-    """Raises SourceError where there are fewer than `needed` bytes free at `place`."""
+    """Raise SourceError if fewer than `needed` bytes are free at `place`."""
     if needed > free:
         raise SourceError(
             f"{place} has room for {format_size(free)}, and this takes {format_size(needed)}.",

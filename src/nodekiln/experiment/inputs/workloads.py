@@ -1,4 +1,4 @@
-"""Which workloads there are, and how one is run. What each does stands at the head of its .mjs file.
+"""Find workloads and build their command lines. Each .mjs file starts with a description.
 
 One's own is a file that Node runs as `node FILE INPUT OUTPUT [HIGH_WATER_MARK]`. It has to leave INPUT's
 bytes in OUTPUT, as they are or gzipped, and may publish its Writables on the diagnostics_channel
@@ -26,7 +26,7 @@ _ENDINGS = frozenset({".js", ".mjs", ".cjs"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workload:
-    """A program for Node."""
+    """A workload: a program for Node."""
 
     name: str
     path: Path
@@ -49,7 +49,7 @@ class Workload:
         options: tuple[str, ...] = (),
         mark: int | None = None,
     ) -> list[str]:
-        """The command line; `mark` is the highWaterMark in `unit`."""
+        """Return the command line; `mark` is the highWaterMark in `unit`."""
         words = [str(binary), *options, str(self.path), str(source), str(output)]
         return words if mark is None else [*words, str(mark)]
 
@@ -59,12 +59,12 @@ class Workload:
 
 
 def workload_names() -> tuple[str, ...]:
-    """Those that come with nodekiln."""
+    """Return the names of the built-in workloads."""
     return tuple(_facts())
 
 
 def find_workload(word: str, cwd: Path) -> Workload:
-    """The workload of that name, else the file; raises UsageError where it is neither."""
+    """Return the workload of that name, or the file; raise UsageError if it is neither."""
     if word in _facts():
         facts, path = _facts()[word], _FOLDER / f"{word}.mjs"
         return Workload(name=word, path=path, text=path.read_text(encoding="utf-8"), **facts)
@@ -91,7 +91,7 @@ def find_workload(word: str, cwd: Path) -> Workload:
 
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """`env` without what changes a Node: NODE_OPTIONS, NODE_PATH, NODE_V8_COVERAGE,
+    """Return `env` without variables that change a Node: NODE_OPTIONS, NODE_PATH, NODE_V8_COVERAGE,
     UV_THREADPOOL_SIZE and all others of Node's and libuv's."""
     return {name: value for name, value in env.items() if not name.startswith(("NODE_", "UV_"))}
 

@@ -1,4 +1,4 @@
-"""The machine that an experiment runs on, as results.json tells it: no paths, no names of hosts."""
+"""Describe the machine of an experiment for results.json, without paths and host names."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def read_environment(folder: Path, env: Mapping[str, str], *, tracer: str | None
 
 
 def name_processor(cpuinfo: str) -> str:
-    """From the text of Linux's /proc/cpuinfo; "" where it has none. Some virtual ones are a number only."""
+    """Return the CPU name in Linux's /proc/cpuinfo, with the vendor if it is only a number; "" if missing."""
     name, vendor = _field("model name", cpuinfo), _field("vendor_id", cpuinfo)
     return f"{vendor} {name}".strip() if name.isdigit() else name
 
 
 def name_hypervisor(cpuinfo: str, vendor: str) -> str | None:
-    """What Linux runs under, from /proc/cpuinfo and the firmware's maker; None for a real machine."""
+    """Return the hypervisor, from /proc/cpuinfo and the firmware's vendor; None on a physical machine."""
     if "hypervisor" not in _field("flags", cpuinfo).split():
         return None
     return vendor or "yes, of an unknown kind"
 
 
 def name_system(os_release: str) -> str:
-    """From the text of /etc/os-release; "" where it has none."""
+    """Return the name in the text of /etc/os-release, "" if there is none."""
     return _field("PRETTY_NAME", os_release, "=").strip('"')
 
 
@@ -73,7 +73,7 @@ def _asked(env: Mapping[str, str]) -> str:
 
 
 def _filesystem(folder: Path) -> str | None:
-    """Of the disk that is mounted nearest above `folder`."""
+    """Return the file system of the nearest mount above `folder`."""
     place = folder.resolve()
     try:
         mounted = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}

@@ -1,4 +1,4 @@
-"""What a comparison will take, before it is run: time, memory and disk."""
+"""Estimate the time, memory and disk space of a comparison before it runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE = 120.0
 _SMALL = 4096
 """Bytes: from this highWaterMark on, a chunk takes less than its bytes do."""
 _CHUNK_SECONDS, _CHUNK_BYTES = 40e-6, 700
-"""What a chunk takes, however small it is: 20 to 70 us were seen, and 560 to 900 bytes while it waits, with
+"""The cost of a chunk, however small: 20 to 70 us were measured, and 560 to 900 bytes while it waits, with
 v22.20.0 and chunks of 1 to 4096 bytes."""
 _STEP = 32 * 10**6
 """Bytes: such a size is a round number."""
@@ -83,12 +83,12 @@ def forecast(
 
 
 def piles_up(named: Sequence[Named]) -> bool:
-    """Whether one of the binaries may take all of its input into memory: one that nobody knows may."""
+    """Return True if a binary may take all of its input into memory, as an unknown one may."""
     return any(one.backpressure is not True for one in named)
 
 
 def _small_chunks(request: CompareRequest, workload: Workload, size: int) -> tuple[str, ...]:
-    """What the other lines leave out, for the least highWaterMark where that is a small one."""
+    """Return the note on the cost of chunks for a small highWaterMark."""
     least = min((mark for mark in request.high_water_marks if mark is not None), default=_SMALL)
     if workload.unit != "bytes" or least >= _SMALL:
         return ()

@@ -28,7 +28,7 @@ _OBSERVE = ("--require", str(COLLECTIONS))
 def measure(
     way: Way, setup: Setup, subject: Subject, number: int, settings: Settings, on_count: OnCount
 ) -> GcRun:
-    """One run; `on_count` is told how many collections there were so far, where that can be known.
+    """Run once; `on_count` gets the number of collections so far, if known.
 
     Where a way can't be had (no tracer, no rights, no probes) the run says so in its note. Raises SourceError
     where the disk is full, or the binary no longer what it was.
@@ -51,7 +51,7 @@ def measure(
 def measure_jointly(
     setup: Setup, subject: Subject, number: int, settings: Settings, on_count: OnCount
 ) -> JointRun:
-    """One run that all three ways watch; where the probes can't be read, the note says why.
+    """Run once with all three methods; if the probes can't be read, the note says why.
 
     Raises what `measure` raises.
     """
@@ -90,12 +90,12 @@ def measure_jointly(
 
 
 def may_trace(env: Mapping[str, str]) -> bool:
-    """Whether probes can be read here, as far as that shows without trying."""
+    """Return True if probes can probably be read on this machine."""
     return os.geteuid() == 0 and name_tracer(env) is not None
 
 
 def name_tracer(env: Mapping[str, str]) -> str | None:
-    """What would read the probes, with its version; None where there is nothing."""
+    """Return the tracer and its version, None if there is none."""
     name = "bpftrace" if sys.platform == "linux" else "dtrace"
     with suppress(OSError, KilnError):
         words = capture([name, "--version" if name == "bpftrace" else "-V"], env=env, timeout=10).text.split()
@@ -171,7 +171,7 @@ def _by_probes(setup: Setup, subject: Subject, number: int, settings: Settings, 
 
 
 def _observed(setup: Setup) -> tuple[Path, Mapping[str, str]]:
-    """The empty file that preload/collections.cjs will write to, and the environment that tells it so."""
+    """Return the empty file for preload/collections.cjs, and the environment that names it."""
     place = setup.folder / "collections.txt"
     place.write_bytes(b"")
     return place, {**setup.env, "NODEKILN_COLLECTIONS": str(place)}

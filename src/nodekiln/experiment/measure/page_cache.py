@@ -1,4 +1,4 @@
-"""Whether a file is in memory before it is read: put there, or dropped from there."""
+"""Bring files into the page cache, or drop them from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nodekiln.core.process import capture
 _CHUNK = 4 * 2**20
 _PLACES = 64
 _LITTLE = 0.05
-"""Of a file, that may be in memory again or still and does not matter."""
+"""Share of a file in memory that does not matter."""
 _SCRIPT = """
 const http = require('http');
 const server = http.createServer((_, response) => response.end()).listen(0, '127.0.0.1', () => {
@@ -25,7 +25,7 @@ const server = http.createServer((_, response) => response.end()).listen(0, '127
 });
 require('zlib').gzip('x', () => {});
 """
-"""Uses what the workloads use. Of a graft of v22.20.0 --version reads 84 MB and leaves 6 to the first trial,
+"""Use what the workloads use. Of a graft of v22.20.0, --version reads 84 MB and leaves 6 to the first trial,
 an empty script reads 90 and leaves 6 to the workload http, and this reads 97 and leaves none to any."""
 _SMALL = 10**6
 """Bytes: to ask what is in memory of a smaller file, a wrapper script say, reads ahead what it asks for."""
@@ -35,14 +35,14 @@ _CAN_DROP = hasattr(os, "posix_fadvise")
 
 
 def warm(path: Path) -> None:
-    """Reads a file once. Raises OSError."""
+    """Read a file once. Raises OSError."""
     with path.open("rb", buffering=0) as file:
         while file.read(_CHUNK):
             pass
 
 
 def check_can_drop() -> None:
-    """Raises UsageError on a system without posix_fadvise."""
+    """Raise UsageError on a system without posix_fadvise."""
     if not _CAN_DROP:
         raise UsageError(
             "This system has no means to drop a file from memory (posix_fadvise).",
@@ -51,7 +51,7 @@ def check_can_drop() -> None:
 
 
 def drop(path: Path) -> None:
-    """Asks the kernel to forget a file that nobody has open; needs no rights. Raises OSError."""
+    """Ask the kernel to drop a file that no process has open; needs no privileges. Raises OSError."""
     handle = os.open(path, os.O_RDONLY)  # for writing, a program that runs could not be opened
     try:
         os.fsync(handle)  # only what is on disk can be forgotten
@@ -61,7 +61,7 @@ def drop(path: Path) -> None:
 
 
 def make_alike(programs: Mapping[str, Path], env: Mapping[str, str]) -> str:
-    """Drops Nodes, by their names, and runs each, so that all come into memory the same way: by being run.
+    """Drop Nodes from memory and run each once, so that all are loaded the same way.
 
     Pages of the file itself count in a program's resident memory. One that was just written or read from end
     to end lies in memory in larger pieces, of which more is mapped: 63 MB were seen where a copy of the same
@@ -79,7 +79,7 @@ def make_alike(programs: Mapping[str, Path], env: Mapping[str, str]) -> str:
 
 
 def _drop_all(programs: Mapping[str, Path]) -> list[str]:
-    """The names of those that stay, more or less."""
+    """Return the names of those that stay in memory."""
     staying = []
     for name, program in programs.items():
         with suppress(OSError):  # a file system that can't: its share tells
@@ -95,7 +95,7 @@ def _run_once(program: Path, env: Mapping[str, str]) -> None:
 
 
 def cached_share(path: Path) -> float | None:
-    """How much of a file is in memory, 0 to 1, by 64 places of it; None where that can't be told.
+    """Return the share of a file in memory, 0 to 1, from 64 offsets; None if unknown.
 
     Reading stops where it would have to wait for the disk, so that asking puts nothing into memory.
     """

@@ -1,4 +1,4 @@
-"""The runs of one experiment, in order: warm-ups, trials, and runs in which collections are measured."""
+"""Run one experiment: warm-ups, trials, and runs that measure collections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _JOINT = "joint"
 
 @dataclass(kw_only=True)
 class Draft:
-    """An experiment that is being made. Grows; `results` is what is known so far."""
+    """A running experiment; `results` has the measurements so far."""
 
     request: CompareRequest
     setup: Setup
@@ -40,17 +40,17 @@ class Draft:
 
     @property
     def labels(self) -> list[str]:
-        """Of the binaries, the baseline's first."""
+        """The labels of the binaries, the baseline's first."""
         return [subject.facts.label for subject in self.subjects]
 
     @property
     def runs(self) -> int:
-        """How many times a binary will be started."""
+        """The number of times a binary will be started."""
         rounds = self.warm_ups + self.request.trials + runs_for_collections(self.request, may_trace=True)
         return len(self.subjects) * rounds
 
     def results(self) -> Experiment:
-        """What was measured until now."""
+        """Return the measurements so far."""
         setup = self.setup
         traced = any(run.way == "probes" and run.collections is not None for run in self.gc_runs)
         return Experiment(
@@ -114,18 +114,18 @@ def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None
 
 
 def runs_for_collections(request: CompareRequest, *, may_trace: bool) -> int:
-    """Of each binary with each input: one by each way in a round, and a joint one; both need a tracer."""
+    """Return the number of runs of each binary: one per method and round, and a joint one if probes are traced."""
     joint = may_trace and _is_joint(request)
     return request.gc_rounds * (len(WAYS) - (not may_trace) + joint)
 
 
 def _is_joint(request: CompareRequest) -> bool:
-    """A series shows how things grow; how far the ways agree is shown by any one comparison."""
+    """Return False for a sweep, which shows growth; any single comparison shows how far the methods agree."""
     return not request.is_series
 
 
 def _has_probes(draft: Draft, label: str, number: int) -> bool:
-    """Whether they could be read in this round: without them there is nothing to set against each other."""
+    """Return True if the probes could be read in this round: otherwise there is nothing to compare."""
     return any(
         (run.binary, run.way, run.number) == (label, "probes", number) and run.collections is not None
         for run in draft.gc_runs
@@ -148,7 +148,7 @@ def _trial(draft: Draft, subject: Subject, turn: Turn, what: str, show: Show) ->
 
 
 def _check_warm_up(draft: Draft, subject: Subject, trial: Trial) -> None:
-    """One that ran out of memory is a result to be; the others make no sense to go on with."""
+    """Accept running out of memory as a result; raise for other failures."""
     if trial.ending == "failed":
         setup = draft.setup
         alone = setup.workload.argv(subject.path, setup.material.path, Path("OUTPUT"), mark=setup.mark)

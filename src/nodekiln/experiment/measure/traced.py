@@ -1,4 +1,4 @@
-"""One run with its collections told by the probes: a program held back, attached to, confined, waited for."""
+"""Run a program with its collections reported by probes: hold it back, attach, limit its memory, wait."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_probe_lines(lines: Iterable[str], began_ns: int) -> tuple[Collection, .
 
 
 def is_collection(line: str) -> bool:
-    """Whether a line of the script `collections` tells one."""
+    """Return True if a line of the script `collections` is a collection."""
     return _ENDED.fullmatch(line) is not None
 
 
@@ -61,7 +61,7 @@ def read_trace_gc(text: str) -> tuple[tuple[Collection, ...], tuple[str, ...]]:
 
 
 def _in_order(found: Iterable[tuple[int, float, float]]) -> tuple[Collection, ...]:
-    """From type, end and duration, in the order of their ends; types that no V8 of today has are left out."""
+    """Parse type, end and duration, sorted by end; skip types that no current V8 has."""
     return tuple(
         Collection(at_ms=max(0.0, end), duration_ms=max(0.0, took), type=kind)
         for kind, end, took in sorted(found, key=lambda one: one[1])
@@ -80,7 +80,7 @@ _LOOK = INTERVAL_WITH_LIMIT / 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traced:
-    """How a run went; `collections` is None where the tracer saw none and can't tell why.
+    """The outcome of a run; `collections` is None if the tracer failed to see any.
 
     `wall_ms` begins where the program is let go, after its exec: one or two milliseconds later than that of
     watch.py, whose clock starts it too.
@@ -100,7 +100,7 @@ def run_traced(
     settings: Settings,
     on_count: OnCount,
 ) -> Traced:
-    """Runs to the end, with what the program prints in `setup.log`; `on_count`: so many collections so far.
+    """Run to the end, with the program's output in `setup.log`; `on_count` gets the number of collections.
 
     Raises KilnError where there is no tracer, no right to trace, or no probe in the binary.
     """
@@ -146,7 +146,7 @@ def run_traced(
 
 
 def _confine(held: Held, limit: int | None) -> None:
-    """What watch.py does for a program that it starts: the kernel's own limit, and the first to go."""
+    """Do what watch.py does for its child: set the kernel's memory limit, and be killed first."""
     pid = held.process.pid
     if limit is not None and sys.platform == "linux":
         _, most = resource.prlimit(pid, resource.RLIMIT_DATA)
@@ -173,7 +173,7 @@ def _wait(held: Held, limit: int | None) -> tuple[int, bool]:
 
 
 class _End:
-    """Waits in a thread, so that the time of the end is exact, not that of our next look."""
+    """Wait in a thread, so that the time of the end is exact."""
 
     def __init__(self, held: Held) -> None:
         self._process = held.process

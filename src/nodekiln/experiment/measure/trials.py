@@ -1,4 +1,4 @@
-"""One trial: a binary runs the workload, its memory is watched, its output has to be the input again."""
+"""Run one trial: a binary runs the workload, its memory is sampled, its output must equal the input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A trial to run: its round (from 1), its binary's label, its place in the whole sequence (from 1)."""
+    """A trial to run: round (from 1), binary label, position in the whole sequence (from 1)."""
 
     number: int
     label: str
@@ -36,7 +36,7 @@ class Turn:
 
 
 def turns(labels: Sequence[str], rounds: int, seed: int) -> Iterator[Turn]:
-    """The same sequence for the same seed, on every machine and Python."""
+    """Return the sequence of trials, the same for a seed on every machine and Python."""
     order = 0
     for number, labels_in_turn in enumerate(islice(orders(labels, f"turns {seed}"), rounds), 1):
         for label in labels_in_turn:
@@ -45,7 +45,7 @@ def turns(labels: Sequence[str], rounds: int, seed: int) -> Iterator[Turn]:
 
 
 def orders(labels: Sequence[str], seed: str) -> Iterator[tuple[str, ...]]:
-    """The labels in the order of each round, without end; the same ones for the same seed everywhere.
+    """Yield the order of the labels in each round, endlessly; the same for a seed everywhere.
 
     As many rounds as there are labels make a block: the rotations of one random order, shuffled. In a block
     every label stands in every place once, so that whatever number of rounds is taken, the times that two
@@ -70,7 +70,7 @@ OnBytes = Callable[[int], None]
 
 
 def find_loss(output: Path, sha256: str, on_bytes: OnBytes = lambda _: None) -> str:
-    """What is wrong with an output whose input has that hash; "" where nothing is."""
+    """Return the fault of an output whose input has that hash, "" if there is none."""
     if not output.is_file():  # a pipe would wait for ever
         return "the output is no file" if output.exists() else "there is no output"
     try:
@@ -106,7 +106,7 @@ def _chunks(path: Path, on_bytes: OnBytes) -> Iterator[bytes]:
 
 
 def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Of gzip files, one after the other, a chunk at a time. Raises EOFError, zlib.error."""
+    """Yield the content of concatenated gzip files in chunks. Raises EOFError, zlib.error."""
     unpacker = zlib.decompressobj(_GZIP_WINDOW)
     for chunk in chunks:
         rest = chunk
@@ -125,7 +125,7 @@ _FULL = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What changes when a file is written to or another one takes its place."""
+    """Return a value that changes when a file is written or replaced."""
 
     inode: int
     size: int
@@ -134,7 +134,7 @@ class Stamp:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What all runs of one experiment have in common."""
+    """The settings that all runs of one experiment share."""
 
     workload: Workload
     material: Material
@@ -148,7 +148,7 @@ class Setup:
     folder: Path
     """Ours alone, for outputs and logs; on the disk of the input."""
     stamps: Mapping[Path, Stamp | None]
-    """Of each binary, as it was when its hash was taken."""
+    """Fingerprint of each binary when it was hashed."""
 
     @property
     def output(self) -> Path:
@@ -156,17 +156,17 @@ class Setup:
 
     @property
     def log(self) -> Path:
-        """What the last run printed."""
+        """The output of the last run."""
         return self.folder / "log.txt"
 
     def argv(self, subject: Subject, *options: str) -> list[str]:
-        """The command line of one run."""
+        """Return the command line of one run."""
         return self.workload.argv(
             subject.path, self.material.path, self.output, options=options, mark=self.mark
         )
 
     def make_ready(self, subject: Subject) -> None:
-        """The same state before each run: the same binary, no output, the input in memory or not.
+        """Restore the same state before each run: same binary, no output, input in memory or not.
 
         Raises SourceError where the binary is no longer what it was, or the input is gone.
         """
@@ -194,7 +194,7 @@ class Setup:
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """By what a file is known without reading it; None where there is none."""
+    """Return a file's fingerprint without reading it; None if it does not exist."""
     try:
         found = path.stat()
     except OSError:
@@ -211,7 +211,7 @@ def _is_same(subject: Subject, was: Stamp | None) -> bool:
 
 
 def check_disk(setup: Setup, label: str, why: str) -> None:
-    """Of a run that went wrong, while its output still takes its place: raises SourceError where the disk is
+    """Raise SourceError for a failed run whose output, still on the disk, has filled it: the disk is
     full, which is no failure of the binary's.
 
     `why` is what the run ended in: it tells where the disk is full for this user only (a quota), or was.
@@ -227,7 +227,7 @@ def check_disk(setup: Setup, label: str, why: str) -> None:
 
 
 def _check_input(setup: Setup) -> None:
-    """Raises SourceError where it is no longer what was hashed: no output can be that."""
+    """Raise SourceError if the input has changed since it was hashed: no output could match."""
     path = setup.material.path
     if not path.exists() or hash_file(path) != setup.material.facts.sha256:
         raise _other_input(path)
@@ -241,7 +241,7 @@ def _other_input(path: Path) -> SourceError:
 
 
 def run_trial(setup: Setup, subject: Subject, turn: Turn, on_sample: OnSample) -> Trial:
-    """Runs and verifies; the output is removed.
+    """Run and verify; remove the output.
 
     Raises UsageError where the binary can't be started, SourceError where it, the input or the disk made it
     go wrong.

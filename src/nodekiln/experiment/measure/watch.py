@@ -33,13 +33,13 @@ import psutil
 _process = cache(psutil.Process)
 """Made once for each number: that reads three files, a look at its memory one."""
 _MOST = 2**53 - 1
-"""What results.json takes: the greatest number that every reader of JSON takes for what it is."""
+"""Limit of results.json: the largest integer that every JSON reader represents exactly."""
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 SLACK = 128 * 2**20
 """Bytes of private memory that a Node has beyond its resident ones: 30 to 60 MB were seen. Above the limit
 and this the kernel refuses memory, should we be too slow to see it."""
 _LIKELY_VICTIM = b"1000"
-"""Of all processes, the program goes first where the machine runs out of memory (Linux)."""
+"""Make the program the first to be killed if the machine runs out of memory (Linux)."""
 
 
 def main(interval: float, limit: int, argv: list[str]) -> None:
@@ -81,7 +81,7 @@ def main(interval: float, limit: int, argv: list[str]) -> None:
 
 
 class _End:
-    """Waits in a thread, so that the time of the end is exact whatever we are doing."""
+    """Wait in a thread, so that the time of the end is exact."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -99,7 +99,7 @@ class _End:
 
 
 def _prepare(limit: int) -> None:
-    """What the program inherits: it leaves no core file, and is the first to go."""
+    """Set what the program inherits: no core file, and killed first."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limit:
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
@@ -112,7 +112,7 @@ def _prepare(limit: int) -> None:
 
 
 def kill(pids: list[int]) -> None:
-    """All of them, as far as they are there and may be."""
+    """Signal all processes that exist and may be signalled."""
     """Not by Popen, which would take the end from under the thread that waits for it."""
     for pid in pids:
         with suppress(ProcessLookupError, PermissionError):  # it may run a program as somebody else
@@ -120,7 +120,7 @@ def kill(pids: list[int]) -> None:
 
 
 def descent(pid: int) -> list[int]:
-    """A process and, on Linux, what its main thread and theirs started, as a wrapper script does its Node.
+    """Return a process and, on Linux, the descendants of its main thread, as of a wrapper script.
 
     Costs one small file for a process without children, 18 us, where looking through 90 processes for those
     with that parent took 1.2 ms.
@@ -148,7 +148,7 @@ def resident(pids: list[int]) -> int | None:
 
 
 def _last_number(streams: int, before: int | None) -> int | None:
-    """The last number that came, on a whole line, and that can be kept; `before` where none did."""
+    """Return the last number received on a complete line, `before` if there is none."""
     try:
         lines = os.read(streams, 65536).split(b"\n")
     except BlockingIOError:
@@ -158,7 +158,7 @@ def _last_number(streams: int, before: int | None) -> int | None:
 
 
 def _tell(**facts: object) -> bool:
-    """Whether anybody listens."""
+    """Return True if the parent still reads."""
     try:
         print(json.dumps(facts), flush=True)  # noqa: T201 (this is what it is for)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""Runs a program under watch.py and tells how it went: its memory over time, its times, how it ended."""
+"""Run a program under watch.py and return its memory over time, its times and its outcome."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def watch(
     limit: int | None = None,
     on_sample: OnSample = lambda _: None,
 ) -> Course:
-    """Runs a program to its end, with what it prints in `log`; ended where it and what it started take more
+    """Run a program to its end, with its output in `log`; kill it if it and its children take more
     than `limit` bytes.
 
     Raises UsageError where it can't be started. On KeyboardInterrupt it and its children are killed, and the
@@ -110,7 +110,7 @@ def watch(
 
 
 def judge(code: int, printed: str, passed: int | None) -> tuple[Ending, str]:
-    """How a program ended, from its exit code (minus a signal's number) and what it printed; and why.
+    """Return how a program ended, from its exit code (minus a signal's number) and its output; and why.
 
     `passed` is the memory limit in bytes that it was ended at, None where it was not.
     """
@@ -126,7 +126,7 @@ def judge(code: int, printed: str, passed: int | None) -> tuple[Ending, str]:
 
 
 def tail(log: Path) -> str:
-    """The end of what a program printed."""
+    """Return the end of a program's output."""
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - _TAIL))
         return file.read().decode(errors="backslashreplace")

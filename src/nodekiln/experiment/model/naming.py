@@ -1,4 +1,4 @@
-"""What tables, plots and sentences call the binaries: short enough for a narrow column, and always text."""
+"""Choose the display names of binaries in tables and plots: short enough for a narrow column, always text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST = 16
 
 
 def display_names(binaries: Sequence[Binary]) -> dict[str, str]:
-    """By label. The labels, where all are short; else what differs, or numbers."""
+    """Return display names by label: the labels if all are short, otherwise their differences or numbers."""
     labels = {binary.label: plain(binary.label) for binary in binaries}
     if max(map(cell_len, labels.values())) <= _LONGEST and len(set(labels.values())) == len(labels):
         return labels
@@ -23,7 +23,7 @@ def display_names(binaries: Sequence[Binary]) -> dict[str, str]:
 
 
 def as_text(name: str) -> str:
-    """The name of a file, as JSON and HTML can hold it: bytes that are no UTF-8 become U+FFFD.
+    """Return a file's name for JSON and HTML: bytes that aren't UTF-8 become U+FFFD.
 
     Python keeps such bytes as lone surrogates; in the C locale, those of every letter beyond ASCII.
     """
@@ -31,12 +31,12 @@ def as_text(name: str) -> str:
 
 
 def is_classic(binaries: Sequence[Binary]) -> bool:
-    """Whether it is the experiment of the post: one binary with backpressure, and one without."""
+    """Return True for one binary with backpressure and one without."""
     return [binary.backpressure for binary in binaries] == [True, False]
 
 
 def legend(binaries: Sequence[Binary]) -> dict[str, str]:
-    """By display name: label and name of the binary, where they say more."""
+    """Return label and binary name by display name, where they add something."""
     told = {}
     for label, name in display_names(binaries).items():
         (binary,) = (one for one in binaries if one.label == label)

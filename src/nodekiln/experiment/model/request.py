@@ -1,4 +1,4 @@
-"""What a user asked of one comparison, checked word by word before anything is made."""
+"""Parse and check the options of a comparison before anything is made."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class CompareRequest:
 
     @property
     def points(self) -> int:
-        """How many experiments it is."""
+        """The number of experiments."""
         return len(self.sizes) * len(self.high_water_marks)
 
     @property
     def is_series(self) -> bool:
-        """Whether it is more than one."""
+        """True if there is more than one experiment."""
         return self.points > 1
 
 
@@ -108,7 +108,7 @@ def make_request(
     memory_limit: str = "",
     dry_run: bool = False,
 ) -> CompareRequest:
-    """From the words of a command line, "" for what wasn't said; paths are meant from `cwd`.
+    """Return the request for command-line options, "" for missing ones; paths are relative to `cwd`.
 
     Raises UsageError for a word that can't be taken, and for two that exclude each other.
     """

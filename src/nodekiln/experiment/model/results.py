@@ -1,4 +1,4 @@
-"""What an experiment measured: the data model of results.json.
+"""The measurements of an experiment: the data model of results.json.
 
 Every figure of a report is derived from these values; nothing here measures, counts, writes or draws.
 Times are in milliseconds, sizes in bytes, unless a field says otherwise. schema.py makes
@@ -20,7 +20,7 @@ SCHEMA = 1
 FORMAT: Literal["nodekiln results"] = "nodekiln results"
 
 MOST = 2**53 - 1
-"""The greatest integer that every reader of JSON takes for what it is."""
+"""The largest integer that every JSON reader represents exactly."""
 
 Version = Annotated[int, Meta(ge=1, le=SCHEMA)]
 Count = Annotated[int, Meta(ge=0, le=MOST)]
@@ -49,7 +49,7 @@ WAYS: tuple[Way, ...] = ("probes", "trace-gc", "perf_hooks")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One look at a running trial."""
+    """One sample of a running trial."""
 
     at_ms: Milliseconds
     """Since the trial's process was started."""
@@ -70,7 +70,7 @@ class Collection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One run of one binary. Trials of the same number are compared with each other."""
+    """One run of one binary. Trials with the same number are compared with each other."""
 
     number: Number
     binary: Label
@@ -78,7 +78,7 @@ class Trial:
     order: Number
     """Its place in the sequence that was run, warm-ups not counted."""
     wall_ms: Milliseconds
-    """From start to exit; up to its end where it did not finish."""
+    """From start to exit, also if it did not finish."""
     cpu_ms: Milliseconds
     """User and system time of the process."""
     peak_rss_bytes: Count
@@ -87,24 +87,24 @@ class Trial:
     """In the order of time."""
     ending: Ending
     verified: bool | None
-    """Whether the output is the input again; None where nothing could be checked."""
+    """True if the output equals the input; None if that could not be checked."""
     detail: str = ""
     """Why it did not finish or verify, for a person to read."""
 
     @property
     def counts(self) -> bool:
-        """Whether its figures may be compared: it ran to its end and lost no data."""
+        """True if its figures may be compared: it finished and lost no data."""
         return self.ending == "finished" and self.verified is not False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GcRun:
-    """One run of one binary with its collections measured one way."""
+    """One run of one binary with its collections measured by one method."""
 
     binary: Label
     way: Way
     number: Number = 1
-    """Runs of the same number were made one after the other."""
+    """Runs with the same number were made in succession."""
     collections: tuple[Collection, ...] | None
     """In the order of time; None where this way could not be had, and `note` says why."""
     wall_ms: Milliseconds
@@ -116,7 +116,7 @@ class GcRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JointRun:
-    """One run of one binary whose collections all ways watched at once, which shows how far they agree.
+    """One run of one binary with all methods at once, which shows how far they agree.
 
     They disturb each other and the program, so that it shows nothing else.
     """
@@ -124,7 +124,7 @@ class JointRun:
     binary: Label
     number: Number = 1
     collections: dict[Way, tuple[Collection, ...]]
-    """By way, in the order of time."""
+    """By method, in chronological order."""
     wall_ms: Milliseconds
     ending: Ending = "finished"
     note: str = ""
@@ -134,7 +134,7 @@ class JointRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Binary:
-    """One of those that were compared."""
+    """A compared binary."""
 
     label: Label
     """Short, and no other's: what tables and plots call it."""
@@ -142,20 +142,20 @@ class Binary:
     """The recipe's name (v22.20.0-no-backpressure-graft), or the name of a file."""
     sha256: Sha256
     version: str
-    """What it prints for --version."""
+    """Its output for --version."""
     backpressure: bool | None
-    """Whether write() answers false on a full stream; None where that wasn't found out."""
+    """True if write() returns false on a full stream; None if unknown."""
     probes: tuple[str, ...] = ()
     """Names of its USDT probes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Input:
-    """What was read."""
+    """The input of all trials."""
 
     kind: Literal["generated", "file", "none"]
     size_bytes: Count
-    """All of it, repeats included."""
+    """Total size, repeats included."""
     sha256: Sha256 | None
     compressed_ratio: Annotated[float, Meta(gt=0)] | None
     """Size after gzip / size; None where nothing was compressed."""
@@ -166,13 +166,13 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
-    """The machine, as it was found at the start."""
+    """The machine at the start."""
 
     cpu: str
     cores: Number
     """Processors that the trials could use."""
     governor: str | None
-    """Of the CPU's frequency; None where the system doesn't tell (virtual machines, macOS)."""
+    """The CPU frequency governor; None if unknown (virtual machines, macOS)."""
     kernel: str
     os: str
     architecture: str
@@ -181,9 +181,9 @@ class Environment:
     load: Annotated[float, Meta(ge=0)] | None
     """Mean number of runnable processes over the minute before."""
     filesystem: str | None = None
-    """Of the disk that holds input and output."""
+    """The file system of input and output."""
     virtual_machine: str | None = None
-    """What it runs under, where that is known."""
+    """The hypervisor, if known."""
     tracer: str | None = None
     """Name and version of what read the probes."""
 
@@ -195,14 +195,14 @@ class Experiment:
     started: str
     """ISO 8601 with the offset from UTC."""
     seed: int
-    """Of the input and of the order of trials."""
+    """The seed of the input and of the order of trials."""
     workload: str
     program: str | None
-    """The workload's source; None where it isn't to be shown."""
+    """The workload's source; None if it is not shown."""
     high_water_mark: Count | None
     """In `stream_unit`; None for Node's defaults."""
     stream_unit: Unit
-    """What the workload's streams count in."""
+    """The unit in which the workload's streams count."""
     cpu_bound: bool = False
     """True if the workload computes all the time: on an idle machine its wall time is about its CPU time."""
     input: Input
@@ -240,7 +240,7 @@ class Experiment:
 
     @property
     def baseline(self) -> Binary:
-        """What the others are compared with."""
+        """Return the baseline, the first binary."""
         return self.binaries[0]
 
     def trials_of(self, label: str) -> tuple[Trial, ...]:
@@ -254,7 +254,7 @@ class Sweep:
 
     started: str
     experiments: tuple[Experiment, ...]
-    """One for each pair of input size and highWaterMark, in the order they were run."""
+    """One per pair of input size and highWaterMark, in the order of the runs."""
     partial: bool
     notes: tuple[str, ...] = ()
     schema: Version = SCHEMA
@@ -274,17 +274,17 @@ class Sweep:
 
     @property
     def unit(self) -> Unit:
-        """What the workload's streams count in."""
+        """The unit in which the workload's streams count."""
         return self.experiments[0].stream_unit
 
     @property
     def marks(self) -> tuple[int | None, ...]:
-        """The highWaterMarks, Node's default (None) first, then from the least."""
+        """Return the highWaterMarks in ascending order, Node's default (None) first."""
         marks = {experiment.high_water_mark for experiment in self.experiments}
         return tuple(sorted(marks, key=lambda mark: -1 if mark is None else mark))
 
     def at(self, mark: int | None) -> tuple[Experiment, ...]:
-        """The experiments with that highWaterMark, by the size of their input."""
+        """Return the experiments with that highWaterMark, sorted by input size."""
         found = (one for one in self.experiments if one.high_water_mark == mark)
         return tuple(sorted(found, key=lambda one: one.input.size_bytes))
 

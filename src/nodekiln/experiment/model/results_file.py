@@ -15,12 +15,12 @@ RESULTS = "results.json"
 
 
 def dump(results: Experiment | Sweep) -> str:
-    """The text of results.json."""
+    """Return the text of results.json."""
     return msgspec.json.format(msgspec.json.encode(results), indent=1).decode() + "\n"
 
 
 def load(text: bytes | str, origin: str = "results.json") -> Experiment | Sweep:
-    """Reads what `dump` wrote; `origin` is what errors call the text.
+    """Parse the text of results.json; `origin` names it in errors.
 
     Raises UsageError for a text that is damaged, is something else's, or was written by a newer nodekiln.
     """
@@ -47,7 +47,7 @@ def load(text: bytes | str, origin: str = "results.json") -> Experiment | Sweep:
 
 
 def read_results(folder: Path) -> Experiment | Sweep:
-    """What a run left in its folder; raises UsageError where that holds nothing that can be drawn."""
+    """Return the results in the folder of a run; raise UsageError if it has none that can be rendered."""
     file = folder / RESULTS
     remedy = "./inv report takes the folder of a run: build/experiments/<time>."
     try:

@@ -1,4 +1,4 @@
-"""The JSON Schema of results.json: the data model's types, with the texts that stand under its fields.
+"""Generate the JSON Schema of results.json from the data model, with the docstrings of its fields.
 
 `python -m nodekiln.experiment.model.schema > docs/results.schema.json` writes it anew after a change of the
 model.
@@ -20,7 +20,7 @@ from nodekiln.experiment.model import results
 
 
 def json_schema() -> str:
-    """The text of docs/results.schema.json."""
+    """Return the text of docs/results.schema.json."""
     references, components = msgspec.json.schema_components(
         [results.Experiment, results.Sweep], ref_template="#/$defs/{name}"
     )
@@ -38,7 +38,7 @@ def json_schema() -> str:
 
 
 def _field_texts() -> dict[str, dict[str, str]]:
-    """By class and field: the string that follows a field. Python keeps it in the source only."""
+    """Return the string below each field, by class and field. Python keeps it only in the source."""
     module = ast.parse(inspect.getsource(results))
     classes = [node for node in module.body if isinstance(node, ast.ClassDef)]
     return {node.name: _texts_in(node.body) for node in classes}

@@ -1,4 +1,4 @@
-"""The plots of a sweep: memory and garbage collection against the size of the input."""
+"""Draw the plots of a sweep: memory and garbage collection against the input size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Of = Callable[[Experiment, str], Estimate | None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Curve:
-    """One quantity against the input's size, for every highWaterMark and binary."""
+    """One quantity against the input size, for every highWaterMark and binary."""
 
     name: str
     title: str
@@ -30,7 +30,7 @@ class _Curve:
     of: Of
     divisor: float = 1.0
     as_input: bool = False
-    """Whether to draw where the quantity would be as great as the input."""
+    """True to draw the line where the quantity equals the input size."""
 
 
 def draw_sweep(sweep: Sweep) -> Iterator[Plot]:

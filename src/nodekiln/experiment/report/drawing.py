@@ -1,4 +1,4 @@
-"""What all plots share: a figure's size, scales from zero, names beside lines, both formats.
+"""Share the style of all plots: figure size, scales from zero, labels beside lines, both formats.
 
 Needs matplotlib, which is imported here only when something is drawn.
 """
@@ -102,7 +102,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_svg(figure: Figure, *, name: str, title: str, description: str) -> str:
-    """An <svg> element whose ids all begin with `name`; on no ground of its own."""
+    """Return an <svg> element whose ids all begin with `name`, with a transparent background."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     ET.register_namespace("", _SVG)
@@ -127,7 +127,7 @@ def to_svg(figure: Figure, *, name: str, title: str, description: str) -> str:
 
 
 def alone(svg: str) -> str:
-    """An <svg> element as a file of its own, which turns dark with its reader's settings."""
+    """Return an <svg> element as a standalone file, which follows the reader's dark mode."""
     rules = "\n".join(dark_rules())
     style = f"<style>@media screen and (prefers-color-scheme: dark) {{\n{rules}\n}}</style>"
     head, end, rest = svg.partition("</desc>")
@@ -168,24 +168,24 @@ _LINES = 12
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plot:
-    """One drawing: its files are called `name`.png and `name`.svg."""
+    """A plot; its files are `name`.png and `name`.svg."""
 
     name: str
     title: str
     text: str
-    """What it shows, for those who don't see it."""
+    """The alternative text."""
     svg: str
     png: bytes
 
 
 def finish(figure: Figure, name: str, title: str, text: str) -> Plot:
-    """The figure in both formats."""
+    """Return the figure in both formats."""
     svg = to_svg(figure, name=name, title=title, description=text)
     return Plot(name=name, title=title, text=text, svg=svg, png=to_png(figure))
 
 
 def panels(count: int, height: float, *, columns: int = 1, same_y: bool = True) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` axes that share their scales."""
+    """Return a figure with `count` axes that share their scales."""
     from matplotlib.figure import Figure
 
     rows = -(-count // columns)
@@ -198,12 +198,12 @@ def panels(count: int, height: float, *, columns: int = 1, same_y: bool = True) 
 
 
 def from_zero(axes: Axes) -> None:
-    """A scale that begins at zero, as what is proportional has to be read, with room above."""
+    """Start the scale at zero, as proportional quantities require, with some room above."""
     axes.set_ylim(0, axes.dataLim.y1 * 1.08 or 1)
 
 
 def label_heights(axes: Axes, heights: Sequence[tuple[float, str, str]], *, lines: int = 1) -> None:
-    """Writes each text in its colour beside the axes, at its height or as near as the others let it."""
+    """Write each label in its color beside the axes, as near to its height as the others allow."""
     least, most = axes.get_ylim()
     stretch = max(1.0, len(heights) * lines / _LINES)
     if stretch > 1 and (figure := axes.get_figure(root=True)) is not None:
@@ -233,7 +233,7 @@ def label_heights(axes: Axes, heights: Sequence[tuple[float, str, str]], *, line
 
 
 def legend_above(axes: Axes, columns: int) -> None:
-    """The legend at the right of the title's line, where it hides nothing."""
+    """Put the legend to the right of the title, where it hides nothing."""
     axes.legend(
         loc="lower right",
         bbox_to_anchor=(1, 1),

@@ -64,7 +64,7 @@ def deviation(ratio: Estimate) -> str:
 
 
 def mark_words(mark: int | None, unit: Unit) -> str:
-    """A highWaterMark as a heading says it."""
+    """Format a highWaterMark for a heading."""
     if mark is None:
         return "highWaterMark as Node sets it"
     if unit == "bytes" and mark and mark % 1024 == 0:
@@ -73,13 +73,13 @@ def mark_words(mark: int | None, unit: Unit) -> str:
 
 
 def scale(value: float, unit: MetricUnit) -> tuple[float, str]:
-    """What to divide by, and the name of the unit that this gives."""
+    """Return the divisor and the name of the resulting unit."""
     scales = _SCALES[unit]
     return next((one for one in scales if abs(value) >= one[0]), scales[-1])
 
 
 def _figures(value: float, leading: float, unit: str) -> str:
-    """As many decimals as `leading` gets for three figures; none where the unit can't be divided."""
+    """Return the decimals that give `leading` three significant figures; none for indivisible units."""
     if unit in ("bytes", "objects"):
         return f"{value:.0f}"
     return f"{value:.{2 if abs(leading) < 10 else 1 if abs(leading) < 100 else 0}f}"

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else. Every text in it is escaped by the template engine.
+"""Render the report as one self-contained HTML page; the template engine escapes every text.
 
 The only texts that are not are ours: the style sheet, and the SVG of plots, whose labels matplotlib escaped.
 """
@@ -39,7 +39,7 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A row of the table of trials: of each binary wall time, CPU time and peak, or what went wrong."""
+    """A row of the table of trials: wall time, CPU time and peak of each binary, or its failure."""
 
     name: str
     cells: tuple[tuple[str, str, str] | str, ...]
@@ -58,7 +58,7 @@ class Point:
 
 
 def page(results: Experiment | Sweep, plots: Sequence[Plot]) -> str:
-    """The text of report.html."""
+    """Return the text of report.html."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -196,7 +196,7 @@ def _by_measure(compared: Sequence[Comparison]) -> list[tuple[str, list[Comparis
 
 
 def _lines(text: str) -> str:
-    """A program's text, line by line, without what could mislead."""
+    """Return the lines of a program with unprintable characters escaped."""
     return "\n".join(escape_unprintable(line) for line in text.expandtabs(2).splitlines())
 
 
@@ -204,7 +204,7 @@ REPORT = "report.html"
 
 
 def write_report(folder: Path, results: Experiment | Sweep, reporter: Reporter) -> Path:
-    """Writes report.html and a PNG and an SVG of each plot; returns the path of report.html.
+    """Write report.html and a PNG and an SVG of each plot; return the path of report.html.
 
     The files are renamed into place when all are drawn. Raises SourceError where they can't be written.
     """

@@ -1,4 +1,4 @@
-"""The plots of one experiment, in the order of the report; those of garbage collection are in gcplots.py."""
+"""Draw the plots of one experiment, in the order of the report."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def gc_totals(experiment: Experiment) -> Plot | None:
 
 
 _BUCKETS = 120
-"""Of a line over time: each keeps its least and its greatest sample, so that no peak is lost."""
+"""Bins of a line over time; each keeps its minimum and maximum sample, so that no peak is lost."""
 
 
 def draw(experiment: Experiment) -> Iterator[Plot]:

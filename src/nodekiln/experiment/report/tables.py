@@ -1,4 +1,4 @@
-"""An experiment as plain text: 80 columns, the same in a terminal, a pipe and a mail.
+"""Render an experiment as plain text in 80 columns, the same in a terminal, a pipe and a mail.
 
 The trials stand as in the post that the experiment comes from, so that the two can be laid side by side.
 """
@@ -46,7 +46,7 @@ _INTERRUPTED = "Interrupted: this is what was measured until then."
 
 
 def render(results: Experiment | Sweep) -> str:
-    """Everything about an experiment or a sweep, ready to print."""
+    """Return the whole text report of an experiment or a sweep."""
     experiments = results.experiments if isinstance(results, Sweep) else (results,)
     warned = "\n".join(_wrapped([f"warning: {line}" for line in warnings(experiments)]))
     blocks = [warned, *(_sweep(results) if isinstance(results, Sweep) else _experiment(results))]
@@ -54,7 +54,7 @@ def render(results: Experiment | Sweep) -> str:
 
 
 def trial_table(experiment: Experiment) -> str:
-    """The trials' wall times in the post's layout, the average row included, medians beneath."""
+    """Return the table of wall times per trial, with the average and the median."""
     heads = _trial_heads(experiment.binaries)
     widths = [cell_len(head) for head in heads]
     numbers = sorted({trial.number for trial in experiment.trials})
@@ -91,7 +91,7 @@ def measure_table(experiment: Experiment) -> str:
 
 
 def gc_table(table: GcTable, name: str) -> str:
-    """One binary's collections, the three ways side by side."""
+    """Return the table of one binary's collections, the three methods side by side."""
     lines = [_columns((name, *(f"{way:>17}" for way in WAYS)), (24, 17, 17))]
     lines.append(_columns(("", *(f"{'count':>7}{'ms':>10}" for _ in WAYS)), (24, 17, 17)))
     for kind in PAUSES:
@@ -179,7 +179,7 @@ def _trial_heads(binaries: Sequence[Binary]) -> list[str]:
 
 
 def _legend(binaries: Sequence[Binary]) -> str:
-    """What the columns' names stand for."""
+    """Return the legend of the column names."""
     names = legend(binaries)
     if is_classic(binaries):
         (stock, stock_told), (modified, modified_told) = names.items()
@@ -194,7 +194,7 @@ def _wall(trial: Trial | None) -> str:
 
 
 def _row(first: str, cells: Sequence[str], widths: Sequence[int]) -> str:
-    """A row whose bars stand under those of the heading, however wide its first cell is."""
+    """Return a row aligned with the heading, however wide its first cell is."""
     padded = [_pad(cell, width) for cell, width in zip(cells, widths, strict=True)]
     padded[0] = _pad(cells[0], widths[0] - (cell_len(first) - len("trial (#) ")))
     return (first + "| " + " | ".join(padded)).rstrip()
