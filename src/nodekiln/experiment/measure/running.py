@@ -114,7 +114,7 @@ def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None
 
 
 def runs_for_collections(request: CompareRequest, *, may_trace: bool) -> int:
-    """Return the number of runs of each binary: one per method and round, and a joint one if probes are traced."""
+    """Return the number of runs per binary: one per method and round, and a joint one if probes are traced."""
     joint = may_trace and _is_joint(request)
     return request.gc_rounds * (len(WAYS) - (not may_trace) + joint)
 
