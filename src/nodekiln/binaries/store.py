@@ -87,7 +87,7 @@ def _is_held(folder: Path) -> bool:
     hold = filelock.FileLock(file)
     try:
         hold.acquire(timeout=0)
-    except OSError:  # Timeout is one; whether one that can't be opened, another user's, is held can't be told
+    except OSError:  # a timeout, or another user's lock, whose state is unknown
         return True
     hold.release()
     return False

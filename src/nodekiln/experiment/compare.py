@@ -200,8 +200,10 @@ def _input(session: _Session, size: int) -> tuple[Material, tuple[str, ...]]:
     if session.request.cold:
         pagecache.drop(material.path)
         left = pagecache.cached_share(material.path)
-        told = "whether any of it stays can't be told" if left is None else f"{left:.0%} of it stays"
-        notes.append(f"the input is dropped from memory before each run; {told}")
+        remainder = (
+            "whether any of it stays can't be remainder" if left is None else f"{left:.0%} of it stays"
+        )
+        notes.append(f"the input is dropped from memory before each run; {remainder}")
     for note in notes:
         session.reporter.say(note)
     return material, tuple(notes)

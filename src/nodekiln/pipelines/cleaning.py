@@ -29,7 +29,7 @@ def find(workspace: Workspace, tag: Tag | None, *, binaries: bool) -> tuple[Remo
     """Return working trees and, with `binaries`, binaries and releases, of a tag or of all, without locking.
 
     With all go the inputs of comparisons, which are generated again (reports stay), and what grafts that were
-    killed left of downloads. What killed runs left of binaries goes in any case: it can't be told of which
+    killed left of downloads. What killed runs left of binaries goes in any case: it is unknown of which
     tag it is. Nothing that is not ours is named, nor the folder that a process makes a binary in.
     """
     counted: set[tuple[int, int]] = set()  # what two folders share is freed once

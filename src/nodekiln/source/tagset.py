@@ -2,7 +2,7 @@
 
 Of a tag come its commit, the folders on the way to the files that are asked for, and those files: 25 objects
 of 20,000. Folders are asked for level by level, since a server sends either none or all of them; each level
-is one request for all tags. What can't be had of one tag is told for that tag, and is not in others' way.
+is one request for all tags. A failure of one tag is reported for that tag and does not affect others.
 """
 
 from __future__ import annotations

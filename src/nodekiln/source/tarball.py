@@ -122,16 +122,16 @@ def imported(workspace: Workspace, tag: Tag) -> Tarball | None:
     ref = _ref(tag)
     remedy = f"Remove the ref and import again: git --git-dir {workspace.mirror} update-ref -d {ref}"
     try:
-        told = GitRunner(workspace.mirror).run(
+        output = GitRunner(workspace.mirror).run(
             "for-each-ref", "--format=%(objectname)%00%(contents)", "--", ref
         )
     except GitError as error:
         if ref not in error.stderr:
             raise damaged(workspace.mirror, error) from None
         raise SourceError(f"The import of {tag} can't be read: {error.stderr}.", remedy=remedy) from None
-    if not told:
+    if not output:
         return None
-    commit, _, message = told.decode(errors="replace").partition("\0")
+    commit, _, message = output.decode(errors="replace").partition("\0")
     facts = dict(_TRAILER.findall(message))
     try:
         return Tarball(tag, commit, facts["Name"], facts["Sha256"], int(facts["Files"]), int(facts["Size"]))
@@ -174,16 +174,18 @@ def _compare(name: str, sha256: str, shasums: Path) -> None:
     except OSError as error:
         raise SourceError(f"The checksums {str(shasums)!r} can't be read: {error.strerror}.") from None
     names = [line[1].decode(errors="replace") for line in found]
-    told = {digest.decode().lower() for (digest, _), each in zip(found, names, strict=True) if each == name}
-    if not told:
+    recorded = {
+        digest.decode().lower() for (digest, _), each in zip(found, names, strict=True) if each == name
+    }
+    if not recorded:
         close = ", ".join(difflib.get_close_matches(name, names, 3, 0.8))
         raise SourceError(
             f"{shasums.name} has no line for {name}" + (f"; close to it: {close}." if close else "."),
             remedy="Take the SHASUMS256.txt of the same release, and the tarball under its own name.",
         )
-    if told != {sha256}:
+    if recorded != {sha256}:
         raise SourceError(
-            f"{name} has sha256 {sha256}, and {shasums.name} says {' and '.join(sorted(told))}.",
+            f"{name} has sha256 {sha256}, and {shasums.name} says {' and '.join(sorted(recorded))}.",
             remedy="Nothing was imported. Download the tarball again; if it differs again, don't build it.",
         )
 

@@ -125,13 +125,13 @@ def _table(experiment: Experiment, label: str) -> GcTable:
 
 def _joint_runs(experiment: Experiment, label: str) -> dict[Way, list[GcRun]]:
     """Return the finished joint runs, as each method reports them."""
-    told: dict[Way, list[GcRun]] = {}
+    by_way: dict[Way, list[GcRun]] = {}
     for run in experiment.joint_runs:
         if (run.binary, run.ending) == (label, "finished"):
             for way, found in run.collections.items():
                 seen = GcRun(binary=label, way=way, number=run.number, collections=found, wall_ms=run.wall_ms)
-                told.setdefault(way, []).append(seen)
-    return told
+                by_way.setdefault(way, []).append(seen)
+    return by_way
 
 
 def _total(runs: Sequence[GcRun], types: Sequence[CollectionType]) -> Total:

@@ -106,13 +106,13 @@ def few_trials(experiments: Sequence[Experiment]) -> tuple[str, ...]:
     if not medians:
         return ("No trial was finished.",)
     if (fewest := min(medians)) < ENOUGH:
-        told = f"{_trials(fewest)} of a binary"
+        texts = f"{_trials(fewest)} of a binary"
     elif (fewest := min(pairs, default=ENOUGH)) < ENOUGH:  # the others failed, or are zeros
-        told = f"{fewest} pair{'' if fewest == 1 else 's'} of trials"
+        texts = f"{fewest} pair{'' if fewest == 1 else 's'} of trials"
     else:
         return ()
     return (
-        f"{told} {'is' if fewest == 1 else 'are'} too few for a 95% interval: "
+        f"{texts} {'is' if fewest == 1 else 'are'} too few for a 95% interval: "
         f"what stands in brackets is the range. {ENOUGH} or more give one.",
     )
 
@@ -133,16 +133,16 @@ def find_failure(results: Experiment | Sweep) -> CheckError | None:
     if results.partial:
         return None
     experiments = results.experiments if isinstance(results, Sweep) else (results,)
-    told, endings = [], set()
+    texts, endings = [], set()
     for experiment in experiments:
         where = f"{_point(experiment)}: " if isinstance(results, Sweep) else ""
         without = [one.label for one in experiment.binaries if not _has_result(experiment, one.label)]
-        told += [f"{where}{line}" for label in without for line in _problems_of(experiment, label)]
+        texts += [f"{where}{line}" for label in without for line in _problems_of(experiment, label)]
         endings |= {trial.ending for label in without for trial in experiment.trials_of(label)}
-    if not told:
+    if not texts:
         return None
     return CheckError(
-        f"There is nothing to compare: {'; '.join(told)}.",
+        f"There is nothing to compare: {'; '.join(texts)}.",
         remedy="Take a smaller --size; or --memory-limit, with which that is a result."
         if "out of memory" in endings
         else "The workload run alone tells more: BINARY FILE INPUT OUTPUT",
@@ -213,18 +213,18 @@ def _waiting(experiment: Experiment) -> list[str]:
 
 def gc_notes(experiments: Sequence[Experiment]) -> tuple[str, ...]:
     """Why a way of measuring GC has no figures, or what went wrong with it, once for each reason."""
-    told: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for experiment in experiments:
         names = display_names(experiment.binaries)
         for run in experiment.gc_runs:
             if run.collections is None:
-                told[f"{run.way}: {plain(run.note) or 'not measured'}"] = None
+                texts[f"{run.way}: {plain(run.note) or 'not measured'}"] = None
             elif run.note or run.ending != "finished":
-                told[f"{run.way} of {names[run.binary]}: {plain(run.note) or run.ending}"] = None
+                texts[f"{run.way} of {names[run.binary]}: {plain(run.note) or run.ending}"] = None
         for joint in experiment.joint_runs:
             if joint.note or joint.ending != "finished":
-                told[f"joint run of {names[joint.binary]}: {plain(joint.note) or joint.ending}"] = None
-    return tuple(told)
+                texts[f"joint run of {names[joint.binary]}: {plain(joint.note) or joint.ending}"] = None
+    return tuple(texts)
 
 
 def _phrases(experiment: Experiment, label: str, compared: Sequence[Comparison]) -> tuple[Phrase, ...]:
@@ -250,18 +250,18 @@ def _phrase(measure: str, ratio: Estimate | None) -> Phrase:
 
 def _problems_of(experiment: Experiment, label: str) -> list[str]:
     name, trials = display_names(experiment.binaries)[label], experiment.trials_of(label)
-    told = []
+    texts = []
     for ending, words in _ENDINGS.items():
         if hit := [trial for trial in trials if trial.ending == ending]:
             limit = experiment.memory_limit_bytes if ending == "out of memory" else None
             under = "" if limit is None else f", with a limit of {quantity(limit, 'bytes')}"
-            told.append(f"{name} {words} in {_share(hit, trials)}{under}{_reason(hit)}")
+            texts.append(f"{name} {words} in {_share(hit, trials)}{under}{_reason(hit)}")
     if lost := [trial for trial in trials if trial.ending == "finished" and not trial.counts]:
-        told.append(
+        texts.append(
             f"{name} lost or changed data in {_share(lost, trials)}: what came out is not what went in"
             f"{_reason(lost)}"
         )
-    return told
+    return texts
 
 
 def _has_result(experiment: Experiment, label: str) -> bool:
@@ -287,8 +287,8 @@ def _trials(count: int) -> str:
 
 
 def _reason(hit: Sequence[Trial]) -> str:
-    told = sorted({plain(trial.detail) for trial in hit if trial.detail})
-    return f" ({told[0]})" if told else ""
+    texts = sorted({plain(trial.detail) for trial in hit if trial.detail})
+    return f" ({texts[0]})" if texts else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -301,7 +301,7 @@ class Growth:
 
 def growth(sweep: Sweep) -> tuple[Growth, ...]:
     """Return the growth from the smallest input to the largest; nothing for a single size."""
-    told = []
+    texts = []
     for mark in sweep.marks:
         experiments = sweep.at(mark)
         least, most = experiments[0], experiments[-1]
@@ -310,8 +310,8 @@ def growth(sweep: Sweep) -> tuple[Growth, ...]:
         sizes = _from_to(*(quantity(one.input.size_bytes, "bytes") for one in (least, most)))
         names = display_names(least.binaries)
         lines = [f"{name}: {_line(sweep, least, most, label)}" for label, name in names.items()]
-        told.append(Growth(heading=f"{mark_words(mark, sweep.unit)}, input {sizes}", lines=tuple(lines)))
-    return tuple(told)
+        texts.append(Growth(heading=f"{mark_words(mark, sweep.unit)}, input {sizes}", lines=tuple(lines)))
+    return tuple(texts)
 
 
 def sweep_problems(sweep: Sweep) -> tuple[str, ...]:

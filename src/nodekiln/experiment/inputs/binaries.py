@@ -108,8 +108,8 @@ def _subject(named: Named, path: Path, settings: Settings) -> Subject:
         raise UsageError(f"{path} can't be run here: {error.strerror}.") from None
     version = answer.stdout.decode(errors="replace").strip()
     if answer.returncode != 0 or not _VERSION.match(version):
-        told = version.splitlines()[0][:80] if version else f"nothing, and ends with {answer.returncode}"
-        raise CheckError(f"{path} is no Node that runs here: --version answers {told}.")
+        shown = version.splitlines()[0][:80] if version else f"nothing, and ends with {answer.returncode}"
+        raise CheckError(f"{path} is no Node that runs here: --version answers {shown}.")
     try:
         seen = inspect(path, Registry.of(settings))
         sha256, backpressure, probes = seen.sha256, seen.backpressure, seen.probes or ()

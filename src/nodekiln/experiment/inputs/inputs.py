@@ -45,7 +45,7 @@ def repeat_video(
 ) -> str:
     """Write `target`; return "" or, if ffmpeg failed (then `target` does not exist), its last line.
 
-    `on_bytes` is told how many bytes were written so far. ffmpeg sees names of ours only: its list has a
+    `on_bytes` gets the number of bytes written so far. ffmpeg sees names of ours only: its list has a
     syntax of its own, which a user's name could break.
     """
     ending = source.suffix.lower()
@@ -172,7 +172,7 @@ def prepare(
     written = path.stat().st_size
     ratio = compressed_ratio(path)
     name = path.name if source is None else as_text(source.name)
-    told = f"input: {name}, {format_size(written)}, of which gzip leaves {ratio:.1%}"
+    description = f"input: {name}, {format_size(written)}, of which gzip leaves {ratio:.1%}"
     return Material(
         path=path.absolute(),
         facts=Input(
@@ -183,7 +183,7 @@ def prepare(
             repeat=request.repeat,
             name=name,
         ),
-        note=f"{told}; {how}" if how else told,
+        note=f"{description}; {how}" if how else description,
     )
 
 

@@ -77,7 +77,7 @@ class Draft:
 
 
 def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None]) -> None:
-    """Fills the draft; `show` is told what runs now, `done` is called after each run.
+    """Fill the draft; `show` gets the current run, `done` is called after each run.
 
     Raises CheckError for a binary that loses data, and for one that fails in its warm-up; SourceError where
     the disk is full, or a binary or the input is no longer what it was. What was measured until then is in
@@ -114,7 +114,7 @@ def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None
 
 
 def runs_for_collections(request: CompareRequest, *, may_trace: bool) -> int:
-    """Return the number of runs per binary: one per method and round, and a joint one if probes are traced."""
+    """Return the number of runs per binary: one per method and round, plus a joint one if tracing works."""
     joint = may_trace and _is_joint(request)
     return request.gc_rounds * (len(WAYS) - (not may_trace) + joint)
 

@@ -105,14 +105,14 @@ def run_traced(
     Raises KilnError where there is no tracer, no right to trace, or no probe in the binary.
     """
     lines: list[str] = []
-    told = 0
+    reported = 0
 
     def take(line: str) -> None:
-        nonlocal told
+        nonlocal reported
         lines.append(line)
         if is_collection(line):
-            told += 1
-            on_count(told)
+            reported += 1
+            on_count(reported)
 
     binary = Path(argv[0])
     make = tracer_for("collections", binary, str(binary), settings)
@@ -130,11 +130,13 @@ def run_traced(
     ending, detail = judge(held.process.returncode, tail(setup.log), setup.limit if capped else None)
     notes = [detail] if detail else []
     notes += [line for line in (*lines, *tracer.said.splitlines()) if _LOSS.search(line)]
-    fired = max((int(line.removeprefix(_COUNT)) for line in lines if line.startswith(_COUNT)), default=told)
-    if fired > told:
-        notes.append(f"the tracer lost {fired - told} of {fired} collections")
-    # On Linux the file has told of its probes; dtrace is silent where there are none.
-    is_told = bool(told) or sys.platform == "linux"
+    fired = max(
+        (int(line.removeprefix(_COUNT)) for line in lines if line.startswith(_COUNT)), default=reported
+    )
+    if fired > reported:
+        notes.append(f"the tracer lost {fired - reported} of {fired} collections")
+    # On Linux the file has reported of its probes; dtrace is silent where there are none.
+    is_told = bool(reported) or sys.platform == "linux"
     if not is_told:
         notes.append("dtrace saw no collection: the binary may have no probes")
     return Traced(

@@ -10,7 +10,7 @@ the program when its stdin ends: nothing is left running where we were killed.
 Lines of JSON on stdout: {"at", "rss", "waiting"} for each look, then {"code", "wall", "cpu", "peak",
 "capped"}, or {"error"} where the program can't be started. Times in milliseconds, sizes in bytes. Memory is
 the program's and that of what it started, added up (Linux; elsewhere its own alone); "waiting" is what it
-told of its streams on the descriptor of NODEKILN_STREAMS, null before it did. What it prints goes to our
+reported of its streams on the descriptor of NODEKILN_STREAMS, null before it did. What it prints goes to our
 stderr.
 """
 

@@ -37,9 +37,9 @@ def is_classic(binaries: Sequence[Binary]) -> bool:
 
 def legend(binaries: Sequence[Binary]) -> dict[str, str]:
     """Return label and binary name by display name, where they add something."""
-    told = {}
+    entries = {}
     for label, name in display_names(binaries).items():
         (binary,) = (one for one in binaries if one.label == label)
         words = dict.fromkeys((plain(binary.label), plain(binary.name)))
-        told[name] = ", ".join(word for word in words if word != name)
-    return told
+        entries[name] = ", ".join(word for word in words if word != name)
+    return entries

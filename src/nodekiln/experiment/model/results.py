@@ -55,7 +55,7 @@ class Sample:
     """Since the trial's process was started."""
     rss_bytes: Count
     writable_length: Count | None = None
-    """Summed over the workload's streams, in the experiment's `stream_unit`; None where it wasn't told."""
+    """Summed over the workload's streams, in the experiment's `stream_unit`; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +78,7 @@ class Trial:
     order: Number
     """Its place in the sequence that was run, warm-ups not counted."""
     wall_ms: Milliseconds
-    """From start to exit, also if it did not finish."""
+    """From start to exit; up to its end if it did not finish."""
     cpu_ms: Milliseconds
     """User and system time of the process."""
     peak_rss_bytes: Count

@@ -60,14 +60,14 @@ def _curves(sweep: Sweep) -> Iterator[_Curve]:
         divisor, unit = scale(_greatest(sweep, total), "ms")
         yield _Curve(
             name="size-gc-time",
-            title=f"Time in GC pauses against the size of the input, told by {way}",
+            title=f"Time in GC pauses against the size of the input, by {way}",
             axis=f"GC pauses ({unit})",
             of=total,
             divisor=divisor,
         )
         yield _Curve(
             name="size-gc-share",
-            title=f"GC pauses' share of the wall time against the size of the input, told by {way}",
+            title=f"GC pauses' share of the wall time against the size of the input, by {way}",
             axis="share of wall time (%)",
             of=lambda experiment, label: pause_share(experiment, label, way),
             divisor=0.01,
@@ -88,7 +88,7 @@ def _draw(sweep: Sweep, curve: _Curve) -> Plot | None:
     names = display_names(sweep.experiments[0].binaries)
     size_divisor, size_unit = scale(max(one.input.size_bytes for one in sweep.experiments), "bytes")
     figure, grid = panels(len(marks), 3.0, columns=min(len(marks), 2))
-    told = []
+    captions = []
     highest = 0.0
     for axes, mark in zip(grid, marks, strict=True):
         experiments = sweep.at(mark)
@@ -104,10 +104,10 @@ def _draw(sweep: Sweep, curve: _Curve) -> Plot | None:
                 highest = max(highest, *(found.high / curve.divisor for _, found in points))
                 ends = [f"{found.value / curve.divisor:.3g}" for _, found in (points[0], points[-1])]
                 where = f"{mark_words(mark, sweep.unit)}, {names[binary.label]}"
-                told.append(f"{where}: {' to '.join(ends)}")
+                captions.append(f"{where}: {' to '.join(ends)}")
         axes.set_xlabel(f"input ({size_unit})")
         axes.tick_params(labelbottom=True)
-    if not told:
+    if not captions:
         return None
     grid[0].set_xlim(0, max(one.input.size_bytes for one in sweep.experiments) / size_divisor * 1.06)
     grid[0].set_ylim(0, highest * 1.1 or 1)
@@ -118,7 +118,7 @@ def _draw(sweep: Sweep, curve: _Curve) -> Plot | None:
             axes.axline((0, 0), slope=size_divisor / curve.divisor, color=MUTED, linewidth=1, linestyle=":")
     _label_last(grid, sweep, curve)
     dotted = " Dotted: as much as the input." if curve.as_input else ""
-    text = f"From the least input to the greatest, {curve.axis}: {'; '.join(told)}."
+    text = f"From the least input to the greatest, {curve.axis}: {'; '.join(captions)}."
     return finish(figure, curve.name, curve.title, f"Points: medians; bars: intervals.{dotted} {text}")
 
 

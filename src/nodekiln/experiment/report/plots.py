@@ -32,7 +32,7 @@ def pauses_over_time(experiment: Experiment) -> Plot | None:
     runs = [(place, measured(experiment, one.label, way)[0]) for place, one in enumerate(experiment.binaries)]
     figure, grid = panels(len(runs), 1.9)
     seconds, time_name = scale(max(run.wall_ms for _, run in runs), "ms")
-    told = []
+    captions = []
     for axes, (place, run) in zip(grid, runs, strict=True):
         color, _ = series(place)
         pauses = collections_of(run, PAUSES)
@@ -64,7 +64,7 @@ def pauses_over_time(experiment: Experiment) -> Plot | None:
         axes.set_ylabel("pause (ms)")
         if pauses:
             legend_above(axes, 3)
-        told.append(f"{names[run.binary]}: {len(pauses)}, {quantity(together, 'ms')} together")
+        captions.append(f"{names[run.binary]}: {len(pauses)}, {quantity(together, 'ms')} together")
     grid[-1].set_xlabel(f"time since the start ({time_name})")
     longest = max((one.duration_ms for _, run in runs for one in collections_of(run, PAUSES)), default=0)
     grid[-1].set_ylim(0, longest * 1.08 or 1)
@@ -72,8 +72,8 @@ def pauses_over_time(experiment: Experiment) -> Plot | None:
     return finish(
         figure,
         "gc-pauses",
-        f"GC pauses over time, told by {way}",
-        f"A mark for each pause in the first run of each binary, as high as it is long. {'; '.join(told)}.",
+        f"GC pauses over time, by {way}",
+        f"Each mark is a pause in the first run of a binary; its height is the length. {'; '.join(captions)}.",
     )
 
 
@@ -90,7 +90,7 @@ def gc_totals(experiment: Experiment) -> Plot | None:
         return None
     ways = [way for way in WAYS if any(way in table.ways for table in tables)]
     figure, grid = panels(len(tables), 2.3)
-    told = []
+    captions = []
     for axes, table in zip(grid, tables, strict=True):
         for place, way in enumerate(ways):
             color, _ = series(place + 2)  # blue and vermilion are the binaries'
@@ -112,7 +112,7 @@ def gc_totals(experiment: Experiment) -> Plot | None:
                 )
             axes.bar(0, 0, color=color, label=way)
             if (pauses := table.pauses.get(way)) is not None:
-                told.append(f"{names[table.label]} by {way} {spread(pauses.total_ms, 'ms')}")
+                captions.append(f"{names[table.label]} by {way} {spread(pauses.total_ms, 'ms')}")
         axes.set_title(names[table.label])
         axes.set_ylabel("GC total (ms)")
         axes.set_xticks(range(len(kinds)), [COLLECTION_TYPES[kind] for kind in kinds])
@@ -124,7 +124,7 @@ def gc_totals(experiment: Experiment) -> Plot | None:
         "gc-totals",
         "GC totals by type, as each way tells them",
         f"Bars: the median total of a run; lines: the interval; above: how many. "
-        f"Pauses together: {'; '.join(told)}.",
+        f"Pauses together: {'; '.join(captions)}.",
     )
 
 
@@ -163,8 +163,8 @@ def _wall_times(experiment: Experiment) -> Plot | None:
         for one in walls:
             if one.label == binary.label and one.median is not None:
                 axes.axhline(one.median.value / divisor, color=color, linewidth=1.2, alpha=0.8)
-                told = f"{names[binary.label]}\n{quantity(one.median.value, 'ms')}"
-                ends.append((one.median.value / divisor, told, color))
+                captions = f"{names[binary.label]}\n{quantity(one.median.value, 'ms')}"
+                ends.append((one.median.value / divisor, captions, color))
     numbers = sorted({trial.number for trial in experiment.trials})
     axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
     if len(numbers) <= 20:
@@ -185,7 +185,7 @@ def _wall_times(experiment: Experiment) -> Plot | None:
 def _memory(experiment: Experiment) -> Plot | None:
     names = display_names(experiment.binaries)
     peaks = [one for one in compare(experiment) if one.measure == "peak memory" and one.median]
-    told = [f"{names[one.label]} {spread(one.median, 'bytes')}" for one in peaks if one.median]
+    captions = [f"{names[one.label]} {spread(one.median, 'bytes')}" for one in peaks if one.median]
     return _course(
         experiment,
         of=lambda sample: sample.rss_bytes,
@@ -193,7 +193,7 @@ def _memory(experiment: Experiment) -> Plot | None:
         axis="resident memory",
         name="memory",
         title="Resident memory over time",
-        text="A line for each trial." + (f" Peaks, medians: {'; '.join(told)}." if told else ""),
+        text="A line for each trial." + (f" Peaks, medians: {'; '.join(captions)}." if captions else ""),
     )
 
 

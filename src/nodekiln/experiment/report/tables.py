@@ -137,9 +137,9 @@ def _sweep(sweep: Sweep) -> list[str]:
             lines += _sweep_rows(experiment, way)
         blocks.append("\n".join(lines))
     blocks += ["\n".join([f"{one.heading}:", *(f"  {line}" for line in one.lines)]) for one in growth(sweep)]
-    told = [*sweep_problems(sweep), *few_trials(sweep.experiments), *gc_notes(sweep.experiments)]
-    told += [*map(plain, sweep.notes), *([_INTERRUPTED] if sweep.partial else [])]
-    return [*blocks, "\n".join(_wrapped(told))] if told else blocks
+    note_lines = [*sweep_problems(sweep), *few_trials(sweep.experiments), *gc_notes(sweep.experiments)]
+    note_lines += [*map(plain, sweep.notes), *([_INTERRUPTED] if sweep.partial else [])]
+    return [*blocks, "\n".join(_wrapped(note_lines))] if note_lines else blocks
 
 
 def _sweep_rows(experiment: Experiment, way: Way | None) -> list[str]:
@@ -184,7 +184,7 @@ def _legend(binaries: Sequence[Binary]) -> str:
     if is_classic(binaries):
         (stock, stock_told), (modified, modified_told) = names.items()
         names = {"`node`": f"{stock}, {stock_told}", "modified `node`": f"{modified}, {modified_told}"}
-    return "\n".join(f"{name}: {told.strip(', ')}" for name, told in names.items() if told)
+    return "\n".join(f"{name}: {note_lines.strip(', ')}" for name, note_lines in names.items() if note_lines)
 
 
 def _wall(trial: Trial | None) -> str:
