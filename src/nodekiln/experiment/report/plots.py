@@ -73,7 +73,8 @@ def pauses_over_time(experiment: Experiment) -> Plot | None:
         figure,
         "gc-pauses",
         f"GC pauses over time, by {way}",
-        f"Each mark is a pause in the first run of a binary; its height is the length. {'; '.join(captions)}.",
+        "Each mark is a pause in the first run of a binary; its height is the length."
+        f" {'; '.join(captions)}.",
     )
 
 
