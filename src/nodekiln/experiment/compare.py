@@ -75,7 +75,7 @@ class _Session:
 def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> Compared | None:
     """Run the comparison and write its folder, build/experiments/<time>; return None for a dry run.
 
-    On Ctrl-C what was measured is kept: `results.partial` tells. Raises KeyboardInterrupt where that is
+    On Ctrl-C what was measured is kept: `results.partial` tells. Raises KeyboardInterrupt if that is
     nothing, CheckError for a binary that loses data or can't do the workload, UsageError and SourceError for
     what can't be taken, would not fit into memory or on the disk, or changed meanwhile, and what grafting
     raises. Whether there is a result for every binary tells verdict.find_failure.

@@ -76,7 +76,7 @@ class Server:
     def fetch(self, path: str, part: Path, meter: Meter) -> None:
         """Complete the file `part` from its current size; an interrupted download stays for the next run.
 
-        Raises UnreachableError where nothing can be had, SourceError where the connection keeps breaking.
+        Raises UnreachableError if nothing can be had, SourceError where the connection keeps breaking.
         """
         for _ in range(_ATTEMPTS):
             if self._fetch(path, part, meter):

@@ -157,7 +157,7 @@ def changes(builtins: Mapping[str, Builtin], fitted: Plan) -> tuple[Change, ...]
 def write(source: Path, target: Path, ranges: Sequence[Change]) -> None:
     """Copy `source` to `target`, executable, with the ranges changed.
 
-    Raises SourceError where `source` no longer holds what the ranges were made from.
+    Raises SourceError if `source` no longer holds what the ranges were made from.
     """
     copy(source, target)
     target.chmod(0o755)

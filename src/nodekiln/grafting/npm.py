@@ -34,7 +34,7 @@ def fetch(
 ) -> Download:
     """Fetch the release's package into the empty `folder`.
 
-    Raises UnreachableError where npm has none, SourceError where the package is not what the registry says:
+    Raises UnreachableError if npm has none, SourceError where the package is not what the registry says:
     it is removed.
     """
     npm = shutil.which("npm", path=env.get("PATH", ""))

@@ -133,8 +133,8 @@ def obtain(
 ) -> Release:
     """Return the release from `file` (tarball or binary), from `folder` if kept there, or downloaded.
 
-    From `mirror`, else nodejs.org/dist; where that can't be had, from npm. What is kept gives way to what a
-    `mirror` that is named has, where it is from elsewhere. Says which one it is. Raises SourceError where
+    From `mirror`, else nodejs.org/dist; if that is unavailable, from npm. What is kept gives way to what a
+    `mirror` that is named has, where it is from elsewhere. Says which one it is. Raises SourceError if
     nothing can be had, or what came is damaged, no program, or for another platform; what is kept stays then.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +182,7 @@ def _from_npm(
             file = got.file.rename(folder / got.file.name)
     except UnreachableError as error:
         raise SourceError(
-            f"{tag} for {platform} can't be had: {missing} {error.message}",
+            f"{tag} for {platform} is unavailable: {missing} {error.message}",
             remedy=_TAKES,
         ) from None
     return Download(file, got.origin, got.checks)

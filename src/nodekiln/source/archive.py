@@ -64,7 +64,7 @@ class Listing:
     folders: set[str] = field(default_factory=set)
 
     def add_folder(self, path: str) -> None:
-        """Notes a folder and all above it. Raises RefusedError where one of them is a file or a link, and for
+        """Notes a folder and all above it. Raises RefusedError if one of them is a file or a link, and for
         too many."""
         while path and path not in self.folders:
             if path in self.entries:
@@ -76,7 +76,7 @@ class Listing:
             path = path.rpartition("/")[0]
 
     def add(self, path: str, entry: Entry) -> None:
-        """Notes a file or a link. Raises RefusedError where its path is taken."""
+        """Notes a file or a link. Raises RefusedError if its path is taken."""
         if path in self.entries:
             raise RefusedError(f"holds {path!r} twice")
         if path in self.folders:
@@ -87,7 +87,7 @@ class Listing:
     def below_top(self) -> dict[str, Entry]:
         """Return all entries of the finished archive, sorted, without their common top folder.
 
-        Raises RefusedError where there is no such folder, and for links that lead out of it.
+        Raises RefusedError if there is no such folder, and for links that lead out of it.
         """
         top = self._top()
         entries = {path.removeprefix(top): entry for path, entry in sorted(self.entries.items())}

@@ -34,7 +34,7 @@ _PEELED = "^{}"
 _FILTERS = _TREELESS, _BLOBLESS, _WHOLE = "--filter=tree:0", "--filter=blob:none", "--no-filter"
 """From the narrowest to the widest."""
 _MAX_FAILURES = 12
-"""Requests that fail one after the other: one tag in 4,096 that can't be had takes as many to find."""
+"""Requests that fail one after the other: one unavailable tag in 4,096 takes as many to find."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class TagSet:
         """Find the files `paths(tag)` of each tag, fetching missing commits and folders.
 
         A tag's first commit is pinned. The answer is an error for a tag that moved since, that is no commit,
-        or that can't be fetched or read. Raises SourceError where the mirror is damaged.
+        or that can't be fetched or read. Raises SourceError if the mirror is damaged.
         """
         pinned = self._pins.all()
         answers: dict[Tag, Snapshot | SourceError] = {
@@ -189,7 +189,7 @@ class TagSet:
     def _root(self, tag: Tag, name: str, header: Header | None, content: bytes | None) -> str | SourceError:
         if header is None:
             return SourceError(
-                f"{tag} of {self.location.shown} can't be had: it names {name[:12]}, which the repository"
+                f"{tag} of {self.location.shown} is unavailable: it names {name[:12]}, which the repository"
                 f" does not give{self._why}.",
                 remedy="Run the command again, or name another repository with --repository.",
             )

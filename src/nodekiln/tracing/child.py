@@ -40,7 +40,7 @@ def wait_for_exec(pid: int) -> bool:
 
 
 def detach(pid: int) -> None:
-    """Lets a stopped process run on, without us. Raises ProcessLookupError where it was killed meanwhile."""
+    """Lets a stopped process run on, without us. Raises ProcessLookupError if it was killed meanwhile."""
     _call(_DETACH, pid, 0)
 
 
@@ -68,7 +68,7 @@ class Held:
     def stop_at_exec(self) -> None:
         """Linux: lets it become the program, and stops it there.
 
-        Raises UntraceableError where ptrace is forbidden, UsageError where the program can't be run.
+        Raises UntraceableError if ptrace is forbidden, UsageError where the program can't be run.
         Letting go has to come from the same thread.
         """
         self._wire.recv(1)  # else the exec that it stops at could be the one by which Python begins

@@ -128,7 +128,7 @@ class Elf:
         """Return the defined symbols whose names begin with each of `starts`, in .dynsym or .symtab, by
         address.
 
-        Raises ElfError where these tables can't be what they say.
+        Raises ElfError if these tables can't be what they say.
         """
         found: dict[str, set[Symbol]] = {start: set() for start in starts}
         for kind in (_DYNSYM, _SYMTAB):

@@ -154,7 +154,7 @@ def prepare(
 ) -> Material:
     """Return the input of `size` bytes: from `folder` if it is there unchanged, otherwise made there.
 
-    The caller sees to it that nobody else is at work in `folder`. Raises SourceError where the disk is too
+    The caller sees to it that nobody else is at work in `folder`. Raises SourceError if the disk is too
     small or the file can't be read.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -102,7 +102,7 @@ def run_traced(
 ) -> Traced:
     """Run to the end, with the program's output in `setup.log`; `on_count` gets the number of collections.
 
-    Raises KilnError where there is no tracer, no right to trace, or no probe in the binary.
+    Raises KilnError if there is no tracer, no right to trace, or no probe in the binary.
     """
     lines: list[str] = []
     reported = 0

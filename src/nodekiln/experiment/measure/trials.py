@@ -168,7 +168,7 @@ class Setup:
     def make_ready(self, subject: Subject) -> None:
         """Restore the same state before each run: same binary, no output, input in memory or not.
 
-        Raises SourceError where the binary is no longer what it was, or the input is gone.
+        Raises SourceError if the binary is no longer what it was, or the input is gone.
         """
         if not _is_same(subject, self.stamps[subject.path]):
             raise SourceError(
@@ -243,7 +243,7 @@ def _other_input(path: Path) -> SourceError:
 def run_trial(setup: Setup, subject: Subject, turn: Turn, on_sample: OnSample) -> Trial:
     """Run and verify; remove the output.
 
-    Raises UsageError where the binary can't be started, SourceError where it, the input or the disk made it
+    Raises UsageError if the binary can't be started, SourceError where it, the input or the disk made it
     go wrong.
     """
     setup.make_ready(subject)

@@ -64,7 +64,7 @@ def watch(
     """Run a program to its end, with its output in `log`; kill it if it and its children take more
     than `limit` bytes.
 
-    Raises UsageError where it can't be started. On KeyboardInterrupt it and its children are killed, and the
+    Raises UsageError if it can't be started. On KeyboardInterrupt it and its children are killed, and the
     interrupt goes on to the caller.
     """
     samples: list[Sample] = []

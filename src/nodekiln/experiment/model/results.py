@@ -106,7 +106,7 @@ class GcRun:
     number: Number = 1
     """Runs with the same number were made in succession."""
     collections: tuple[Collection, ...] | None
-    """In the order of time; None where this way could not be had, and `note` says why."""
+    """In the order of time; None if this method was unavailable; `note` says why."""
     wall_ms: Milliseconds
     ending: Ending = "finished"
     note: str = ""

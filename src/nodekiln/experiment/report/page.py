@@ -206,7 +206,7 @@ REPORT = "report.html"
 def write_report(folder: Path, results: Experiment | Sweep, reporter: Reporter) -> Path:
     """Write report.html and a PNG and an SVG of each plot; return the path of report.html.
 
-    The files are renamed into place when all are drawn. Raises SourceError where they can't be written.
+    The files are renamed into place when all are drawn. Raises SourceError if they can't be written.
     """
     files = {}
     with interrupts_kept(), reporter.progress("drawing the report") as meter:
