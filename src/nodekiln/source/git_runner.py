@@ -7,6 +7,7 @@ process's environment to its children.
 from __future__ import annotations
 
 import io
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,6 +39,8 @@ _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "https:ssh:file",
 }
 
+_RECEIVING = re.compile(r"Receiving objects: +\d+% \((\d+)/(\d+)\)(?:, ([^,]+))?")
+
 
 class GitError(Exception):
     """git failed: `status` is its exit code, `stderr` its output."""
@@ -68,8 +71,8 @@ class GitRunner:
             raise GitError(arguments, child.returncode, stderr.decode(errors="backslashreplace"))
         return bytes(stdout)
 
-    def follow(self, *arguments: str, on_line: Callable[[str], None], stdin: bytes = b"") -> None:
-        """Run a long command that prints only progress; pass each line to `on_line`.
+    def fetch(self, *arguments: str, on_objects: Callable[[int, int, str], None], stdin: bytes) -> None:
+        """Run a fetch; pass received and expected objects, and the size so far, to `on_objects`.
 
         Raises GitError if it fails, with git's output minus the progress lines.
         """
@@ -81,8 +84,9 @@ class GitRunner:
                 cast(io.BufferedReader, child.stderr), "utf-8", "backslashreplace"
             ) as lines:
                 for line in lines:
-                    on_line(line)
-                    if "% (" not in line:
+                    if match := _RECEIVING.search(line):
+                        on_objects(int(match[1]), int(match[2]), match[3] or "")
+                    elif "% (" not in line:
                         output.append(line)
             child.wait()
         if child.returncode != 0:

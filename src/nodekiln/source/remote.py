@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 from nodekiln.core.recipe import Tag
-from nodekiln.core.reporting import Meter, Reporter
+from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Workspace
 from nodekiln.source.git_errors import damaged, explain
 from nodekiln.source.git_runner import GitError, GitRunner
@@ -77,7 +77,6 @@ class Pins:
 
 _TIMEOUT = 20.0
 """Seconds for ls-remote: GitHub lists two refs in under one, and 1,400 tags in three."""
-_RECEIVING = re.compile(r"Receiving objects: +\d+% \((\d+)/(\d+)\)(?:, ([^,]+))?")
 _FILTER_REFUSED = re.compile(r"filter '[^']*' not supported|tree filter allows max depth")
 _UNREACHABLE = re.compile(
     r"Could not resolve host|Failed to connect|Connection (?:refused|timed out)|Operation too slow"
@@ -130,9 +129,8 @@ class Remote:
         remove_leftovers(self.mirror)
         try:
             with self._reporter.progress(f"{title}, objects") as meter:
-                show = partial(_show, meter)
                 words = (*settings, "fetch", *always, *options, self.location.key)
-                self.git.follow(*words, on_line=show, stdin=lines)
+                self.git.fetch(*words, on_objects=meter.update, stdin=lines)
         except BaseException:
             remove_leftovers(self.mirror)
             raise
@@ -166,9 +164,3 @@ def is_refused_whole(error: GitError) -> bool:
 def is_unreachable(error: GitError) -> bool:
     """Return True if the server could not be reached, which may have taken minutes to find out."""
     return _UNREACHABLE.search(error.stderr) is not None
-
-
-def _show(meter: Meter, line: str) -> None:
-    match = _RECEIVING.search(line)
-    if match:
-        meter.update(int(match[1]), int(match[2]), match[3] or "")
