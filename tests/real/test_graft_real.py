@@ -337,7 +337,7 @@ def refused(folder: Path, tag: str, file: Path, told: str) -> None:
 def test_a_stripped_24_is_refused_with_probes(fetch_release: Fetch, tmp_path: Path) -> None:
     stripped = tmp_path / "node"
     subprocess.run(["strip", "-o", stripped, fetch_release("24.21.0")], check=True)
-    refused(tmp_path, "v24.21.0", stripped, "a stripped 24 or later names none")
+    refused(tmp_path, "v24.21.0", stripped, "a stripped 24 or later has none")
 
 
 def test_a_release_whose_text_stands_twice_is_refused(fetch_release: Fetch, tmp_path: Path) -> None:
