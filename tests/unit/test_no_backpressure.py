@@ -226,7 +226,7 @@ def test_every_span_gives_its_reason() -> None:
     edits = plan_backpressure(files.get)
     assert isinstance(edits, tuple)
     reasons = [reason for edit in edits for reason in edit.reasons]
-    assert ["answers true" in reasons[0], "lose half of the data" in reasons[1]] == [True, True]
+    assert ["never returns false" in reasons[0], "lose half of the data" in reasons[1]] == [True, True]
 
 
 def test_outside_the_spans_every_byte_stays() -> None:

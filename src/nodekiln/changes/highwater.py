@@ -30,7 +30,9 @@ _CHUNK_COUNT = b"kChunkedLength"
 """Where a message counts its chunks itself, write_ answers by that count."""
 
 _RETURN_TRUE = b"return true;"
-_RETURN_REASON = "write() answers true however much is buffered, so that no producer waits for 'drain'."
+_RETURN_REASON = (
+    "write() never returns false because of what is buffered, so that no producer waits for 'drain'."
+)
 _PIPED_REASON = "pipe() writes into an empty sink past write(), and must not wait for 'drain' either."
 _GETTER_REASON = (
     "pipe(), pipeline() and the adapters for web streams wait for 'drain' before their first write if"

@@ -35,7 +35,7 @@ _BUG = 1
 
 TAG = "release, as v22.20.0; 22, 22.20, lts and latest mean the newest of these"
 REPOSITORY = "git repository, URL or path (default: NODEKILN_REPOSITORY, invoke.yaml, Node's own)"
-BACKPRESSURE = "let write() always answer true, so that nothing waits for 'drain'"
+BACKPRESSURE = "no write returns false because a buffer is full, so nothing waits for 'drain'"
 PROBES = "leave out the USDT/DTrace probes"
 CONFIGURE_ARGS = "more arguments for configure, as one text: --configure-args='--without-npm --debug-node'"
 CONFIGURE_FILE = "file with more arguments for configure, one per line, # for comments"

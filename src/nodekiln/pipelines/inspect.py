@@ -60,8 +60,8 @@ class Facts:
         """For people."""
         answer = {
             None: f"unknown: {self.trouble}",
-            True: "answers true or false",
-            False: "always answers true",
+            True: "returns false if a buffer is full",
+            False: "never returns false because a buffer is full",
         }
         facts = {
             "file": self.path,

@@ -44,7 +44,7 @@ def test_an_inspection_reads_alike_for_people_and_machines(desk: Desk) -> None:
     told = json.loads(json.dumps(found.as_data()))
     assert told["recipe"] == found.recipe
     assert f"recipe  {found.recipe}" in found.lines()
-    assert "write() always answers true" in found.lines()
+    assert "write() never returns false because a buffer is full" in found.lines()
 
 
 def test_a_program_that_is_no_node_says_why_nothing_is_known_of_its_write() -> None:
