@@ -160,4 +160,4 @@ def test_probes_are_kept_by_every_linker(built: Built, linker: str, tmp_path: Pa
     with open_elf(binary) as elf:
         found = {probe.name for probe in read_probes(elf)}
     assert len(found) == 11
-    assert prove(binary, built.settings.environment).fired
+    assert "fired" in prove(binary, built.settings.environment)

@@ -25,7 +25,7 @@ from nodekiln.grafting.platforms import Platform
 _TABLE = Path(__file__).with_name("npm.toml")
 _INTEGRITY = re.compile(r"\bsha512-([A-Za-z0-9+/]{86}==)", re.ASCII)
 _RELEASE = re.compile(r"(0|[1-9]\d{0,3})(\.(0|[1-9]\d{0,3})){2}", re.ASCII)
-_PATIENCE = 60 * 60
+_TIMEOUT = 60 * 60
 """Seconds for 50 MB, as npm itself gives up on a stalled connection."""
 
 
@@ -43,7 +43,7 @@ def fetch(
     failures = []
     for package in tomllib.loads(_TABLE.read_text())[str(platform)]:
         wanted = f"{package}@{tag.major}.{tag.minor}.{tag.patch}"
-        answer = capture([npm, "view", wanted, "dist.integrity"], env=env, cwd=folder, timeout=_PATIENCE)
+        answer = capture([npm, "view", wanted, "dist.integrity"], env=env, cwd=folder, timeout=_TIMEOUT)
         integrity = _INTEGRITY.search(answer.stdout.decode(errors="replace"))
         if answer.returncode == 0 and integrity is not None:
             return _pack(
@@ -72,7 +72,7 @@ def _pack(
     npm: str, wanted: str, digest: bytes, *, folder: Path, env: Mapping[str, str], reporter: Reporter
 ) -> Download:
     with reporter.progress(f"npm pack {wanted}"):
-        answer = capture([npm, "pack", "--silent", wanted], env=env, cwd=folder, timeout=_PATIENCE)
+        answer = capture([npm, "pack", "--silent", wanted], env=env, cwd=folder, timeout=_TIMEOUT)
     packed = list(folder.glob("*.tgz"))
     if answer.returncode != 0 or len(packed) != 1:
         raise UnreachableError(f"npm pack {wanted} failed" + _error(answer.text) + ".")

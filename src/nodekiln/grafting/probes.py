@@ -18,7 +18,7 @@ from nodekiln.core.errors import PatchError
 
 HEAD = 4
 """Bytes of an instruction that `takes_uprobe` wants: all of an arm64 one."""
-_LARGEST = 2**20
+_MAX_FUNCTION_SIZE = 2**20
 """Bytes of a function that are looked at; the largest that matters in a release has 6000."""
 
 _X64_NEVER = frozenset(
@@ -35,7 +35,7 @@ _X64_NEVER_AFTER_0F = frozenset(b"\x05\x07\x0b\x34\x35")
 def code_of(elf: Elf, symbol: Symbol) -> bytes:
     """Return a function's bytes; none if the file maps no code at its address."""
     offset = elf.offset_of(symbol.address)
-    return b"" if offset is None else bytes(elf.data[offset : offset + min(symbol.size, _LARGEST)])
+    return b"" if offset is None else bytes(elf.data[offset : offset + min(symbol.size, _MAX_FUNCTION_SIZE)])
 
 
 def calls(elf: Elf, symbol: Symbol) -> Iterator[tuple[int, int]]:

@@ -25,11 +25,11 @@ from nodekiln.grafting import gpg, npm
 from nodekiln.grafting.download import OFFICIAL, Download, Server, UnreachableError, fetch
 from nodekiln.grafting.platforms import HEAD, Platform, recognise
 
-_LARGEST_BINARY = 2**29
+_MAX_BINARY = 2**29
 """Bytes; 26.10.0 has 150 MB."""
-_LARGEST = 2**31
+_MAX_TOTAL = 2**31
 """Bytes of all members; a release unpacks to 0.2 GB."""
-_MOST = 100_000
+_MAX_MEMBERS = 100_000
 """Members; npm's package of 22.20.0 has 2,733, which leaves npm itself out."""
 _BINARY = re.compile(r"[^/]+/bin/node(\.exe)?")
 _HEADER = re.compile(r"[^/]+/(include/node(/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)+)", re.ASCII)
@@ -60,12 +60,12 @@ def _take(source: io.BufferedReader[Any], folder: Path, binary: Path) -> None:
     total = 0
     for count, (member, pieces) in enumerate(read_members(source), start=1):
         total += member.size
-        if total > _LARGEST or count > _MOST:
+        if total > _MAX_TOTAL or count > _MAX_MEMBERS:
             raise RefusedError("unpacks to more than any release")
         target = _target(member, folder)
         if target is None:
             continue
-        if target == binary and member.size > _LARGEST_BINARY:
+        if target == binary and member.size > _MAX_BINARY:
             raise RefusedError("has a binary that is larger than any release's")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

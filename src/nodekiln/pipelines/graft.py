@@ -188,7 +188,7 @@ def _prove(job: GraftJob, binary: Path) -> str:
     if not job.is_native:
         return f"unproven: the binary is for {job.platform}."
     try:
-        return prove(binary, job.settings.environment).how
+        return prove(binary, job.settings.environment)
     except CheckError as error:
         raise CheckError(
             error.message, remedy="--no-probes grafts without them; please report this as a bug."

@@ -70,7 +70,7 @@ def _check(job: BuildJob, binary: Path) -> Findings:
 def _prove(job: BuildJob, binary: Path) -> str:
     env = without_node_options(job.toolchain.build_env)
     with job.timed("probes"):
-        return prove(binary, env).how
+        return prove(binary, env)
 
 
 def _manifest(

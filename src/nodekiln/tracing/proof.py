@@ -6,7 +6,6 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from nodekiln.core.elf.file import ElfError, open_elf
@@ -20,20 +19,14 @@ from nodekiln.tracing.tracer import UntraceableError, check_machine, check_path,
 _COLLECT = "for (let i = 0; i < 3; i++) gc();"
 _COUNTED = re.compile(r"@duration_us_by_type\[4\]: count [1-9]")
 """What the script gc prints for full collections. Misread types count as others."""
-_PATIENCE = 20.0
+_TIMEOUT = 20.0
 """Seconds for the tracer to attach, and for the program to end; together they take about 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """The result: `how` a GC probe was seen to fire, or why that could not be tried ("unproven: ...")."""
+def prove(binary: Path, env: Mapping[str, str]) -> str:
+    """Run three collections in `binary` under bpftrace; return what was seen.
 
-    fired: bool
-    how: str
-
-
-def prove(binary: Path, env: Mapping[str, str]) -> Proof:
-    """Run three collections in `binary` under bpftrace.
+    The result says that the probes fired, or why that could not be tried ("unproven: ...").
 
     Raises CheckError only where the tracer was attached, the program ended well, and nothing fired.
     """
@@ -46,17 +39,17 @@ def prove(binary: Path, env: Mapping[str, str]) -> Proof:
         program = check_machine(env, counted=any(probe.semaphore for probe in probes))
         output, returncode = _trace(binary, program, script, env)
     except (ElfError, UntraceableError, UsageError) as error:
-        return Proof(False, f"unproven: {error.message}")
+        return f"unproven: {error.message}"
     except subprocess.TimeoutExpired:
-        return Proof(False, f"unproven: {binary} did not end within {_PATIENCE:.0f} seconds.")
+        return f"unproven: {binary} did not end within {_TIMEOUT:.0f} seconds."
     if returncode != 0:
-        return Proof(False, f"unproven: {binary} ended with exit code {returncode}.")
+        return f"unproven: {binary} ended with exit code {returncode}."
     if not any(_COUNTED.match(line) for line in output):
         raise CheckError(
             f"{binary} has probes, and none fired: bpftrace was attached, and saw no full collection.",
             remedy="Build again with --from-scratch, or with --no-probes to do without.",
         )
-    return Proof(True, "node:gc__start and node:gc__done fired under bpftrace")
+    return "node:gc__start and node:gc__done fired under bpftrace"
 
 
 def _trace(binary: Path, program: Path, script: Script, env: Mapping[str, str]) -> tuple[list[str], int]:
@@ -69,7 +62,7 @@ def _trace(binary: Path, program: Path, script: Script, env: Mapping[str, str]) 
     ):
         held.stop_at_exec()
         tracer = follow_with_bpftrace(program, script, pid=held.process.pid, env=env)
-        with attach(tracer, lines.append, privileged="", patience=_PATIENCE):
+        with attach(tracer, lines.append, privileged="", patience=_TIMEOUT):
             held.let_go()
-            returncode = held.process.wait(_PATIENCE)
+            returncode = held.process.wait(_TIMEOUT)
     return lines, returncode

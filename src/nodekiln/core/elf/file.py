@@ -42,10 +42,10 @@ _LOAD, _CAN_EXECUTE = 1, 1
 _SYMTAB, _STRTAB, _NOBITS, _DYNSYM = 2, 3, 8, 11
 _FUNCTION = 2
 
-_LARGEST_TABLE = 2**28
+_MAX_TABLE = 2**28
 """Bytes of one symbol or string table; the largest in a release has 14 MB. More is refused."""
-_LONGEST_NAME = 4096
-_MOST = 10_000
+_MAX_NAME = 4096
+_MAX_COUNT = 10_000
 """Occurrences of a name above which a file is rejected as hostile."""
 
 Buffer = bytes | bytearray | mmap.mmap
@@ -105,7 +105,7 @@ class Elf:
 
     def content(self, section: Section) -> bytes:
         """Return a section's bytes; raise ElfError for more than 2**28."""
-        if section.stored > _LARGEST_TABLE:
+        if section.stored > _MAX_TABLE:
             raise ElfError(self.file, f"has {section.stored} bytes in {section.name!r}: too many to be true")
         return bytes(self.data[section.offset : section.offset + section.stored])
 
@@ -147,7 +147,7 @@ class Elf:
         strings = self.sections[table.link] if table.link < len(self.sections) else None
         if strings is None or strings.kind != _STRTAB or table.entry != _SYMBOL.size:
             raise ElfError(self.file, f"has a symbol table, {table.name!r}, that can't be read")
-        if max(table.size, strings.size) > _LARGEST_TABLE or table.size % _SYMBOL.size:
+        if max(table.size, strings.size) > _MAX_TABLE or table.size % _SYMBOL.size:
             raise ElfError(self.file, f"has a symbol table, {table.name!r}, of an impossible size")
         # A name may be the end of a longer one (linkers share tails), so any occurrence will do.
         begins: dict[int, str] = {}
@@ -155,8 +155,8 @@ class Elf:
             place, end = strings.offset - 1, strings.offset + strings.size
             while (place := self.data.find(start.encode(), place + 1, end)) >= 0:
                 begins[place - strings.offset] = start
-                if len(begins) > _MOST:
-                    raise ElfError(self.file, f"holds {start!r} more than {_MOST} times")
+                if len(begins) > _MAX_COUNT:
+                    raise ElfError(self.file, f"holds {start!r} more than {_MAX_COUNT} times")
         with (
             memoryview(self.data) as everything,
             everything[table.offset : table.offset + table.size] as entries,
@@ -166,8 +166,8 @@ class Elf:
                 for number, (name,) in enumerate(struct.iter_unpack("<I20x", entries))
                 if name in begins
             ]
-        if len(hits) > _MOST:
-            raise ElfError(self.file, f"has more than {_MOST} symbols of the same name")
+        if len(hits) > _MAX_COUNT:
+            raise ElfError(self.file, f"has more than {_MAX_COUNT} symbols of the same name")
         for number in hits:
             place, info, _, index, address, size = _SYMBOL.unpack_from(
                 self.data, table.offset + number * _SYMBOL.size
@@ -270,7 +270,7 @@ def _sections(data: Buffer, file: str, table: bytes | bytearray, names: int) -> 
 
 
 def _text(file: str, data: Buffer, place: int, end: int) -> str:
-    stop = data.find(b"\0", place, min(end, place + _LONGEST_NAME))
+    stop = data.find(b"\0", place, min(end, place + _MAX_NAME))
     if stop < 0:
         raise ElfError(file, "is damaged: a name in it has no end")
     return data[place:stop].decode(errors="backslashreplace")

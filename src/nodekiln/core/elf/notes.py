@@ -26,8 +26,8 @@ _PROBE = struct.Struct("<QQQ")
 _PROBE_NOTE = 3
 _IDENTITY_NOTE = 0x6B696C6E
 _IDENTITY_SCHEMA = 1
-_LONGEST_IDENTITY = 4096
-_MOST = 10_000
+_MAX_IDENTITY = 4096
+_MAX_COUNT = 10_000
 """Notes before a file is taken for a hostile one; a Node with every probe we know of has eleven."""
 
 
@@ -118,7 +118,7 @@ def read_identity(elf: Elf) -> Identity | None:
     if not notes:
         return None
     try:
-        facts = json.loads(notes[0][:_LONGEST_IDENTITY])
+        facts = json.loads(notes[0][:_MAX_IDENTITY])
         schema = int(facts["schema"])
         texts = [facts[name] for name in ("recipe", "plan", "route")]
         changes = facts.get("changes")  # missing in grafts of earlier versions
@@ -171,7 +171,7 @@ def _notes(elf: Elf, name: str, owner: bytes) -> Iterator[tuple[int, bytes]]:
         position = 0
         while position < len(data):
             count += 1
-            if count > _MOST or position + _NOTE.size > len(data):
+            if count > _MAX_COUNT or position + _NOTE.size > len(data):
                 raise ElfError(elf.file, f"has notes in {name} that can't be read")
             named, size, kind = _NOTE.unpack_from(data, position)
             begin = position + _NOTE.size

@@ -28,7 +28,7 @@ from nodekiln.grafting.release import check_given, obtain
 from nodekiln.pipelines.graft import GraftRequest, graft
 from nodekiln.pipelines.inspect import find_binary, inspect
 
-_LONGEST_LABEL = 80
+_MAX_LABEL = 80
 _VERSION = re.compile(r"v\d+\.\d+\.\d+\S*$")
 
 
@@ -75,11 +75,11 @@ def make_labels(names: Sequence[str]) -> tuple[str, ...]:
     """Return distinct names: repeated ones get a number."""
     labels: list[str] = []
     for name in names:
-        label, times = name[:_LONGEST_LABEL], 1
+        label, times = name[:_MAX_LABEL], 1
         while label in labels:
             times += 1
             ending = f" ({times})"
-            label = name[: _LONGEST_LABEL - len(ending)] + ending
+            label = name[: _MAX_LABEL - len(ending)] + ending
         labels.append(label)
     return tuple(labels)
 

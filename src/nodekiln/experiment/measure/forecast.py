@@ -15,7 +15,7 @@ from nodekiln.experiment.report.format import mark_words
 
 _VERIFYING = 200e6
 """Bytes of input a second, on the machine of workloads.toml."""
-_PATIENCE = 120.0
+_TIMEOUT = 120.0
 """Seconds; for what takes longer, and could take less, a size is named that doesn't."""
 _SMALL = 4096
 """Bytes: from this highWaterMark on, a chunk takes less than its bytes do."""
@@ -64,9 +64,9 @@ def forecast(
     series = f" x {marks} highWaterMarks" if marks > 1 else ""
     took = "as long as they take" if seconds is None else f"some {format_duration(seconds)} on a slow core"
     may_shorten = request.source is None and not request.is_series and not chunks
-    if seconds is not None and seconds > _PATIENCE and may_shorten:
+    if seconds is not None and seconds > _TIMEOUT and may_shorten:
         least = _seconds(request, workload, len(named), [0], gc_runs_each) or 0.0
-        shorter = int(sizes[0] * (_PATIENCE - least) / (seconds - least) / _STEP) * _STEP
+        shorter = int(sizes[0] * (_TIMEOUT - least) / (seconds - least) / _STEP) * _STEP
         took += f"; --size {shorter // 10**6}M takes two minutes" if shorter > 0 else ""
     return Forecast(
         runs=warm_ups + trials + gc_runs,

@@ -29,7 +29,7 @@ require('zlib').gzip('x', () => {});
 an empty script reads 90 and leaves 6 to the workload http, and this reads 97 and leaves none to any."""
 _SMALL = 10**6
 """Bytes: to ask what is in memory of a smaller file, a wrapper script say, reads ahead what it asks for."""
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 """Seconds; from a slow disk it takes some."""
 _CAN_DROP = hasattr(os, "posix_fadvise")
 
@@ -91,7 +91,7 @@ def _drop_all(programs: Mapping[str, Path]) -> list[str]:
 
 def _run_once(program: Path, env: Mapping[str, str]) -> None:
     with suppress(OSError, KilnError):  # whatever goes wrong here, the first trial will tell
-        capture([str(program), "-e", _SCRIPT], env=env, timeout=_PATIENCE)
+        capture([str(program), "-e", _SCRIPT], env=env, timeout=_TIMEOUT)
 
 
 def cached_share(path: Path) -> float | None:

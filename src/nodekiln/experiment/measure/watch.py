@@ -32,7 +32,7 @@ import psutil
 
 _process = cache(psutil.Process)
 """Made once for each number: that reads three files, a look at its memory one."""
-_MOST = 2**53 - 1
+_MAX_INTEGER = 2**53 - 1
 """Limit of results.json: the largest integer that every JSON reader represents exactly."""
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 SLACK = 128 * 2**20
@@ -153,8 +153,10 @@ def _last_number(streams: int, before: int | None) -> int | None:
         lines = os.read(streams, 65536).split(b"\n")
     except BlockingIOError:
         return before
-    numbers = (int(line) for line in reversed(lines[:-1]) if line.isdigit() and len(line) <= len(str(_MOST)))
-    return next((number for number in numbers if number <= _MOST), before)
+    numbers = (
+        int(line) for line in reversed(lines[:-1]) if line.isdigit() and len(line) <= len(str(_MAX_INTEGER))
+    )
+    return next((number for number in numbers if number <= _MAX_INTEGER), before)
 
 
 def _tell(**facts: object) -> bool:

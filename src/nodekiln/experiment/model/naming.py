@@ -9,13 +9,13 @@ from rich.cells import cell_len
 from nodekiln.experiment.model.results import Binary
 from nodekiln.experiment.report.format import plain
 
-_LONGEST = 16
+_MAX_LENGTH = 16
 
 
 def display_names(binaries: Sequence[Binary]) -> dict[str, str]:
     """Return display names by label: the labels if all are short, otherwise their differences or numbers."""
     labels = {binary.label: plain(binary.label) for binary in binaries}
-    if max(map(cell_len, labels.values())) <= _LONGEST and len(set(labels.values())) == len(labels):
+    if max(map(cell_len, labels.values())) <= _MAX_LENGTH and len(set(labels.values())) == len(labels):
         return labels
     if is_classic(binaries):
         return dict(zip(labels, ("stock", "no backpressure"), strict=True))

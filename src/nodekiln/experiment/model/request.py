@@ -15,8 +15,8 @@ DEFAULT_TAG = Tag(22, 20, 0)
 DEFAULT_SIZE = 512 * 10**6
 DEFAULT_TRIALS = 5
 DEFAULT_SEED = 1
-_MOST_TRIALS = 1000
-_MOST_BYTES = 10**13
+_MAX_TRIALS = 1000
+_MAX_BYTES = 10**13
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([kKmMgGtT]?)(i?)[bB]?", re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -63,8 +63,8 @@ class CompareRequest:
             ("--warm-ups", self.warm_ups, 0),
             ("--gc-rounds", self.gc_rounds, 0),
         ):
-            if not least <= value <= _MOST_TRIALS:
-                raise UsageError(f"{name} {value} should be from {least} to {_MOST_TRIALS}.")
+            if not least <= value <= _MAX_TRIALS:
+                raise UsageError(f"{name} {value} should be from {least} to {_MAX_TRIALS}.")
         if self.repeat != 1 and self.source is None:
             raise UsageError(
                 "--repeat is for a file.", remedy="Name one with --input, or take a larger --size."
@@ -148,8 +148,8 @@ def parse_size(text: str, option: str) -> int:
             f"{option} {text!r} is not a size.", remedy="Sizes look like 512M, 1.5G, 64KiB or 65536."
         )
     size = int(float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].lower()])
-    if not 0 < size <= _MOST_BYTES:
-        raise UsageError(f"{option} {text!r} should be from 1 byte to {_MOST_BYTES // 10**12} TB.")
+    if not 0 < size <= _MAX_BYTES:
+        raise UsageError(f"{option} {text!r} should be from 1 byte to {_MAX_BYTES // 10**12} TB.")
     return size
 
 

@@ -19,12 +19,12 @@ SCHEMA = 1
 
 FORMAT: Literal["nodekiln results"] = "nodekiln results"
 
-MOST = 2**53 - 1
+MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader represents exactly."""
 
 Version = Annotated[int, Meta(ge=1, le=SCHEMA)]
-Count = Annotated[int, Meta(ge=0, le=MOST)]
-Number = Annotated[int, Meta(ge=1, le=MOST)]
+Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Number = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
 Milliseconds = Annotated[float, Meta(ge=0)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Label = Annotated[str, Meta(min_length=1, max_length=80)]
