@@ -189,3 +189,12 @@ def _complete_in_fish(kiln: Kiln, folder: Path, line: str) -> list[str]:
     env = {**kiln.environment(), "PATH": os.environ["PATH"], "HOME": str(folder)}
     done = subprocess.run([fish, "-c", script], env=env, capture_output=True, text=True, check=True)
     return [row.split("\t")[0] for row in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "words", [("foo",), ("foo", "--pid", "1"), ("foo", "--binary", "x", "--", "a.js"), ()]
+)
+def test_trace_of_unknown_script_lists_the_scripts(kiln: Kiln, words: tuple[str, ...]) -> None:
+    done = kiln.run("trace", *words)
+    assert done.code == 2
+    assert "backpressure, collections, gc, http" in done.stderr

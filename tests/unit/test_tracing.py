@@ -52,8 +52,8 @@ def test_no_script_says_what_it_traces_but_by_a_parameter() -> None:
 
 
 @pytest.mark.parametrize("name", ["nonesuch", "", "../gc", "gc.bt"])
-def test_a_script_that_there_is_not_is_answered_with_those_there_are(name: str) -> None:
-    with pytest.raises(UsageError, match=f"There are: {', '.join(script_names())}"):
+def test_unknown_script_lists_available_scripts(name: str) -> None:
+    with pytest.raises(UsageError, match=f"Available scripts: {', '.join(script_names())}"):
         find_script(name, Language.BPFTRACE)
 
 

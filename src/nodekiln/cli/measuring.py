@@ -28,9 +28,10 @@ def trace(context: Context, script: str = "", binary: str = "", pid: str = "", o
     from nodekiln.pipelines.trace import TraceRequest, trace
     from nodekiln.tracing.scripts import script_names
 
-    if not script:
+    if script not in script_names():  # before anything about the process, which a mistyped script hides
+        unknown = f"unknown script {script!r}; " if script else ""
         raise UsageError(
-            f"trace requires a script: {', '.join(script_names())}.",
+            f"{unknown}trace requires one of {', '.join(script_names())}.",
             remedy="One is run as ./inv trace gc --binary NAME -- app.js",
         )
     settings = read_settings(context)

@@ -43,8 +43,8 @@ def find_script(name: str, language: Language) -> Script:
     """Return the script of that name; raise UsageError, naming the available ones, if it is unknown."""
     if name not in script_names():
         raise UsageError(
-            f"There is no script {name!r} to trace with.",
-            remedy=f"There are: {', '.join(script_names())}.",
+            f"Unknown script {name!r}.",
+            remedy=f"Available scripts: {', '.join(script_names())}.",
         )
     path = _FOLDER / f"{name}.{language}"
     named = _NAMED.findall(path.read_text())
