@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nodekiln.core.elf.file import NOTE, open_elf
-from nodekiln.core.elf.notes import PROBES, probe_sections
-from nodekiln.core.elf.sections import NewSection, add_sections
+from nodekiln.core.elf.notes import PROBES, NewSection, add_sections, probe_sections
 from nodekiln.grafting.probes import gc_probes
 
 _ROUNDS = 3

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nodekiln.building.compile import Callbacks, Compiled, Compiler
-from nodekiln.building.jobs import Load
-from nodekiln.building.ninja import write_pool
+from nodekiln.building.ninja import Load, write_pool
 from nodekiln.building.timings import Timed
 from nodekiln.building.weights import Weights, shipped
 from nodekiln.core.errors import BuildError

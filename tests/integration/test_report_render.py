@@ -20,8 +20,7 @@ from rich.console import Console
 import nodekiln
 from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.core.reporting import Reporter
-from nodekiln.experiment.model.results import Experiment, GcRun, Sample, Sweep
-from nodekiln.experiment.model.results_file import dump, load, read_results
+from nodekiln.experiment.model.results import Experiment, GcRun, Sample, Sweep, dump, load, read_results
 from nodekiln.experiment.report.drawing import label_heights, panels
 from nodekiln.experiment.report.page import write_report
 

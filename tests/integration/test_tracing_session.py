@@ -12,8 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nodekiln.core.elf.notes import Probe, probe_sections
-from nodekiln.core.elf.sections import add_sections
+from nodekiln.core.elf.notes import Probe, add_sections, probe_sections
 from nodekiln.core.errors import KilnError, UsageError
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings

@@ -17,12 +17,12 @@ from nodekiln.core.elf.file import open_elf
 from nodekiln.core.elf.notes import (
     Identity,
     Probe,
+    add_sections,
     identity_section,
     probe_sections,
     read_identity,
     read_probes,
 )
-from nodekiln.core.elf.sections import add_sections
 from nodekiln.core.errors import PatchError
 from nodekiln.grafting.probes import gc_probes
 

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from nodekiln.core.reporting import Reporter
-from nodekiln.experiment.model.results_file import read_results
+from nodekiln.experiment.model.results import read_results
 from nodekiln.experiment.report.page import write_report
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

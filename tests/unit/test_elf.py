@@ -17,13 +17,13 @@ from nodekiln.core.elf.file import ElfError, open_elf, parse
 from nodekiln.core.elf.notes import (
     Identity,
     Probe,
+    add_sections,
     find_marks,
     identity_section,
     probe_sections,
     read_identity,
     read_probes,
 )
-from nodekiln.core.elf.sections import add_sections
 
 X64, ARM64 = 62, 183
 PROGBITS, SYMTAB, STRTAB, NOTE = 1, 2, 3, 7

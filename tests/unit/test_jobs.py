@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.building.jobs import Load, default_jobs, heavy_steps, is_heavy, memory_needs
+from nodekiln.building.ninja import Load, default_jobs, heavy_steps, is_heavy, memory_needs
 
 GB = 10**9
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nodekiln.core.recipe import Tag
-from nodekiln.source.releases import mismatch, read_version
+from nodekiln.core.recipe import Tag, mismatch, read_version
 
 REAL = b"""\
 #ifndef SRC_NODE_VERSION_H_

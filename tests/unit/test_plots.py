@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodekiln.experiment.model.naming import as_text, display_names, legend
-from nodekiln.experiment.model.results import Experiment
-from nodekiln.experiment.model.results_file import load
+from nodekiln.experiment.model.results import Experiment, load
 from nodekiln.experiment.report.drawing import dark_rules, series
 from nodekiln.experiment.report.plots import thinned
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from nodekiln.core.errors import UsageError
-from nodekiln.experiment.model.results import Experiment, Sweep
-from nodekiln.experiment.model.results_file import dump, load
+from nodekiln.experiment.model.results import Experiment, Sweep, dump, load
 from nodekiln.experiment.model.schema import json_schema
 
 ROOT = Path(__file__).parents[2]

@@ -21,8 +21,8 @@ from nodekiln.experiment.model.results import (
     JointRun,
     Trial,
     Way,
+    load,
 )
-from nodekiln.experiment.model.results_file import load
 
 _EXAMPLE = load((Path(__file__).parents[1] / "examples/experiment.json").read_bytes())
 assert isinstance(_EXAMPLE, Experiment)

@@ -11,8 +11,16 @@ from rich.cells import cell_len
 
 from nodekiln.experiment.analysis.statistics import Estimate
 from nodekiln.experiment.analysis.verdict import find_failure, judge, warnings
-from nodekiln.experiment.model.results import Collection, Experiment, GcRun, JointRun, Sample, Sweep, Trial
-from nodekiln.experiment.model.results_file import load
+from nodekiln.experiment.model.results import (
+    Collection,
+    Experiment,
+    GcRun,
+    JointRun,
+    Sample,
+    Sweep,
+    Trial,
+    load,
+)
 from nodekiln.experiment.report.format import deviation, mark_words, percent, quantity, ratio, spread
 from nodekiln.experiment.report.tables import measure_table, render, trial_table
 

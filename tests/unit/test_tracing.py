@@ -10,15 +10,18 @@ import pytest
 from nodekiln.core.errors import UsageError
 from nodekiln.pipelines.inspect import Argument, parse_arguments
 from nodekiln.pipelines.trace import TraceRequest
-from nodekiln.tracing.scripts import Language, find_script, require_probes, script_names
 from nodekiln.tracing.tracer import (
+    Language,
     UntraceableError,
     check_machine,
     check_path,
     diagnose,
     find_dtrace,
+    find_script,
     follow_with_bpftrace,
     follow_with_dtrace,
+    require_probes,
+    script_names,
 )
 
 

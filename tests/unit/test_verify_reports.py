@@ -23,9 +23,8 @@ from nodekiln.verify.outcome import (
     Status,
     parse_kinds,
 )
-from nodekiln.verify.report.machine import render_json, render_junit
-from nodekiln.verify.report.publish import check_format, check_output, publish
-from nodekiln.verify.report.text import render_github, render_summary, render_table
+from nodekiln.verify.reports import check_format, check_output, publish, render_json, render_junit
+from nodekiln.verify.text import render_github, render_summary, render_table
 from tests.change_folders import KINDS, REGISTRY
 
 HOSTILE = "a,b:c%0A\n::error::x|<script>alert(1)</script>\x1b[2J\x00`*"

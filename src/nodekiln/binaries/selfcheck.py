@@ -1,14 +1,15 @@
-"""Run a binary and compare its behavior with its recipe."""
+"""Run a binary: compare its behavior with its recipe, and run the checks that its changes define."""
 
 from __future__ import annotations
 
 import json
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nodekiln.changes.registry import Change
 from nodekiln.core.errors import CheckError, KilnError
 from nodekiln.core.process import capture, error_line, without_node_options
 
@@ -22,6 +23,7 @@ _UNCERTAIN_IN_STOCK = ("CompressionStream", "gzip")
 """Whether zlib's threads keep up decides how far these get in a stock Node."""
 _NO_NETWORK = re.compile(r"\b(?:EACCES|EPERM|EADDRNOTAVAIL|EAFNOSUPPORT|ENETUNREACH)\b")
 """Errors of sockets in a sandbox without a loopback interface: they say nothing about the binary."""
+_MAX_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +162,28 @@ def check(
             remedy=f"{again}; if that ends the same way, this is a bug of nodekiln.",
         )
     return found
+
+
+def check_prints(changes: Iterable[Change], binary: Path, env: Mapping[str, str]) -> None:
+    """Raise CheckError if the binary does not print what one of the changes says it must."""
+    clean = without_node_options(env)
+    for change in changes:
+        for expression, expected in change.check.prints.items():
+            with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
+                argv = [str(binary.absolute()), "-p", expression]
+                try:
+                    answer = capture(argv, env=clean, cwd=Path(folder), timeout=_TIMEOUT)
+                except (KilnError, OSError) as error:
+                    raise _failed(change, expression, f"it can't be run: {error}") from None
+            printed = answer.stdout.decode(errors="backslashreplace").strip()
+            if answer.returncode != 0:
+                raise _failed(change, expression, f"exit code {answer.returncode}")
+            if printed != expected.strip():
+                raise _failed(change, expression, f"it prints {printed[:_MAX_SHOWN]!r}, not {expected!r}")
+
+
+def _failed(change: Change, expression: str, why: str) -> CheckError:
+    return CheckError(
+        f"The binary failed the check of the change {change.name}: node -p {expression!r}: {why}.",
+        remedy=f"Correct the patches or [check.prints] in {change.folder}.",
+    )

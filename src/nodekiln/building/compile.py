@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nodekiln.building.jobs import Load
 from nodekiln.building.ninja import (
     MAIN,
+    Load,
     NinjaLog,
     Step,
     read_descriptions,

@@ -86,7 +86,7 @@ def http_places(script: Script) -> Places:
     seen: set[bytes] = set()
     for comparison in _compared(script):
         function = _function_around(comparison)
-        name = _name(script, function)
+        name = _name(function)
         seen.add(name)
         if name not in _SENDING:
             found.append(_unknown_path(script, comparison, name))
@@ -98,7 +98,7 @@ def http_places(script: Script) -> Places:
     found += [
         _unknown_path(script, setter, name)
         for setter in _setters(script)
-        if (name := _name(script, _function_around(setter))) not in _SENDING
+        if (name := _name(_function_around(setter))) not in _SENDING
     ]
     if _MARK.search(script.content):  # Node 6 has none in this file
         required = (_RAW, _CHUNKED) if _CHUNK_COUNT in script.content else (_RAW,)
@@ -110,7 +110,7 @@ def _missing_anchor(script: Script, names: tuple[bytes, ...]) -> Places:
     """Return a conflict unless one of the functions already answers with the literal true."""
     for node in walk(script.root):
         is_result = node.type == "true" and _is_whole_value(node)
-        if is_result and _name(script, _function_around(node)) in names:
+        if is_result and _name(_function_around(node)) in names:
             return ()
     text = "it compares nothing with a high-water mark, so what its result depends on is unknown"
     return Conflict(script.path, place(names[0]), Misfit.NO_MATCH, text)
@@ -137,7 +137,7 @@ def _answer(script: Script, function: Node, name: bytes, reason: str) -> Places:
         return conflict("it is async, so what it returns is a promise")
     if nested:
         return conflict(f"it holds another function, {lines(nested)}")
-    returns = [node for node in inside if node.type == "return_statement" and not _is_undefined(script, node)]
+    returns = [node for node in inside if node.type == "return_statement" and not _is_undefined(node)]
     if not returns:
         return conflict("it has no return of a value")
     if len(returns) > 1:
@@ -153,10 +153,10 @@ def _answer(script: Script, function: Node, name: bytes, reason: str) -> Places:
     if value.type == "identifier":
         return (Span(last.start_byte, last.end_byte, _RETURN_TRUE, reason),)
     first, *rest = _terms(value)
-    if rest and first.type == "identifier" and all(_is_error_term(script, term) for term in rest):
+    if rest and first.type == "identifier" and all(_is_error_term(term) for term in rest):
         # The rest ends `while (w.write(x))` on a sink that fails, so it stays.
         return (Span(first.start_byte, rest[0].start_byte, b"", reason),)
-    if all(_is_error_term(script, term) for term in (first, *rest)):
+    if all(_is_error_term(term) for term in (first, *rest)):
         return ()
     return conflict(f"its return, {lines(returns)}, is neither a name nor a name and terms of errors")
 
@@ -166,10 +166,10 @@ def _getter_places(script: Script) -> Places:
     getters = [
         method
         for pair in script.around(_NEED_DRAIN)
-        if pair.type == "pair" and _key(script, pair) == _NEED_DRAIN
+        if pair.type == "pair" and parts(pair)[0].text == _NEED_DRAIN
         for method in parts(parts(pair)[-1])
         if method.type == "method_definition"
-        and any(part.type == "property_identifier" and script.text(part) == b"get" for part in parts(method))
+        and any(part.type == "property_identifier" and part.text == b"get" for part in parts(method))
     ]
 
     def conflict(misfit: Misfit, text: str) -> Conflict:
@@ -189,7 +189,7 @@ def _getter_places(script: Script) -> Places:
     ]
     if not asked:
         return ()
-    if len(asked) > 1 or not _DRAIN.search(script.text(asked[0])):
+    if len(asked) > 1 or not _DRAIN.search(asked[0].text or b""):
         text = f"it returns more than its flag, {lines(asked)}"
         return conflict(Misfit.UNEXPECTED_SHAPE, text)
     return (Span(asked[0].start_byte, asked[0].end_byte, b"false", _GETTER_REASON),)
@@ -198,7 +198,7 @@ def _getter_places(script: Script) -> Places:
 def _unknown(script: Script, known: tuple[bytes, ...]) -> Iterator[Conflict]:
     """Yield a conflict for each place in another function that answers by a mark or sets needDrain."""
     for node in (*_compared(script), *_setters(script)):
-        name = _name(script, _function_around(node))
+        name = _name(_function_around(node))
         if name not in known:
             yield _unknown_path(script, node, name)
 
@@ -244,7 +244,7 @@ def _function_around(node: Node) -> Node | None:
     return above
 
 
-def _name(script: Script, function: Node | None) -> bytes:
+def _name(function: Node | None) -> bytes:
     """Return the name a function is declared, assigned or defined by; empty if there is none."""
     if function is None:
         return b""
@@ -259,7 +259,7 @@ def _name(script: Script, function: Node | None) -> bytes:
     elif name is not None and above is not None and above.type == "assignment_expression":
         target = parts(above)[0]  # `X.prototype.write = function write(...)`
         name = target.child_by_field_name("property") or name
-    return b"" if name is None else script.text(name)
+    return b"" if name is None else name.text or b""
 
 
 def _is_whole_value(comparison: Node) -> bool:
@@ -279,8 +279,8 @@ def _terms(value: Node) -> list[Node]:
     return [value]
 
 
-def _is_error_term(script: Script, term: Node) -> bool:
-    return _ERROR_TERM.search(script.text(term)) is not None
+def _is_error_term(term: Node) -> bool:
+    return _ERROR_TERM.search(term.text or b"") is not None
 
 
 def _returned(statement: Node) -> Node | None:
@@ -290,13 +290,9 @@ def _returned(statement: Node) -> Node | None:
     return None
 
 
-def _is_undefined(script: Script, statement: Node) -> bool:
+def _is_undefined(statement: Node) -> bool:
     value = _returned(statement)
-    return value is not None and script.text(value) == b"undefined"
-
-
-def _key(script: Script, pair: Node) -> bytes:
-    return script.text(parts(pair)[0])
+    return value is not None and value.text == b"undefined"
 
 
 def place(name: bytes) -> str:

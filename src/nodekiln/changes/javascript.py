@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import islice
 
 import tree_sitter_javascript
-from tree_sitter import Language, Node, Parser, Tree
+from tree_sitter import Language, Node, Parser
 
 from nodekiln.core.edit import Conflict, Misfit
 
@@ -28,16 +28,7 @@ class Script:
 
     path: str
     content: bytes
-    tree: Tree
-
-    @property
-    def root(self) -> Node:
-        """The node of the whole file."""
-        return self.tree.root_node
-
-    def text(self, node: Node) -> bytes:
-        """Return the bytes of a node."""
-        return self.content[node.start_byte : node.end_byte]
+    root: Node
 
     def functions(self, name: bytes) -> list[Node]:
         """Return all function declarations of that name, at any depth."""
@@ -45,7 +36,8 @@ class Script:
             node
             for node in self.around(name)
             if node.type == "function_declaration"
-            and any(part.type == "identifier" and self.text(part) == name for part in parts(node))
+            and (identifier := node.child_by_field_name("name")) is not None
+            and identifier.text == name
         ]
 
     def around(self, name: bytes) -> Iterator[Node]:
@@ -67,10 +59,9 @@ def parse(path: str, content: bytes) -> Script | Conflict:
 
     The latest results are kept: a rewrite parses its result, and verify checks it again (5 ms).
     """
-    tree = Parser(_JAVASCRIPT).parse(content)
-    root = tree.root_node
+    root = Parser(_JAVASCRIPT).parse(content).root_node
     if not root.has_error:
-        return Script(path, content, tree)
+        return Script(path, content, root)
     below = islice(walk(root), 1, None)  # the root may be an error too, and has no useful line
     wrong = next((node for node in below if node.is_error or node.is_missing), root)
     line = wrong.start_point.row + 1

@@ -128,14 +128,14 @@ def _condition_places(script: Script) -> Places:
     if len(functions) != 1:
         misfit = Misfit.SEVERAL_MATCHES if functions else Misfit.NO_MATCH
         return conflict(misfit, f"the function is declared {len(functions)} times{lines(functions, ', ')}")
-    methods = [method for node in walk(functions[0]) for method in _sink_writes(script, node)]
+    methods = [method for node in walk(functions[0]) for method in _sink_writes(node)]
     if len(methods) != 1:
         misfit = Misfit.SEVERAL_MATCHES if methods else Misfit.NO_MATCH
         text = f"{len(methods)} objects with a write() method are handed to a new WritableStream, not one"
         return conflict(misfit, text + lines(methods, ": "))
     asking = [node for node in walk(methods[0]) if node.type == "if_statement"]
-    guarded = [node for node in asking if _is_guarded_write(script, _condition(node))]
-    plain = [node for node in asking if _refused_stream(script, _condition(node)) is not None]
+    guarded = [node for node in asking if _is_guarded_write(_condition(node))]
+    plain = [node for node in asking if _refused_stream(_condition(node)) is not None]
     known = guarded or plain
     if len(known) != 1:
         misfit = Misfit.SEVERAL_MATCHES if known else Misfit.NO_MATCH
@@ -146,7 +146,7 @@ def _condition_places(script: Script) -> Places:
         node
         for node in walk(methods[0])
         if node.child_count == 0
-        and script.text(node) == _NEED_DRAIN
+        and node.text == _NEED_DRAIN
         and not branch.start_byte <= node.start_byte < branch.end_byte
     ]
     if elsewhere:  # a chunk that finds it set may stay unwritten
@@ -158,47 +158,44 @@ def _condition_places(script: Script) -> Places:
     return (Span(asked.start_byte, written.start_byte, b"", _CONDITION_REASON),)
 
 
-def _sink_writes(script: Script, node: Node) -> list[Node]:
+def _sink_writes(node: Node) -> list[Node]:
     """The methods `write` of X, where the node is `new WritableStream(X, ...)` and X an object."""
     match parts(node) if node.type == "new_expression" else []:
-        case [_, made, arguments] if script.text(made) == b"WritableStream" and arguments.type == "arguments":
+        case [_, made, arguments] if made.text == b"WritableStream" and arguments.type == "arguments":
             sink = parts(arguments)[1]  # after the parenthesis
             methods = [part for part in parts(sink) if part.type == "method_definition"]
             return [
                 method
                 for method in methods
-                if any(
-                    part.type == "property_identifier" and script.text(part) == b"write"
-                    for part in parts(method)
-                )
+                if any(part.type == "property_identifier" and part.text == b"write" for part in parts(method))
             ]
     return []
 
 
-def _is_guarded_write(script: Script, node: Node) -> bool:
+def _is_guarded_write(node: Node) -> bool:
     """Whether the node is `X.writableNeedDrain || !X.write(...)`."""
     match parts(node):
         case [left, operator, right] if operator.type == "||":
-            stream = _owner(script, left, _NEED_DRAIN)
-            return stream is not None and stream == _refused_stream(script, right)
+            stream = _owner(left, _NEED_DRAIN)
+            return stream is not None and stream == _refused_stream(right)
     return False
 
 
-def _refused_stream(script: Script, node: Node) -> bytes | None:
+def _refused_stream(node: Node) -> bytes | None:
     """X if the node is `!X.write(...)`, None for any other expression."""
     match parts(node):
         case [operator, call] if operator.type == "!":
             match parts(call):
                 case [called, arguments] if arguments.type == "arguments":
-                    return _owner(script, called, b"write")
+                    return _owner(called, b"write")
     return None
 
 
-def _owner(script: Script, node: Node, name: bytes) -> bytes | None:
+def _owner(node: Node, name: bytes) -> bytes | None:
     """X if the node is `X.name`, None for any other expression."""
     match parts(node):
         case [owner, dot, member] if owner.type == "identifier" and dot.type == ".":
-            return script.text(owner) if script.text(member) == name else None
+            return owner.text if member.text == name else None
     return None
 
 

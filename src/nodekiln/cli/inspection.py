@@ -222,7 +222,7 @@ def verify(
     """
     from nodekiln.changes.registry import Registry
     from nodekiln.verify.outcome import Depth, parse_kinds
-    from nodekiln.verify.report.publish import check_format, check_output, publish
+    from nodekiln.verify.reports import check_format, check_output, publish
     from nodekiln.verify.run import VerifyRequest, verify
     from nodekiln.verify.tagspec import TagSpec
 

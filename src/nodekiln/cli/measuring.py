@@ -26,7 +26,7 @@ def trace(context: Context, script: str = "", binary: str = "", pid: str = "", o
     """
     from nodekiln.core.errors import UsageError
     from nodekiln.pipelines.trace import TraceRequest, trace
-    from nodekiln.tracing.scripts import script_names
+    from nodekiln.tracing.tracer import script_names
 
     if script not in script_names():  # before anything about the process, which a mistyped script hides
         unknown = f"unknown script {script!r}; " if script else ""
@@ -145,7 +145,7 @@ def compare(
 )
 def report(context: Context, folder: str) -> None:
     """Render the report of a comparison again."""
-    from nodekiln.experiment.model.results_file import read_results
+    from nodekiln.experiment.model.results import read_results
     from nodekiln.experiment.report.page import write_report
     from nodekiln.experiment.report.tables import render
 

@@ -124,7 +124,7 @@ def candidates(words: Sequence[str], tasks: Collection) -> list[str]:
     if name in _TAKES_BINARY:
         return _matching(word, _binaries())
     if name == "trace" and before[-1] == name:
-        from nodekiln.tracing.scripts import script_names
+        from nodekiln.tracing.tracer import script_names
 
         return _matching(word, script_names())
     return []

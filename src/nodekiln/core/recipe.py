@@ -1,4 +1,4 @@
-"""Tags, recipes, configure arguments, and the only place that makes names of binaries."""
+"""Tags and releases, recipes, configure arguments, and the only place that makes names of binaries."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from nodekiln.core.errors import UsageError
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
+from contextlib import suppress
+
+from nodekiln.core.errors import SourceError
 
 _TAG = re.compile(r"v?(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})", re.ASCII)
 _PRE = re.compile(r"(?:alpha|beta|rc)\.(?:0|[1-9]\d{0,3})", re.ASCII)
@@ -25,6 +28,11 @@ _CHANGE_LENGTH = 40
 _HASHED = re.compile(r"cfg[0-9a-f]{6}", re.ASCII)
 _RESERVED = frozenset({"graft", "linux", "darwin", "win"})
 """Words of names that say something else than a change or a label."""
+HEADER = "src/node_version.h"
+"""Defines the release that a tree has the sources of."""
+_PART = re.compile(
+    rb"^[ \t]*#[ \t]*define[ \t]+NODE_(MAJOR|MINOR|PATCH)_VERSION[ \t]+(\d{1,4})\s", re.MULTILINE
+)
 
 
 @total_ordering
@@ -251,3 +259,40 @@ def _refused() -> dict[str, tuple[str, str]]:
     """Return, by option, why it is refused and what to do."""
     facts = tomllib.loads(Path(__file__).with_name("refused_arguments.toml").read_text())
     return {name: (row["why"], row["remedy"]) for row in facts["refused"] for name in row["names"]}
+
+
+def release(name: str, *, pre: bool = False) -> Tag | None:
+    """Return the release that a tag or ref is named after, or None for other names.
+
+    Pre-releases (v27.0.0-alpha.1) count only if `pre` is set.
+    """
+    short = name.removeprefix("refs/tags/")
+    with suppress(UsageError):
+        tag = Tag.parse(short, pre=pre)
+        return tag if str(tag) == short else None
+    return None
+
+
+def read_version(header: bytes) -> Tag | None:
+    """Return the release that the content of HEADER defines, or None if it defines no version."""
+    parts = {part.decode(): int(value) for part, value in _PART.findall(header)}
+    if parts.keys() != {"MAJOR", "MINOR", "PATCH"}:
+        return None
+    return Tag(parts["MAJOR"], parts["MINOR"], parts["PATCH"])
+
+
+def mismatch(tag: Tag, origin: str, header: bytes | None) -> SourceError | None:
+    """Return an error unless HEADER (None: missing) in the tree of `tag` at `origin` defines that release.
+
+    Without this check, a tag on another release's tree is compiled for an hour before the binary fails its
+    check.
+    """
+    found = None if header is None else read_version(header)
+    if found == tag:
+        return None
+    remedy = "Name another repository with --repository."
+    if found is None:
+        text = f"{tag} of {origin} is not a source tree of Node: it has no {HEADER} that defines a version."
+    else:
+        text = f"{tag} of {origin} contains the sources of {found}."
+    return SourceError(text, remedy=remedy)

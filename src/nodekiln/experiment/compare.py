@@ -28,8 +28,7 @@ from nodekiln.experiment.measure.gc_runs import may_trace, name_tracer
 from nodekiln.experiment.measure.running import Draft, run
 from nodekiln.experiment.measure.trials import Setup, Stamp, stamp_of
 from nodekiln.experiment.model.request import CompareRequest
-from nodekiln.experiment.model.results import Experiment, Sweep
-from nodekiln.experiment.model.results_file import RESULTS, dump
+from nodekiln.experiment.model.results import RESULTS, Experiment, Sweep, dump
 
 _PURPOSE = "comparing binaries"
 _WORK = "work"

@@ -15,7 +15,7 @@ from nodekiln.binaries.freshness import Wanted, differences, linker_of
 from nodekiln.binaries.store import Published, Store
 from nodekiln.building.compile import Callbacks, Compiled, Compiler
 from nodekiln.building.configure import Configure, baked, fingerprint, searched
-from nodekiln.building.jobs import Load, default_jobs, heavy_steps
+from nodekiln.building.ninja import Load, default_jobs, heavy_steps
 from nodekiln.building.timings import Timings
 from nodekiln.changes.registry import Change, Registry
 from nodekiln.core.errors import ToolchainError

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nodekiln.building.jobs import default_jobs
+from nodekiln.building.ninja import default_jobs
 from nodekiln.core.errors import KilnError
 from nodekiln.core.files import disk_full_error
 from nodekiln.core.platform import available_memory, cores, free_disk
@@ -153,8 +153,8 @@ def _examine_tag(
     programs: Programs, repository: str | None, settings: Settings, reporter: Reporter
 ) -> tuple[Finding, ...]:
     """Return the findings about the tag; without a tag, only check that git works."""
+    from nodekiln.core.recipe import HEADER
     from nodekiln.pipelines.planning import check_version, open_tag  # raises SourceError if git fails
-    from nodekiln.source.releases import HEADER
 
     if (tag := programs.request.tag) is None:
         return ()

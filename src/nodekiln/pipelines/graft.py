@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nodekiln.binaries import selfcheck
 from nodekiln.binaries.freshness import WantedGraft, graft_differences
-from nodekiln.binaries.selfcheck import Expected, Findings
+from nodekiln.binaries.selfcheck import Expected, Findings, check_prints
 from nodekiln.binaries.store import file_name
 from nodekiln.changes import diff
 from nodekiln.changes.registry import Registry
@@ -24,7 +24,6 @@ from nodekiln.core.settings import Settings
 from nodekiln.grafting.graft import find_codesign, sign
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
-from nodekiln.pipelines.change_checks import check_prints
 from nodekiln.pipelines.graft_job import GraftJob, GraftRequest, Made, manifest, report
 from nodekiln.pipelines.graft_plan import GraftPlan, apply_plan, plan_graft, signed_ranges
 from nodekiln.tracing.proof import prove

@@ -25,7 +25,7 @@ from nodekiln.binaries.manifest import (
 from nodekiln.binaries.selfcheck import Findings
 from nodekiln.binaries.store import Store
 from nodekiln.changes.registry import Change, Registry
-from nodekiln.core.elf.sections import Additions
+from nodekiln.core.elf.notes import Additions
 from nodekiln.core.files import hash_file
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.reporting import Reporter, format_duration

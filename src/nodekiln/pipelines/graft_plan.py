@@ -15,8 +15,17 @@ from nodekiln.changes.hooks import MARKED
 from nodekiln.changes.registry import Change, Registry
 from nodekiln.core.edit import Misfit, Plan, Refusal
 from nodekiln.core.elf.file import Buffer, parse
-from nodekiln.core.elf.notes import Identity, Probe, identity_section, probe_sections, read_identity
-from nodekiln.core.elf.sections import Additions, Appended, Rewritten, add_sections
+from nodekiln.core.elf.notes import (
+    Additions,
+    Appended,
+    Identity,
+    Probe,
+    Rewritten,
+    add_sections,
+    identity_section,
+    probe_sections,
+    read_identity,
+)
 from nodekiln.core.errors import PatchError, SourceError
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.builtins import locate, module_id

@@ -8,10 +8,9 @@ from nodekiln.changes import hunks, planner
 from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Plan, Refusal
 from nodekiln.core.errors import PatchError
-from nodekiln.core.recipe import Recipe, Tag
+from nodekiln.core.recipe import HEADER, Recipe, Tag, mismatch
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
-from nodekiln.source.releases import HEADER, mismatch
 from nodekiln.source.repository import Source, open_source
 
 

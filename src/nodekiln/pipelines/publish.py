@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import nodekiln
 from nodekiln.binaries import selfcheck
 from nodekiln.binaries.manifest import AppliedChange, Manifest, planned_files
-from nodekiln.binaries.selfcheck import Expected, Findings
+from nodekiln.binaries.selfcheck import Expected, Findings, check_prints
 from nodekiln.building.compile import Compiled
 from nodekiln.building.configure import Configure, install_headers
 from nodekiln.changes import diff
 from nodekiln.core.errors import CheckError
 from nodekiln.core.files import hash_file
 from nodekiln.core.process import without_node_options
-from nodekiln.pipelines.change_checks import check_prints
 from nodekiln.tracing.proof import prove
 
 if TYPE_CHECKING:

@@ -20,16 +20,19 @@ from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.pipelines.inspect import find_binary
 from nodekiln.tracing.child import hold
-from nodekiln.tracing.scripts import Language, Script, find_script, require_probes
 from nodekiln.tracing.session import Take, attach, signals_go_to
 from nodekiln.tracing.tracer import (
+    Language,
+    Script,
     Tracer,
     UntraceableError,
     check_machine,
     check_path,
     find_dtrace,
+    find_script,
     follow_with_bpftrace,
     follow_with_dtrace,
+    require_probes,
 )
 
 _SIGNALLED = 128

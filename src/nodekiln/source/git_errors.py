@@ -9,11 +9,10 @@ from pathlib import Path
 
 from nodekiln.core.errors import SourceError
 from nodekiln.core.files import disk_full_error, is_disk_full
-from nodekiln.core.recipe import Tag
+from nodekiln.core.recipe import Tag, release
 from nodekiln.core.reporting import escape_unprintable
 from nodekiln.source.git_runner import GitError
 from nodekiln.source.location import Location
-from nodekiln.source.releases import release
 
 _MAX_SUGGESTIONS = 5
 _MAX_QUOTE = 200

@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from nodekiln.core.recipe import Tag
+from nodekiln.core.recipe import Tag, release
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Workspace
 from nodekiln.source.git_errors import damaged, explain
 from nodekiln.source.git_runner import GitError, GitRunner
 from nodekiln.source.location import Location
 from nodekiln.source.mirror import Objects, is_registered, make_mirror, register, remove_leftovers
-from nodekiln.source.releases import release
 
 _WHOLE, _SEEN = "refs/kiln", "refs/seen"
 

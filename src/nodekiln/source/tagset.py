@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from nodekiln.core.errors import SourceError
-from nodekiln.core.recipe import Tag
+from nodekiln.core.recipe import Tag, release
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Workspace
 from nodekiln.source.git_errors import damaged, explain, moved, no_commit, quote
 from nodekiln.source.git_runner import GitError
 from nodekiln.source.location import Location
 from nodekiln.source.mirror import Batch, Header, entries
-from nodekiln.source.releases import release
 from nodekiln.source.remote import (
     Pins,
     Remote,

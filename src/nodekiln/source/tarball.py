@@ -21,13 +21,12 @@ from nodekiln.core.archives import RefusedError
 from nodekiln.core.errors import SourceError
 from nodekiln.core.files import staging_directory
 from nodekiln.core.platform import free_disk
-from nodekiln.core.recipe import Tag
+from nodekiln.core.recipe import HEADER, Tag, read_version
 from nodekiln.core.reporting import Meter, Reporter, format_size
 from nodekiln.core.settings import Workspace
 from nodekiln.source.archive import LIMITS, LINK, Limits, Listing, read_archive
 from nodekiln.source.git_errors import damaged
 from nodekiln.source.git_runner import GitError, GitRunner, fast_import
-from nodekiln.source.releases import HEADER, read_version
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,17 @@ from nodekiln.core.elf.file import ElfError, open_elf
 from nodekiln.core.elf.notes import read_probes
 from nodekiln.core.errors import CheckError, UsageError
 from nodekiln.tracing.child import hold
-from nodekiln.tracing.scripts import Language, Script, find_script, require_probes
 from nodekiln.tracing.session import attach
-from nodekiln.tracing.tracer import UntraceableError, check_machine, check_path, follow_with_bpftrace
+from nodekiln.tracing.tracer import (
+    Language,
+    Script,
+    UntraceableError,
+    check_machine,
+    check_path,
+    find_script,
+    follow_with_bpftrace,
+    require_probes,
+)
 
 _COLLECT = "for (let i = 0; i < 3; i++) gc();"
 _COUNTED = re.compile(r"@duration_us_by_type\[4\]: count [1-9]")

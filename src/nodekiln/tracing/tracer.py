@@ -1,6 +1,7 @@
-"""Describe a tracer to a session: how to start it, when it is attached, and why it failed.
+"""Tracers and their scripts: needed probes, how to start, when it is attached, why it failed.
 
-bpftrace.py and dtrace.py each make a Tracer; neither starts anything.
+Nothing here is started. A script names its target by a number or a file of ours that the tracer puts in
+($1); nothing of a user's becomes part of a program.
 """
 
 from __future__ import annotations
@@ -8,14 +9,22 @@ from __future__ import annotations
 import re
 import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from nodekiln.core.errors import ToolchainError
+from nodekiln.core.errors import ToolchainError, UsageError
 from nodekiln.core.process import error_line
-from nodekiln.tracing.scripts import Script
+
+_UPROBES = Path("/sys/bus/event_source/devices/uprobe")
+_ATTACHED = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
+_LINGERS = 20.0
+"""Seconds; it sees within 0.1 that the process is gone, and then prints its maps, of 4096 keys at most."""
+_DTRACE_ATTACHED = "nodekiln: attached"
+_FOLDER = Path(__file__).with_name("scripts")
+_NAMED = re.compile(r"^(?:usdt:\$1:node:|node\$1:::)([\w-]+)", re.MULTILINE)
 
 
 class UntraceableError(ToolchainError):
@@ -52,12 +61,6 @@ def diagnose(said: str, *, privileged: str) -> UntraceableError:
 def _known() -> tuple[tuple[re.Pattern[str], str, str], ...]:
     rows = tomllib.loads(Path(__file__).with_name("failures.toml").read_text())["failure"]
     return tuple((re.compile(row["pattern"]), row["why"], row["remedy"]) for row in rows)
-
-
-_UPROBES = Path("/sys/bus/event_source/devices/uprobe")
-_ATTACHED = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
-_LINGERS = 20.0
-"""Seconds; it sees within 0.1 that the process is gone, and then prints its maps, of 4096 keys at most."""
 
 
 def check_machine(env: Mapping[str, str], *, counted: bool, uprobes: Path = _UPROBES) -> Path:
@@ -107,9 +110,6 @@ def check_path(path: str) -> None:
         )
 
 
-_DTRACE_ATTACHED = "nodekiln: attached"
-
-
 def find_dtrace(env: Mapping[str, str]) -> Path:
     """Return the path of dtrace; raise UntraceableError if it is missing."""
     found = shutil.which("dtrace", path=env.get("PATH"))
@@ -134,3 +134,47 @@ def follow_with_dtrace(program: Path, script: Script, *, pid: int, env: Mapping[
         attached=_DTRACE_ATTACHED,
         lingers=0,
     )
+
+
+class Language(StrEnum):
+    """The language of a script, by its file's suffix."""
+
+    BPFTRACE = "bt"
+    DTRACE = "d"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A tracer program, and the names of the probes that it needs as Linux writes them (gc__start)."""
+
+    name: str
+    path: Path
+    probes: frozenset[str]
+
+
+def script_names() -> tuple[str, ...]:
+    """Return the names of all scripts, sorted."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob(f"*.{Language.BPFTRACE}")))
+
+
+def find_script(name: str, language: Language) -> Script:
+    """Return the script of that name; raise UsageError, naming the available ones, if it is unknown."""
+    if name not in script_names():
+        raise UsageError(
+            f"Unknown script {name!r}.",
+            remedy=f"Available scripts: {', '.join(script_names())}.",
+        )
+    path = _FOLDER / f"{name}.{language}"
+    named = _NAMED.findall(path.read_text())
+    return Script(name, path, frozenset(probe.replace("-", "__") for probe in named))
+
+
+def require_probes(script: Script, there: Collection[str], file: str) -> None:
+    """Raise UsageError if `file`, whose probes of the provider node are `there`, lacks some of them."""
+    missing = sorted(script.probes - set(there))
+    if missing:
+        raise UsageError(
+            f"{script.name} needs probes that {file} does not have: {', '.join(missing)}.\n"
+            f"  It has: {', '.join(sorted(there)) or 'none'}.",
+            remedy="./inv build --tag TAG makes a binary with all of them; a grafted one has gc's only.",
+        )

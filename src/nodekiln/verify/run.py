@@ -14,11 +14,10 @@ from itertools import islice
 from nodekiln.changes import planner
 from nodekiln.changes.registry import Registry
 from nodekiln.core.errors import SourceError, UsageError
-from nodekiln.core.recipe import Tag
+from nodekiln.core.recipe import HEADER, Tag, mismatch
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.source.location import OFFICIAL, parse_location
-from nodekiln.source.releases import HEADER, mismatch
 from nodekiln.source.tagset import Snapshot, TagSet
 from nodekiln.verify.evaluate import evaluate
 from nodekiln.verify.outcome import Depth, Evaluation, Kind, Report, Row, all_kinds

@@ -6,8 +6,7 @@ import pytest
 
 from nodekiln.core import platform as machine
 from nodekiln.core.errors import CheckError, KilnError, SourceError, UsageError
-from nodekiln.experiment.model.results import Experiment
-from nodekiln.experiment.model.results_file import read_results
+from nodekiln.experiment.model.results import Experiment, read_results
 from tests.integration.comparisons.bench import Bench
 
 LOSES = "copy()\nif me == 'b': open(output, 'r+b').truncate(100)"

@@ -17,8 +17,7 @@ from nodekiln.core.settings import Settings
 from nodekiln.experiment.compare import compare
 from nodekiln.experiment.inputs.binaries import name_subjects, obtain_subjects
 from nodekiln.experiment.model.request import CompareRequest
-from nodekiln.experiment.model.results import Experiment
-from nodekiln.experiment.model.results_file import read_results
+from nodekiln.experiment.model.results import Experiment, read_results
 from tests.change_folders import PATCHES
 from tests.integration.grafts.desk import ADAPTERS, NEEDS_GCC, WRITABLE, compile_node
 

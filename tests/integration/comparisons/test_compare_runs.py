@@ -7,8 +7,7 @@ import os
 
 import pytest
 
-from nodekiln.experiment.model.results import WAYS, Experiment, Sweep
-from nodekiln.experiment.model.results_file import read_results
+from nodekiln.experiment.model.results import WAYS, Experiment, Sweep, read_results
 from tests.integration.comparisons.bench import NODE, SIZE, Bench
 
 
