@@ -20,6 +20,7 @@ from rich.console import Console
 import nodekiln
 from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.core.reporting import Reporter
+from nodekiln.experiment.analysis.analyze import analyze
 from nodekiln.experiment.model.results import Experiment, GcRun, Sample, Sweep, dump, load, read_results
 from nodekiln.experiment.report.drawing import label_heights, panels
 from nodekiln.experiment.report.page import write_report
@@ -108,7 +109,7 @@ def check_page(page: Page) -> None:
 def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     real = experiment()
     labels = dict(zip((binary.label for binary in real.binaries), ("<b>$x^</b>", "<i>&"), strict=True))
-    missing = GcRun(binary="<i>&", way="probes", number=9, collections=None, wall_ms=0, note=HOSTILE)
+    missing = GcRun(binary="<i>&", method="probes", number=9, collections=None, wall_ms=0, note=HOSTILE)
     hostile = replace(
         real,
         binaries=tuple(
@@ -136,7 +137,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
         environment=replace(real.environment, cpu=HOSTILE, kernel=HOSTILE, os=HOSTILE, tracer=HOSTILE),
         input=replace(real.input, name=HOSTILE),
     )
-    write_report(tmp_path, load(dump(hostile)), silent())
+    write_report(tmp_path, analyze(load(dump(hostile))), silent())
     page = parsed(tmp_path)
     check_page(page)
     assert page.tags["svg"] == len(PLOTS)
@@ -165,19 +166,19 @@ def test_an_experiment_with_hardly_anything_in_it_can_be_drawn(tmp_path: Path) -
         environment=replace(real.environment, load=None),
         partial=True,
     )
-    write_report(tmp_path, bare, silent())
+    write_report(tmp_path, analyze(bare), silent())
     page = parsed(tmp_path)
     check_page(page)
     assert "ran out of memory in 1 of 1 trial" in page.text
     assert "Interrupted" in page.text
-    write_report(tmp_path, replace(bare, trials=()), silent())
+    write_report(tmp_path, analyze(replace(bare, trials=())), silent())
     check_page(parsed(tmp_path))
 
 
 def test_runs_without_any_collection_are_drawn(tmp_path: Path) -> None:
     real = experiment()
     idle = tuple(replace(run, collections=()) for run in real.gc_runs)
-    write_report(tmp_path, replace(real, trials=(), gc_runs=idle), silent())
+    write_report(tmp_path, analyze(replace(real, trials=(), gc_runs=idle)), silent())
     assert "0 pauses" in "".join(ET.fromstring((tmp_path / "gc-pauses.svg").read_bytes()).itertext())  # noqa: S314
 
 
@@ -198,7 +199,7 @@ def test_names_of_many_lines_that_are_alike_stand_apart_beside_the_axes() -> Non
 def test_a_sweep_is_drawn_against_the_size_of_the_input(tmp_path: Path) -> None:
     sweep = load((EXAMPLES / "sweep.json").read_bytes())
     assert isinstance(sweep, Sweep)
-    write_report(tmp_path, replace(sweep, experiments=sweep.at(None)), silent())
+    write_report(tmp_path, analyze(replace(sweep, experiments=sweep.at(None))), silent())
     page = parsed(tmp_path)
     check_page(page)
     assert {file.stem for file in tmp_path.glob("*.svg")} == {
@@ -246,7 +247,7 @@ def test_a_report_is_the_same_whatever_the_user_has_told_matplotlib(tmp_path: Pa
         (tmp_path / name).mkdir()
     (tmp_path / place / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 9\nno such line\n")
     (tmp_path / "theirs" / "results.json").write_text(dump(replace(experiment(), gc_runs=(), joint_runs=())))
-    write_report(tmp_path / "ours", read_results(tmp_path / "theirs"), silent())
+    write_report(tmp_path / "ours", analyze(read_results(tmp_path / "theirs")), silent())
     environment = {"MPLCONFIGDIR": str(tmp_path / "config"), "MPLBACKEND": "nonsense"}
     done = report(tmp_path / "theirs", here=tmp_path / "here", **environment)
     assert (done.returncode, done.stderr) == (0, "")
@@ -290,6 +291,6 @@ def report(folder: Path, *, here: Path, **environment: str) -> subprocess.Comple
 def test_what_can_not_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
     with pytest.raises(SourceError, match="can't be written") as caught:
-        write_report(tmp_path, replace(experiment(), trials=(), gc_runs=()), silent())
+        write_report(tmp_path, analyze(replace(experiment(), trials=(), gc_runs=())), silent())
     assert str(tmp_path) in (caught.value.remedy or "")
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]

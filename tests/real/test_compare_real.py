@@ -76,7 +76,7 @@ def test_without_backpressure_the_input_waits_in_memory(experiment: Experiment) 
 
 def test_collections_are_there_by_the_ways_that_this_machine_has(experiment: Experiment) -> None:
     for run in experiment.gc_runs:
-        if run.way == "probes" and run.collections is None:
+        if run.method == "probes" and run.collections is None:
             assert run.note
         else:
             assert run.collections
@@ -85,10 +85,14 @@ def test_collections_are_there_by_the_ways_that_this_machine_has(experiment: Exp
 
 
 def test_a_joint_run_is_made_of_each_binary_whose_probes_could_be_read(experiment: Experiment) -> None:
-    read = {run.binary for run in experiment.gc_runs if run.way == "probes" and run.collections is not None}
+    read = {
+        run.binary for run in experiment.gc_runs if run.method == "probes" and run.collections is not None
+    }
     assert {run.binary for run in experiment.joint_runs} == read
     for run in experiment.joint_runs:
-        counts = {way: sum(one.type in PAUSES for one in found) for way, found in run.collections.items()}
+        counts = {
+            method: sum(one.type in PAUSES for one in found) for method, found in run.collections.items()
+        }
         assert counts["probes"] == counts["trace-gc"] > 0
         assert counts["probes"] - 2 <= counts["perf_hooks"] <= counts["probes"]
 
@@ -185,7 +189,7 @@ def test_a_release_that_can_get_no_probes_is_compared_without(tmp_path: Path, fe
     assert not done.results.partial
     assert [one.backpressure for one in done.results.binaries] == [True, False]
     assert [one.probes for one in done.results.binaries] == [(), ()]
-    assert {run.way for run in done.results.gc_runs if run.collections is not None} == {
+    assert {run.method for run in done.results.gc_runs if run.collections is not None} == {
         "trace-gc",
         "perf_hooks",
     }
@@ -236,11 +240,13 @@ def test_three_ways_agree_on_the_collections_of_one_run(tmp_path: Path, fetch_re
         (binary.label, "finished", "") for binary in done.results.binaries
     }
     for run in done.results.joint_runs:
-        told = {way: [one for one in found if one.type in PAUSES] for way, found in run.collections.items()}
+        told = {
+            method: [one for one in found if one.type in PAUSES] for method, found in run.collections.items()
+        }
         assert len(told["probes"]) == len(told["trace-gc"]) > 50
         # perf_hooks comes to be after Node itself, whose start may need a collection.
         assert len(told["probes"]) - 2 <= len(told["perf_hooks"]) <= len(told["probes"])
-        total = {way: sum(one.duration_ms for one in found) for way, found in told.items()}
+        total = {method: sum(one.duration_ms for one in found) for method, found in told.items()}
         assert total["probes"] == pytest.approx(total["perf_hooks"], rel=0.05)
         # Without V8's callbacks, and in hundredths of a millisecond.
         assert 0.8 * total["probes"] < total["trace-gc"] < total["probes"]

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from nodekiln.core.reporting import Reporter
+from nodekiln.experiment.analysis.analyze import analyze
 from nodekiln.experiment.model.results import read_results
 from nodekiln.experiment.report.page import write_report
 
@@ -64,7 +65,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The report of a real run."""
     folder = tmp_path_factory.mktemp("report")
     shutil.copy(EXAMPLES / f"{request.param}.json", folder / "results.json")
-    write_report(folder, read_results(folder), Reporter(Console(file=StringIO())))
+    write_report(folder, analyze(read_results(folder)), Reporter(Console(file=StringIO())))
     return folder
 
 
@@ -143,7 +144,7 @@ def test_on_paper_it_is_a_few_pages(tmp_path: Path, folder: Path) -> None:
 
 def test_drawn_again_it_is_the_same(folder: Path) -> None:
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    write_report(folder, read_results(folder), Reporter(Console(file=StringIO())))
+    write_report(folder, analyze(read_results(folder)), Reporter(Console(file=StringIO())))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 

@@ -34,7 +34,7 @@ def test_a_long_line_keeps_its_ends_and_every_peak() -> None:
 
 def test_short_labels_are_shown_as_they_are() -> None:
     assert display_names([STOCK, CHANGED]) == {one.label: one.label for one in (STOCK, CHANGED)}
-    assert legend([STOCK, CHANGED]) == {
+    assert legend([STOCK, CHANGED], display_names([STOCK, CHANGED])) == {
         "stock": "v22.20.0-usdt-graft",
         "no backpressure": "v22.20.0-no-backpressure-usdt-graft",
     }
@@ -43,13 +43,13 @@ def test_short_labels_are_shown_as_they_are() -> None:
 def test_the_classic_pair_has_short_names_whatever_its_labels() -> None:
     pair = [replace(one, label=one.name) for one in (STOCK, CHANGED)]
     assert list(display_names(pair).values()) == ["stock", "no backpressure"]
-    assert legend(pair)["stock"] == "v22.20.0-usdt-graft"
+    assert legend(pair, display_names(pair))["stock"] == "v22.20.0-usdt-graft"
 
 
 def test_other_long_labels_are_numbered() -> None:
     three = [replace(STOCK, label=f"v22.20.0-usdt-graft ({place})") for place in (1, 2, 3)]
     assert list(display_names(three).values()) == ["#1", "#2", "#3"]
-    assert legend(three)["#2"] == "v22.20.0-usdt-graft (2), v22.20.0-usdt-graft"
+    assert legend(three, display_names(three))["#2"] == "v22.20.0-usdt-graft (2), v22.20.0-usdt-graft"
 
 
 def test_display_names_of_labels_that_look_the_same_are_numbers() -> None:

@@ -66,7 +66,7 @@ def test_other_texts_are_refused(text: bytes | str, told: str) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
-        (("schema",), 2, "newer nodekiln"),
+        (("schema",), 3, "newer nodekiln"),
         (("schema",), 0, "schema"),
         (("schema",), "1", "schema"),
         (("kind",), "table", "kind"),
@@ -119,3 +119,18 @@ def test_a_sweep_is_ordered_by_mark_and_size() -> None:
     shuffled = replace(sweep, experiments=sweep.experiments[::-1])
     assert shuffled.marks == (None, 2**20)
     assert [one.input.size_bytes // 10**6 for one in shuffled.at(None)] == [32, 64, 128]
+
+
+def test_results_of_schema_1_are_read_with_their_methods() -> None:
+    old = json.loads(SWEEP)
+    for experiment in old["experiments"]:
+        for run in experiment["gc_runs"]:
+            run["way"] = run.pop("method")
+    with pytest.raises(UsageError, match="method"):
+        load(json.dumps(old))
+    for level in (old, *old["experiments"]):
+        level["schema"] = 1
+    results, current = load(json.dumps(old)), load(SWEEP)
+    assert isinstance(results, Sweep)
+    assert isinstance(current, Sweep)
+    assert [one.gc_runs for one in results.experiments] == [one.gc_runs for one in current.experiments]

@@ -10,17 +10,18 @@ from statistics import median
 
 import pytest
 
-from nodekiln.experiment.analysis.pauses import gc_tables, main_way, pause_ratio, pause_share
-from nodekiln.experiment.analysis.statistics import Comparison, compare, estimate, exact_rank, paired_ratio
+from nodekiln.experiment.analysis.analyze import analyze_experiment
+from nodekiln.experiment.analysis.pauses import GcTable, gc_tables
+from nodekiln.experiment.analysis.statistics import Comparison, estimate, exact_rank, paired_ratio
 from nodekiln.experiment.model.results import (
-    WAYS,
+    METHODS,
     Collection,
     CollectionType,
     Experiment,
     GcRun,
     JointRun,
+    Method,
     Trial,
-    Way,
     load,
 )
 
@@ -38,7 +39,11 @@ def trials(label: str, walls: Sequence[float]) -> tuple[Trial, ...]:
 
 
 def wall_time(experiment: Experiment, label: str) -> Comparison:
-    (found,) = (one for one in compare(experiment) if (one.measure, one.label) == ("wall time", label))
+    (found,) = (
+        one
+        for one in analyze_experiment(experiment).comparisons
+        if (one.measure, one.label) == ("wall time", label)
+    )
     return found
 
 
@@ -133,53 +138,60 @@ def test_every_binary_is_held_against_the_first() -> None:
 
 
 def test_streams_are_compared_where_they_were_watched() -> None:
-    assert "most in streams" in {one.measure for one in compare(REAL)}
+    assert "most in streams" in {one.measure for one in analyze_experiment(REAL).comparisons}
     silent = replace(REAL, trials=trials(STOCK, [1]) + trials(OPEN, [1]))
-    assert "most in streams" not in {one.measure for one in compare(silent)}
+    assert "most in streams" not in {one.measure for one in analyze_experiment(silent).comparisons}
 
 
-def gc_run(label: str, way: Way, number: int, *durations: tuple[CollectionType, float]) -> GcRun:
+def gc_run(label: str, method: Method, number: int, *durations: tuple[CollectionType, float]) -> GcRun:
     collections = (Collection(at_ms=1, duration_ms=took, type=kind) for kind, took in durations)
-    return GcRun(binary=label, way=way, number=number, collections=tuple(collections), wall_ms=1000)
+    return GcRun(binary=label, method=method, number=number, collections=tuple(collections), wall_ms=1000)
+
+
+def stock_table(experiment: Experiment) -> GcTable:
+    (table,) = gc_tables(experiment).values()
+    return table
 
 
 def test_pauses_leave_out_the_steps_around_them() -> None:
     run = gc_run(STOCK, "perf_hooks", 1, (1, 2), (1, 3), (4, 10), (8, 100), (16, 1000))
-    (table,) = gc_tables(replace(REAL, gc_runs=(run,)))
+    table = stock_table(replace(REAL, gc_runs=(run,)))
     assert table.pauses["perf_hooks"].count.value == 3
     assert table.pauses["perf_hooks"].total_ms.value == 15
     assert table.by_type[8, "perf_hooks"].total_ms.value == 100
     assert (2, "perf_hooks") not in table.by_type
 
 
-def test_trace_gc_is_not_said_to_have_seen_none_of_what_it_never_prints() -> None:
+def test_types_that_trace_gc_never_prints_have_no_figures_of_it() -> None:
     runs = (gc_run(STOCK, "trace-gc", 1, (1, 2)), gc_run(STOCK, "perf_hooks", 1, (8, 1), (4, 2)))
-    (table,) = gc_tables(replace(REAL, gc_runs=runs))
+    table = stock_table(replace(REAL, gc_runs=runs))
     assert (8, "trace-gc") not in table.by_type
     assert table.by_type[4, "trace-gc"].count.value == 0
 
 
-def joint_run(number: int, **told: float) -> JointRun:
-    """A scavenge for each way, and as many milliseconds of incremental marking as no way may count in."""
+def joint_run(number: int, **times: float) -> JointRun:
+    """Return a scavenge by each method, and incremental marking of the same length, which must not count."""
     collections = {
-        way: tuple(Collection(at_ms=1, duration_ms=told[way.replace("-", "_")], type=kind) for kind in (1, 8))
-        for way in WAYS
+        method: tuple(
+            Collection(at_ms=1, duration_ms=times[method.replace("-", "_")], type=kind) for kind in (1, 8)
+        )
+        for method in METHODS
     }
     return JointRun(binary=STOCK, number=number, collections=collections, wall_ms=1000)
 
 
-def test_ways_agree_where_they_watched_the_same_run() -> None:
-    """Runs of their own, in which the probes told twice as much, say nothing about that."""
+def test_agreement_of_methods_comes_from_joint_runs() -> None:
+    """Separate runs, in which the probes reported twice as much, have no influence."""
     own = (gc_run(STOCK, "perf_hooks", 1, (1, 10)), gc_run(STOCK, "probes", 1, (1, 20)))
     joint = tuple(
         joint_run(number, probes=10.2 * number, trace_gc=9.0 * number, perf_hooks=10.0 * number)
         for number in (1, 2, 3)
     )
-    (table,) = gc_tables(replace(REAL, gc_runs=own, joint_runs=joint))
-    assert {way: found.value for way, found in table.agreement.items()} == pytest.approx(
+    table = stock_table(replace(REAL, gc_runs=own, joint_runs=joint))
+    assert {method: found.value for method, found in table.agreement.items()} == pytest.approx(
         {"probes": 1.02, "trace-gc": 0.9}
     )
-    assert {way: (found.count.value, found.total_ms.value) for way, found in table.joint.items()} == {
+    assert {method: (found.count.value, found.total_ms.value) for method, found in table.joint.items()} == {
         "probes": (1, 20.4),
         "trace-gc": (1, 18),
         "perf_hooks": (1, 20),
@@ -190,24 +202,25 @@ def test_ways_agree_where_they_watched_the_same_run() -> None:
 def test_a_joint_run_that_was_cut_off_shows_nothing() -> None:
     cut = replace(joint_run(1, probes=3, trace_gc=2, perf_hooks=1), ending="out of memory")
     run = gc_run(STOCK, "perf_hooks", 1, (1, 10))
-    (table,) = gc_tables(replace(REAL, gc_runs=(run,), joint_runs=(cut,)))
+    table = stock_table(replace(REAL, gc_runs=(run,), joint_runs=(cut,)))
     assert (table.joint, table.agreement) == ({}, {})
 
 
-def test_the_main_way_was_measured_for_all() -> None:
+def test_method_to_compare_by_measured_all_binaries() -> None:
     one = [gc_run(STOCK, "probes", 1, (1, 2)), gc_run(STOCK, "trace-gc", 1, (1, 2))]
-    assert main_way([replace(REAL, gc_runs=tuple(one))]) is None
+    assert analyze_experiment(replace(REAL, gc_runs=tuple(one))).method is None
     two = [*one, gc_run(OPEN, "trace-gc", 1, (1, 6))]
-    assert main_way([replace(REAL, gc_runs=tuple(two))]) == "trace-gc"
-    assert pause_ratio(replace(REAL, gc_runs=tuple(two)), OPEN, "trace-gc") == estimate([3.0])
+    analysis = analyze_experiment(replace(REAL, gc_runs=tuple(two)))
+    assert analysis.method == "trace-gc"
+    assert analysis.gc[OPEN].ratio["trace-gc"] == estimate([3.0])
 
 
-def test_a_way_that_was_not_to_be_had_has_no_figures() -> None:
+def test_method_that_could_not_be_used_has_no_figures() -> None:
     missing = replace(gc_run(STOCK, "probes", 1), collections=None, note="no tracer")
     cut = replace(gc_run(STOCK, "perf_hooks", 1, (1, 2)), ending="interrupted")
-    assert gc_tables(replace(REAL, gc_runs=(missing, cut))) == ()
+    assert gc_tables(replace(REAL, gc_runs=(missing, cut))) == {}
 
 
-def test_the_share_is_of_the_run_that_it_was_measured_in() -> None:
+def test_share_of_pauses_is_of_the_run_they_were_measured_in() -> None:
     run = gc_run(STOCK, "perf_hooks", 1, (1, 20), (4, 30))
-    assert pause_share(replace(REAL, gc_runs=(run,)), STOCK, "perf_hooks") == estimate([0.05])
+    assert stock_table(replace(REAL, gc_runs=(run,))).share["perf_hooks"] == estimate([0.05])

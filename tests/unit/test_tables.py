@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from nodekiln.core.errors import CheckError
+from nodekiln.experiment.analysis import verdict
+from nodekiln.experiment.analysis.analyze import analyze, analyze_experiment
 from nodekiln.experiment.analysis.statistics import Estimate
-from nodekiln.experiment.analysis.verdict import find_failure, judge, warnings
+from nodekiln.experiment.analysis.verdict import Verdict
 from nodekiln.experiment.model.results import (
     Collection,
     Experiment,
@@ -21,8 +24,8 @@ from nodekiln.experiment.model.results import (
     Trial,
     load,
 )
+from nodekiln.experiment.report import tables
 from nodekiln.experiment.report.format import deviation, mark_words, percent, quantity, ratio, spread
-from nodekiln.experiment.report.tables import measure_table, render, trial_table
 
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 _EXPERIMENT = load((_EXAMPLES / "experiment.json").read_bytes())
@@ -31,6 +34,30 @@ assert isinstance(_EXPERIMENT, Experiment)
 assert isinstance(_SWEEP, Sweep)
 REAL, SWEEP = _EXPERIMENT, _SWEEP
 STOCK, OPEN = (binary.label for binary in REAL.binaries)
+
+
+def render(results: Experiment | Sweep) -> str:
+    return tables.render(analyze(results))
+
+
+def trial_table(experiment: Experiment) -> str:
+    return tables.trial_table(analyze_experiment(experiment))
+
+
+def measure_table(experiment: Experiment) -> str:
+    return tables.measure_table(analyze_experiment(experiment))
+
+
+def judge(experiment: Experiment) -> Verdict:
+    return verdict.judge(analyze_experiment(experiment))
+
+
+def warnings(experiments: Sequence[Experiment]) -> tuple[str, ...]:
+    return verdict.warnings([analyze_experiment(experiment) for experiment in experiments])
+
+
+def find_failure(results: Experiment | Sweep) -> CheckError | None:
+    return verdict.find_failure(analyze(results))
 
 
 def trials(label: str, walls: Sequence[float]) -> tuple[Trial, ...]:
@@ -104,7 +131,7 @@ def test_nothing_of_a_users_reaches_the_terminal_raw() -> None:
     hostile = "a\x1b]0;pwned\x07\u202eb\n"
     binaries = (replace(REAL.binaries[0], label=hostile, name=hostile), REAL.binaries[1])
     broken = [replace(trial, ending="failed", detail=hostile) for trial in trials(OPEN, [1])]
-    missing = GcRun(binary=hostile, way="probes", collections=None, wall_ms=0, note=hostile)
+    missing = GcRun(binary=hostile, method="probes", collections=None, wall_ms=0, note=hostile)
     joint = JointRun(binary=hostile, collections={}, wall_ms=0, note=hostile)
     text = render(
         replace(
@@ -219,15 +246,17 @@ def test_warnings_with_wall_time_far_above_cpu_time_depend_on_the_workload(
 def test_warnings_of_a_joint_run_report_totals_that_differ_by_more_than_a_fifth(
     trace_gc: float, count: int
 ) -> None:
-    own = GcRun(binary=STOCK, way="perf_hooks", collections=(), wall_ms=1000)
+    own = GcRun(binary=STOCK, method="perf_hooks", collections=(), wall_ms=1000)
     seen = {"trace-gc": trace_gc, "perf_hooks": 10.0}
-    collections = {way: (Collection(at_ms=1, duration_ms=took, type=4),) for way, took in seen.items()}
+    collections = {method: (Collection(at_ms=1, duration_ms=took, type=4),) for method, took in seen.items()}
     joint = JointRun(binary=STOCK, collections=collections, wall_ms=1000)  # type: ignore[arg-type]
     assert len(warnings([replace(QUIET, gc_runs=(own,), joint_runs=(joint,))])) == count
 
 
 def test_warnings_quote_a_gc_line_that_was_not_parsed() -> None:
-    run = GcRun(binary=STOCK, way="trace-gc", collections=(), wall_ms=1, unread_lines=("[7:0x1] 4 ms: New",))
+    run = GcRun(
+        binary=STOCK, method="trace-gc", collections=(), wall_ms=1, unread_lines=("[7:0x1] 4 ms: New",)
+    )
     (line,) = warnings([replace(QUIET, gc_runs=(run,))])
     assert "[7:0x1] 4 ms: New" in line
 
@@ -276,7 +305,7 @@ def test_lost_data_is_told_with_its_reason() -> None:
     lost = replace(trials(OPEN, [1])[0], verified=False, detail="half of it is missing")
     (problem,) = judge(replace(REAL, trials=(lost,))).problems
     assert problem == (
-        "no backpressure lost or changed data in 1 of 1 trial: what came out is not what went in "
+        "no backpressure lost or changed data in 1 of 1 trial: the output differs from the input "
         "(half of it is missing)"
     )
 

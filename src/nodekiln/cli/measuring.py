@@ -61,7 +61,7 @@ def trace(context: Context, script: str = "", binary: str = "", pid: str = "", o
         " 16KiB,1MiB is a series",
         "trials": "number of trials of each binary (default: 5)",
         "warm-ups": "runs of each binary before the first trial, not counted (default: 1)",
-        "gc-rounds": "runs of each binary for each way of measuring collections, and for all at once "
+        "gc-rounds": "runs of each binary for each method of measuring collections, and for all at once "
         "(default: 1)",
         "seed": "seed of the generated data and of the order of trials (default: 1)",
         "cold": "drop the input from the page cache before each run, instead of reading it once",
@@ -94,7 +94,8 @@ def compare(
     Runs them in interleaved trials under one workload and writes a report with plots. Without binaries, one
     release is grafted twice: stock, and without backpressure.
     """
-    from nodekiln.core.errors import INTERRUPTED
+    from nodekiln.core.errors import INTERRUPTED, interrupts_kept
+    from nodekiln.experiment.analysis.analyze import analyze
     from nodekiln.experiment.analysis.verdict import find_failure
     from nodekiln.experiment.compare import compare
     from nodekiln.experiment.model.request import make_request
@@ -129,12 +130,14 @@ def compare(
     if done is None:
         return 0
     try:
-        page = write_report(done.folder, done.results, reporter)
+        with interrupts_kept():  # numpy is imported
+            analysis = analyze(done.results)
+        page = write_report(done.folder, analysis, reporter)
     except KeyboardInterrupt:
         reporter.fail(f"interrupted; the measurements are kept: ./inv report {done.folder}")
         return INTERRUPTED
-    failure = find_failure(done.results)
-    show(f"{render(done.results)}\n\n{page}\n")  # errors are printed after it
+    failure = find_failure(analysis)
+    show(f"{render(analysis)}\n\n{page}\n")  # errors are printed after it
     if failure is not None:
         raise failure
     return INTERRUPTED if done.results.partial else 0
@@ -145,14 +148,15 @@ def compare(
 )
 def report(context: Context, folder: str) -> None:
     """Render the report of a comparison again."""
+    from nodekiln.experiment.analysis.analyze import analyze
     from nodekiln.experiment.model.results import read_results
     from nodekiln.experiment.report.page import write_report
     from nodekiln.experiment.report.tables import render
 
     place = read_settings(context).cwd / folder
-    results = read_results(place)
-    page = write_report(place, results, make_reporter(context))
-    print(f"{render(results)}\n\n{page}")
+    analysis = analyze(read_results(place))
+    page = write_report(place, analysis, make_reporter(context))
+    print(f"{render(analysis)}\n\n{page}")
 
 
 TASKS = (compare, report, trace)

@@ -150,6 +150,11 @@ def escape_unprintable(text: str | bytes, *, keep: str = "") -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """Return `text` on one line, its unprintable characters escaped."""
+    return escape_unprintable(" ".join(text.split()))
+
+
 class _NoMeter:
     def update(self, done: int, total: int | None, detail: str = "", *, left: float | None = None) -> None:
         pass

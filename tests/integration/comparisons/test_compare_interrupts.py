@@ -108,7 +108,7 @@ def test_an_interrupt_keeps_what_was_measured(bench: Bench, number: signal.Signa
 
 @pytest.mark.slow
 def test_an_interrupt_while_the_report_is_drawn_says_how_to_draw_it(bench: Bench) -> None:
-    """Drawing takes a second or more; results.json is complete before it begins."""
+    """Statistics and drawing take a second or more; results.json is complete before they begin."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "NODEKILN_BUILD": str(bench.folder / "build")}
     words = ["--binaries", "a,b", "--workload", bench.workload(COPY), "--size", "1k", "--gc-rounds", "0"]
     child = subprocess.Popen(

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from nodekiln.experiment.model.results import WAYS, Experiment, Sweep, read_results
+from nodekiln.experiment.model.results import METHODS, Experiment, Sweep, read_results
 from tests.integration.comparisons.bench import NODE, SIZE, Bench
 
 
@@ -45,7 +45,7 @@ def test_collections_are_measured_in_runs_of_their_own(bench: Bench) -> None:
     kept = bench.results(gc_rounds=1)
     assert not kept.partial
     assert kept.environment.tracer is None
-    found = {(run.binary, run.way): run for run in kept.gc_runs}
+    found = {(run.binary, run.method): run for run in kept.gc_runs}
     assert len(found) == 2 * 3
     assert kept.joint_runs == ()
     for label in "ab":
@@ -72,11 +72,11 @@ def test_a_wrapper_that_takes_no_such_words_is_compared_all_the_same(bench: Benc
 
 @pytest.mark.slow
 def test_runs_for_collections_take_turns(bench: Bench) -> None:
-    """For each way in two rounds, each binary goes first once."""
+    """For each method in two rounds, each binary goes first once."""
     runs = bench.results(gc_rounds=2).gc_runs
-    firsts = {(run.way, run.number): run.binary for run in reversed(runs)}
-    for way in WAYS:
-        assert {firsts[way, number] for number in (1, 2)} == {"a", "b"}
+    firsts = {(run.method, run.number): run.binary for run in reversed(runs)}
+    for method in METHODS:
+        assert {firsts[method, number] for number in (1, 2)} == {"a", "b"}
 
 
 @pytest.mark.slow

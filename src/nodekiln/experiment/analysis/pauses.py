@@ -1,7 +1,7 @@
-"""Garbage collection, counted three ways: totals by type, the share of the time, how far the ways agree.
+"""Garbage collection, measured by three methods: totals by type, share of the time, agreement of the methods.
 
-Pauses are the collections that all three ways tell (types 1, 2 and 4); incremental marking and weak callbacks
-are steps around them, partly inside them, and stand apart so that nothing is counted twice.
+Pauses are the collections that all three methods report (types 1, 2 and 4). Incremental marking and weak
+callbacks are steps around them, partly inside them, and are listed apart so that nothing is counted twice.
 """
 
 from __future__ import annotations
@@ -10,12 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nodekiln.experiment.analysis.statistics import Estimate, estimate, paired_ratio
-from nodekiln.experiment.model.results import WAYS, Collection, CollectionType, Experiment, GcRun, Way
+from nodekiln.experiment.model.results import (
+    METHODS,
+    Collection,
+    CollectionType,
+    Experiment,
+    GcRun,
+    JointRun,
+    Method,
+)
 
 PAUSES: tuple[CollectionType, ...] = (1, 2, 4)
 STEPS: tuple[CollectionType, ...] = (8, 16)
-_PREFERRED: tuple[Way, ...] = ("probes", "perf_hooks", "trace-gc")
-_REFERENCE: Way = "perf_hooks"
+_REFERENCE: Method = "perf_hooks"
+
+Runs = dict[Method, list[GcRun]]
+"""One binary's finished runs with known collections by method, sorted by number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,63 +40,42 @@ class Total:
 class GcTable:
     """The totals of one binary's collections.
 
-    A way that was not measured, or doesn't tell a type, is left out.
+    A method that was not used, or doesn't report a type, is left out.
     """
 
     label: str
-    ways: tuple[Way, ...]
-    by_type: dict[tuple[CollectionType, Way], Total]
-    pauses: dict[Way, Total]
-    share: dict[Way, Estimate]
+    methods: tuple[Method, ...]
+    by_type: dict[tuple[CollectionType, Method], Total]
+    pauses: dict[Method, Total]
+    share: dict[Method, Estimate]
     """Pauses over the wall time of the run in which they were measured."""
-    joint: dict[Way, Total]
+    ratio: dict[Method, Estimate]
+    """The pauses' total to the baseline's, paired by number; empty for the baseline."""
+    joint: dict[Method, Total]
     """Pauses of the joint runs of all methods; empty if there are none."""
-    agreement: dict[Way, Estimate]
-    """In these runs, the pauses' total by a way against that by perf_hooks."""
+    agreement: dict[Method, Estimate]
+    """In these runs, the pauses' total by a method against that by perf_hooks."""
+    first_runs: dict[Method, GcRun]
 
 
-def gc_tables(experiment: Experiment) -> tuple[GcTable, ...]:
-    """For each binary with at least one run that was measured."""
-    tables = (_table(experiment, binary.label) for binary in experiment.binaries)
-    return tuple(table for table in tables if table.ways)
-
-
-def main_way(experiments: Sequence[Experiment]) -> Way | None:
-    """Return the method to draw and compare by: the first measured for every binary, or None."""
-    for way in _PREFERRED:
-        if all(measured(one, binary.label, way) for one in experiments for binary in one.binaries):
-            return way
-    return None
-
-
-def pause_ratio(experiment: Experiment, label: str, way: Way) -> Estimate | None:
-    """Compare the pause totals of one binary with the baseline's, paired by number."""
-    return paired_ratio(
-        _pause_totals(experiment, label, way), _pause_totals(experiment, experiment.baseline.label, way)
-    )
-
-
-def pause_total(experiment: Experiment, label: str, way: Way) -> Estimate | None:
-    """Return the total of the pauses in milliseconds."""
-    totals = _pause_totals(experiment, label, way)
-    return estimate(list(totals.values())) if totals else None
-
-
-def pause_share(experiment: Experiment, label: str, way: Way) -> Estimate | None:
-    """Return the pauses' share of the wall time, 0 to 1."""
-    runs = measured(experiment, label, way)
-    shares = [_total_ms(run, PAUSES) / run.wall_ms for run in runs if run.wall_ms > 0]
-    return estimate(shares) if shares else None
-
-
-def measured(experiment: Experiment, label: str, way: Way) -> tuple[GcRun, ...]:
-    """Return the finished runs with known collections, sorted by number."""
-    found = (
-        run
-        for run in experiment.gc_runs
-        if (run.binary, run.way, run.ending) == (label, way, "finished") and run.collections is not None
-    )
-    return tuple(sorted(found, key=lambda run: run.number))
+def gc_tables(experiment: Experiment) -> dict[str, GcTable]:
+    """Return a table by label for each binary with at least one run that was measured."""
+    runs: dict[str, Runs] = {binary.label: {} for binary in experiment.binaries}
+    for run in sorted(experiment.gc_runs, key=lambda run: run.number):
+        if run.ending == "finished" and run.collections is not None:
+            runs[run.binary].setdefault(run.method, []).append(run)
+    joint: dict[str, Runs] = {binary.label: {} for binary in experiment.binaries}
+    for together in experiment.joint_runs:
+        if together.ending == "finished":
+            for method, run in _separated(together).items():
+                joint[together.binary].setdefault(method, []).append(run)
+    baseline = experiment.binaries[0].label
+    reference = {method: _pause_totals(found) for method, found in runs[baseline].items()}
+    return {
+        label: _table(label, found, joint[label], {} if label == baseline else reference)
+        for label, found in runs.items()
+        if found
+    }
 
 
 def collections_of(run: GcRun, types: Sequence[CollectionType]) -> tuple[Collection, ...]:
@@ -94,60 +83,58 @@ def collections_of(run: GcRun, types: Sequence[CollectionType]) -> tuple[Collect
     return tuple(one for one in run.collections or () if one.type in types)
 
 
-def _table(experiment: Experiment, label: str) -> GcTable:
-    runs = {way: found for way in WAYS if (found := measured(experiment, label, way))}
+def _table(label: str, runs: Runs, joint: Runs, baseline: dict[Method, dict[int, float]]) -> GcTable:
+    methods = tuple(method for method in METHODS if method in runs)
     by_type = {}
     for kind in PAUSES + STEPS:
         if not any(collections_of(run, [kind]) for found in runs.values() for run in found):
             continue  # a type that never came, such as minor mark-sweep without its flag
-        for way, found in runs.items():
-            if way == "trace-gc" and kind in STEPS:
-                continue  # it prints no line for them
-            by_type[kind, way] = _total(found, [kind])
-    shares = {way: share for way in runs if (share := pause_share(experiment, label, way))}
-    joint = _joint_runs(experiment, label)
-    reference = _totals_by_number(joint.get(_REFERENCE, ()))
+        for method in methods:
+            if method != "trace-gc" or kind not in STEPS:  # it prints no line for them
+                by_type[kind, method] = _total(runs[method], [kind])
+    totals = {method: _pause_totals(runs[method]) for method in methods}
+    joint_totals = {method: _pause_totals(joint[method]) for method in METHODS if method in joint}
+    ratios = {method: paired_ratio(totals[method], baseline.get(method, {})) for method in methods}
     agreement = {
-        way: ratio
-        for way, found in joint.items()
-        if way != _REFERENCE and (ratio := paired_ratio(_totals_by_number(found), reference)) is not None
+        method: paired_ratio(found, joint_totals.get(_REFERENCE, {}))
+        for method, found in joint_totals.items()
+        if method != _REFERENCE
+    }
+    shares = {
+        method: [totals[method][run.number] / run.wall_ms for run in runs[method] if run.wall_ms > 0]
+        for method in methods
     }
     return GcTable(
         label=label,
-        ways=tuple(runs),
+        methods=methods,
         by_type=by_type,
-        pauses={way: _total(found, PAUSES) for way, found in runs.items()},
-        share=shares,
-        joint={way: _total(found, PAUSES) for way, found in joint.items()},
-        agreement=agreement,
+        pauses={method: _total(runs[method], PAUSES) for method in methods},
+        share={method: estimate(found) for method, found in shares.items() if found},
+        ratio={method: found for method, found in ratios.items() if found is not None},
+        joint={method: _total(joint[method], PAUSES) for method in METHODS if method in joint},
+        agreement={method: found for method, found in agreement.items() if found is not None},
+        first_runs={method: runs[method][0] for method in methods},
     )
 
 
-def _joint_runs(experiment: Experiment, label: str) -> dict[Way, list[GcRun]]:
-    """Return the finished joint runs, as each method reports them."""
-    by_way: dict[Way, list[GcRun]] = {}
-    for run in experiment.joint_runs:
-        if (run.binary, run.ending) == (label, "finished"):
-            for way, found in run.collections.items():
-                seen = GcRun(binary=label, way=way, number=run.number, collections=found, wall_ms=run.wall_ms)
-                by_way.setdefault(way, []).append(seen)
-    return by_way
+def _separated(run: JointRun) -> dict[Method, GcRun]:
+    """Return a joint run as each method reports it."""
+    return {
+        method: GcRun(
+            binary=run.binary, method=method, number=run.number, collections=found, wall_ms=run.wall_ms
+        )
+        for method, found in run.collections.items()
+    }
 
 
 def _total(runs: Sequence[GcRun], types: Sequence[CollectionType]) -> Total:
+    found = [collections_of(run, types) for run in runs]
     return Total(
-        count=estimate([len(collections_of(run, types)) for run in runs]),
-        total_ms=estimate([_total_ms(run, types) for run in runs]),
+        count=estimate([len(one) for one in found]),
+        total_ms=estimate([sum(each.duration_ms for each in one) for one in found]),
     )
 
 
-def _pause_totals(experiment: Experiment, label: str, way: Way) -> dict[int, float]:
-    return _totals_by_number(measured(experiment, label, way))
-
-
-def _totals_by_number(runs: Sequence[GcRun]) -> dict[int, float]:
-    return {run.number: _total_ms(run, PAUSES) for run in runs}
-
-
-def _total_ms(run: GcRun, types: Sequence[CollectionType]) -> float:
-    return sum(one.duration_ms for one in collections_of(run, types))
+def _pause_totals(runs: Sequence[GcRun]) -> dict[int, float]:
+    """Return the total of each run's pauses in milliseconds by its number."""
+    return {run.number: sum(one.duration_ms for one in collections_of(run, PAUSES)) for run in runs}

@@ -1,7 +1,7 @@
 """Medians and paired ratios, each with an interval that holds the true median 95 times in 100.
 
 Ratios are taken within a trial number, between runs that were made one after the other, so that what slows
-the machine for a while slows both sides. Knows no words: verdict.py says what follows.
+the machine for a while slows both sides. What follows from them is put into words in verdict.py.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
-from nodekiln.experiment.model.results import Experiment, Trial
+from nodekiln.experiment.model.results import Trial, Unit
 
 CONFIDENCE = 0.95
 ENOUGH = 5
@@ -70,11 +69,6 @@ def estimate(values: Sequence[float]) -> Estimate:
     five both are the whole range. BCa, which corrects the percentile method, isn't defined where resamples
     are all alike, as five counts of collections may be.
     """
-    return _estimate(tuple(values))
-
-
-@lru_cache(maxsize=4096)  # a report asks for most of them more than once
-def _estimate(values: tuple[float, ...]) -> Estimate:
     import numpy  # a tenth of a second, which most tasks do without
 
     draws = numpy.random.default_rng(_SEED).choice(values, (_RESAMPLES, len(values)))
@@ -111,14 +105,19 @@ def paired_ratio(values: Mapping[int, float], baseline: Mapping[int, float]) -> 
     return estimate(ratios) if ratios else None
 
 
-def compare(experiment: Experiment) -> tuple[Comparison, ...]:
-    """Every measure that was taken, for every binary, in the order of both."""
+def compare_trials(
+    trials: Mapping[str, Sequence[Trial]], *, baseline: str, stream_unit: Unit
+) -> tuple[Comparison, ...]:
+    """Compare every measure that was taken, for every binary, in the order of both; `trials` are by label."""
+    counted = {label: [trial for trial in column if trial.counts] for label, column in trials.items()}
     found = []
-    for measure, unit, of in _measures(experiment):
-        values = {binary.label: _values(experiment, binary.label, of) for binary in experiment.binaries}
+    for measure, unit, of in _measures(stream_unit):
+        values = {
+            label: {trial.number: value for trial in column if (value := of(trial)) is not None}
+            for label, column in counted.items()
+        }
         if not any(values.values()):
             continue
-        baseline = experiment.baseline.label
         found += [
             Comparison(
                 measure=measure,
@@ -137,17 +136,10 @@ def most_buffered(trial: Trial) -> float | None:
     return max((s.writable_length for s in trial.samples if s.writable_length is not None), default=None)
 
 
-def _measures(
-    experiment: Experiment,
-) -> tuple[tuple[str, MetricUnit, Callable[[Trial], float | None]], ...]:
+def _measures(stream_unit: Unit) -> tuple[tuple[str, MetricUnit, Callable[[Trial], float | None]], ...]:
     return (
         ("wall time", "ms", lambda trial: trial.wall_ms),
         ("CPU time", "ms", lambda trial: trial.cpu_ms),
         ("peak memory", "bytes", lambda trial: trial.peak_rss_bytes),
-        ("most in streams", experiment.stream_unit, most_buffered),
+        ("most in streams", stream_unit, most_buffered),
     )
-
-
-def _values(experiment: Experiment, label: str, of: Callable[[Trial], float | None]) -> dict[int, float]:
-    numbered = {trial.number: of(trial) for trial in experiment.trials_of(label) if trial.counts}
-    return {number: value for number, value in numbered.items() if value is not None}

@@ -1,17 +1,18 @@
-"""What an experiment shows, in plain words: the same in the terminal and on top of the report."""
+"""Put the result of an experiment into words: the same in the terminal and at the top of the report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from nodekiln.core.errors import CheckError
-from nodekiln.experiment.analysis.pauses import GcTable, gc_tables, main_way, pause_ratio, pause_total
-from nodekiln.experiment.analysis.statistics import ENOUGH, Comparison, Estimate, MetricUnit, compare
-from nodekiln.experiment.model.naming import display_names
-from nodekiln.experiment.model.results import Ending, Experiment, GcRun, JointRun, Sweep, Trial
-from nodekiln.experiment.report.format import mark_words, plain, quantity, ratio_parts
+from nodekiln.core.reporting import one_line
+from nodekiln.experiment.analysis.analyze import Analysis, SweepAnalysis
+from nodekiln.experiment.analysis.pauses import GcTable
+from nodekiln.experiment.analysis.statistics import ENOUGH, Comparison, Estimate, MetricUnit
+from nodekiln.experiment.model.results import Ending, Experiment, GcRun, JointRun, Trial
+from nodekiln.experiment.report.format import mark_words, quantity, ratio_parts
 
 TOO_FEW = "too few values"
 _MAX_DISAGREEMENT = 0.2
@@ -24,19 +25,17 @@ _ENDINGS: dict[Ending, str] = {
     "interrupted": "was interrupted",
 }
 
-_WHY_WAYS_DIFFER = (
-    "Each way has runs of its own, and no two runs collect at the same moments.",
-    "perf_hooks keeps what it tells in the program's own heap, which then fills up and is collected at other "
+_WHY_METHODS_DIFFER = (
+    "Each method has runs of its own, and no two runs collect at the same moments.",
+    "perf_hooks keeps its records in the program's own heap, which then fills up and is collected at other "
     "moments.",
     "Probes fire where V8 calls back before and after a collection; --trace-gc prints V8's own time without "
     "the callbacks, and neither incremental marking nor weak callbacks by themselves.",
     "perf_hooks is timed inside callbacks, which V8 leaves out for a collection within another, and "
     "collections after its last delivery may be missing.",
-    "perf_hooks tells the main thread's collections; probes and --trace-gc those of workers as well.",
+    "perf_hooks reports the main thread's collections; probes and --trace-gc those of workers as well.",
 )
-
-
-_JOINT = "Whether they tell the same shows in the joint run, which all three watch."
+_JOINT = "The joint run, which all three methods watch, shows whether they agree."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,33 +73,29 @@ class Verdict:
     cautions: tuple[str, ...]
 
 
-def judge(experiment: Experiment) -> Verdict:
+def judge(analysis: Analysis) -> Verdict:
     """Return the verdict of one experiment."""
-    compared = compare(experiment)
-    names = display_names(experiment.binaries)
+    names = analysis.names
+    baseline, *others = names
     findings = (
-        Finding(
-            name=names[binary.label],
-            baseline=names[experiment.baseline.label],
-            phrases=_phrases(experiment, binary.label, compared),
-        )
-        for binary in experiment.binaries[1:]
+        Finding(name=names[label], baseline=names[baseline], phrases=_phrases(analysis, label))
+        for label in others
     )
     return Verdict(
         findings=tuple(finding for finding in findings if finding.phrases),
-        problems=problems(experiment),
-        cautions=few_trials([experiment]),
+        problems=problems(analysis),
+        cautions=few_trials([analysis]),
     )
 
 
-def problems(experiment: Experiment) -> tuple[str, ...]:
-    """Trials that did not finish, or lost data, by binary."""
-    return tuple(line for one in experiment.binaries for line in _problems_of(experiment, one.label))
+def problems(analysis: Analysis) -> tuple[str, ...]:
+    """Describe the trials that did not finish or lost data, by binary."""
+    return tuple(line for label in analysis.names for line in _problems_of(analysis, label))
 
 
-def few_trials(experiments: Sequence[Experiment]) -> tuple[str, ...]:
+def few_trials(analyses: Sequence[Analysis]) -> tuple[str, ...]:
     """Return a note if the brackets contain a range instead of an interval."""
-    compared = [one for experiment in experiments for one in compare(experiment)]
+    compared = [one for analysis in analyses for one in analysis.comparisons]
     medians = [one.median.count for one in compared if one.median is not None]
     pairs = [one.ratio.count for one in compared if one.ratio is not None]
     if not medians:
@@ -113,7 +108,7 @@ def few_trials(experiments: Sequence[Experiment]) -> tuple[str, ...]:
         return ()
     return (
         f"{texts} {'is' if fewest == 1 else 'are'} too few for a 95% interval: "
-        f"what stands in brackets is the range. {ENOUGH} or more give one.",
+        f"the brackets contain the range. {ENOUGH} or more give one.",
     )
 
 
@@ -125,20 +120,20 @@ def brackets(compared: Sequence[Comparison]) -> str:
     return "interval or range" if True in found else "range"
 
 
-def find_failure(results: Experiment | Sweep) -> CheckError | None:
+def find_failure(analysis: Analysis | SweepAnalysis) -> CheckError | None:
     """Return the error to end with if no trial of a binary counts.
 
-    One that ran out of memory under a limit is a result; what an interrupt left out nobody knows.
+    A binary that ran out of memory under a limit has a result; an interrupted experiment has no failure.
     """
-    if results.partial:
+    is_sweep = isinstance(analysis, SweepAnalysis)
+    if (analysis.sweep if isinstance(analysis, SweepAnalysis) else analysis.experiment).partial:
         return None
-    experiments = results.experiments if isinstance(results, Sweep) else (results,)
     texts, endings = [], set()
-    for experiment in experiments:
-        where = f"{_point(experiment)}: " if isinstance(results, Sweep) else ""
-        without = [one.label for one in experiment.binaries if not _has_result(experiment, one.label)]
-        texts += [f"{where}{line}" for label in without for line in _problems_of(experiment, label)]
-        endings |= {trial.ending for label in without for trial in experiment.trials_of(label)}
+    for point in analysis.points:
+        where = f"{_point(point.experiment)}: " if is_sweep else ""
+        without = [label for label in point.names if not _has_result(point, label)]
+        texts += [f"{where}{line}" for label in without for line in _problems_of(point, label)]
+        endings |= {trial.ending for label in without for trial in point.trials[label]}
     if not texts:
         return None
     return CheckError(
@@ -149,18 +144,12 @@ def find_failure(results: Experiment | Sweep) -> CheckError | None:
     )
 
 
-def mishap(trial: Trial) -> str | None:
-    """Why a trial's figures don't count, in two words; None where they do."""
-    if trial.counts:
-        return None
-    return "lost data" if trial.ending == "finished" else trial.ending
-
-
-def why_ways_differ(tables: Sequence[GcTable]) -> tuple[str, ...]:
+def why_methods_differ(tables: Iterable[GcTable]) -> tuple[str, ...]:
     """Return notes on differences between the methods of measuring GC."""
-    if not any(len(table.ways) > 1 for table in tables):
+    tables = tuple(tables)
+    if not any(len(table.methods) > 1 for table in tables):
         return ()
-    return (*_WHY_WAYS_DIFFER, *([_JOINT] if any(table.joint for table in tables) else []))
+    return (*_WHY_METHODS_DIFFER, *([_JOINT] if any(table.joint for table in tables) else []))
 
 
 def busy_warning(load: float, cores: int) -> str:
@@ -169,21 +158,21 @@ def busy_warning(load: float, cores: int) -> str:
     return f"The machine is busy: load {load:.1f} on {cores} {unit}. Times may be too long."
 
 
-def warnings(experiments: Sequence[Experiment]) -> tuple[str, ...]:
+def warnings(analyses: Sequence[Analysis]) -> tuple[str, ...]:
     """Return the reasons not to trust the figures, for the top of the report: each one once."""
     found: dict[str, None] = {}
-    for experiment in experiments:
+    for analysis in analyses:
+        experiment, names = analysis.experiment, analysis.names
         machine = experiment.environment
         if machine.load is not None and machine.load > machine.cores:
             found[busy_warning(machine.load, machine.cores)] = None
-        names = display_names(experiment.binaries)
-        for line in _waiting(experiment):
+        for line in _waiting(analysis):
             found[line] = None
-        for table in gc_tables(experiment):
+        for label, table in analysis.gc.items():
             ratio = table.agreement.get("trace-gc")
             if ratio is not None and abs(ratio.value - 1) > _MAX_DISAGREEMENT:
                 found[
-                    f"GC pauses of {names[table.label]} by --trace-gc and perf_hooks differ by"
+                    f"GC pauses of {names[label]} by --trace-gc and perf_hooks differ by"
                     f" {abs(ratio.value - 1):.0%} in the joint run: one of them is incomplete."
                 ] = None
         runs: tuple[GcRun | JointRun, ...] = (*experiment.gc_runs, *experiment.joint_runs)
@@ -191,18 +180,18 @@ def warnings(experiments: Sequence[Experiment]) -> tuple[str, ...]:
             if run.unread_lines:
                 found[
                     f"GC figures of {names[run.binary]} by --trace-gc are incomplete: unknown line"
-                    f" {plain(run.unread_lines[0])}"
+                    f" {one_line(run.unread_lines[0])}"
                 ] = None
     return tuple(found)
 
 
-def _waiting(experiment: Experiment) -> list[str]:
+def _waiting(analysis: Analysis) -> list[str]:
     """Return a warning for each binary whose trials waited for a processor most of the time."""
-    if not experiment.cpu_bound:
+    if not analysis.experiment.cpu_bound:
         return []
-    names, lines = display_names(experiment.binaries), []
-    for label, name in names.items():
-        trials = [trial for trial in experiment.trials_of(label) if trial.counts and trial.cpu_ms > 0]
+    lines = []
+    for label, name in analysis.names.items():
+        trials = [trial for trial in analysis.trials[label] if trial.counts and trial.cpu_ms > 0]
         if trials and (ratio := median(one.wall_ms / one.cpu_ms for one in trials)) > _MAX_WALL_TO_CPU:
             lines.append(
                 f"The machine was busy: the wall time of {name} is {ratio:.1f} times its CPU time, and the"
@@ -211,26 +200,26 @@ def _waiting(experiment: Experiment) -> list[str]:
     return lines
 
 
-def gc_notes(experiments: Sequence[Experiment]) -> tuple[str, ...]:
-    """Why a way of measuring GC has no figures, or what went wrong with it, once for each reason."""
+def gc_notes(analyses: Sequence[Analysis]) -> tuple[str, ...]:
+    """Return why a method of measuring GC has no figures, or what went wrong, once for each reason."""
     texts: dict[str, None] = {}
-    for experiment in experiments:
-        names = display_names(experiment.binaries)
-        for run in experiment.gc_runs:
+    for analysis in analyses:
+        names = analysis.names
+        for run in analysis.experiment.gc_runs:
             if run.collections is None:
-                texts[f"{run.way}: {plain(run.note) or 'not measured'}"] = None
+                texts[f"{run.method}: {one_line(run.note) or 'not measured'}"] = None
             elif run.note or run.ending != "finished":
-                texts[f"{run.way} of {names[run.binary]}: {plain(run.note) or run.ending}"] = None
-        for joint in experiment.joint_runs:
+                texts[f"{run.method} of {names[run.binary]}: {one_line(run.note) or run.ending}"] = None
+        for joint in analysis.experiment.joint_runs:
             if joint.note or joint.ending != "finished":
-                texts[f"joint run of {names[joint.binary]}: {plain(joint.note) or joint.ending}"] = None
+                texts[f"joint run of {names[joint.binary]}: {one_line(joint.note) or joint.ending}"] = None
     return tuple(texts)
 
 
-def _phrases(experiment: Experiment, label: str, compared: Sequence[Comparison]) -> tuple[Phrase, ...]:
-    ratios = {one.measure: one.ratio for one in compared if one.label == label}
-    if (way := main_way([experiment])) is not None:
-        ratios["time in GC pauses"] = pause_ratio(experiment, label, way)
+def _phrases(analysis: Analysis, label: str) -> tuple[Phrase, ...]:
+    ratios = {one.measure: one.ratio for one in analysis.comparisons if one.label == label}
+    if analysis.method is not None:
+        ratios["time in GC pauses"] = analysis.gc[label].ratio.get(analysis.method)
     measures = sorted(ratios, key=lambda measure: measure != "peak memory")
     return tuple(_phrase(measure, ratios[measure]) for measure in measures)
 
@@ -248,27 +237,26 @@ def _phrase(measure: str, ratio: Estimate | None) -> Phrase:
     return Phrase(measure=measure, words=f"{value} times", around=around, differs=True)
 
 
-def _problems_of(experiment: Experiment, label: str) -> list[str]:
-    name, trials = display_names(experiment.binaries)[label], experiment.trials_of(label)
+def _problems_of(analysis: Analysis, label: str) -> list[str]:
+    name, trials = analysis.names[label], analysis.trials[label]
     texts = []
     for ending, words in _ENDINGS.items():
         if hit := [trial for trial in trials if trial.ending == ending]:
-            limit = experiment.memory_limit_bytes if ending == "out of memory" else None
+            limit = analysis.experiment.memory_limit_bytes if ending == "out of memory" else None
             under = "" if limit is None else f", with a limit of {quantity(limit, 'bytes')}"
             texts.append(f"{name} {words} in {_share(hit, trials)}{under}{_reason(hit)}")
     if lost := [trial for trial in trials if trial.ending == "finished" and not trial.counts]:
         texts.append(
-            f"{name} lost or changed data in {_share(lost, trials)}: what came out is not what went in"
+            f"{name} lost or changed data in {_share(lost, trials)}: the output differs from the input"
             f"{_reason(lost)}"
         )
     return texts
 
 
-def _has_result(experiment: Experiment, label: str) -> bool:
-    is_limited = experiment.memory_limit_bytes is not None
+def _has_result(analysis: Analysis, label: str) -> bool:
+    is_limited = analysis.experiment.memory_limit_bytes is not None
     return any(
-        trial.counts or (is_limited and trial.ending == "out of memory")
-        for trial in experiment.trials_of(label)
+        trial.counts or (is_limited and trial.ending == "out of memory") for trial in analysis.trials[label]
     )
 
 
@@ -287,7 +275,7 @@ def _trials(count: int) -> str:
 
 
 def _reason(hit: Sequence[Trial]) -> str:
-    texts = sorted({plain(trial.detail) for trial in hit if trial.detail})
+    texts = sorted({one_line(trial.detail) for trial in hit if trial.detail})
     return f" ({texts[0]})" if texts else ""
 
 
@@ -299,46 +287,36 @@ class Growth:
     lines: tuple[str, ...]
 
 
-def growth(sweep: Sweep) -> tuple[Growth, ...]:
+def growth(analysis: SweepAnalysis) -> tuple[Growth, ...]:
     """Return the growth from the smallest input to the largest; nothing for a single size."""
     texts = []
+    sweep = analysis.sweep
     for mark in sweep.marks:
-        experiments = sweep.at(mark)
+        experiments = analysis.at(mark)
         least, most = experiments[0], experiments[-1]
         if least is most:
             continue
-        sizes = _from_to(*(quantity(one.input.size_bytes, "bytes") for one in (least, most)))
-        names = display_names(least.binaries)
-        lines = [f"{name}: {_line(sweep, least, most, label)}" for label, name in names.items()]
+        sizes = _from_to(*(quantity(one.size_bytes, "bytes") for one in (least, most)))
+        lines = [f"{name}: {_line(least, most, label)}" for label, name in least.names.items()]
         texts.append(Growth(heading=f"{mark_words(mark, sweep.unit)}, input {sizes}", lines=tuple(lines)))
     return tuple(texts)
 
 
-def sweep_problems(sweep: Sweep) -> tuple[str, ...]:
+def sweep_problems(analysis: SweepAnalysis) -> tuple[str, ...]:
     """Return the failures with their size and highWaterMark."""
-    return tuple(
-        f"{quantity(one.input.size_bytes, 'bytes')}, {mark_words(one.high_water_mark, sweep.unit)}: {line}"
-        for one in sweep.experiments
-        for line in problems(one)
-    )
+    return tuple(f"{_point(one.experiment)}: {line}" for one in analysis.points for line in problems(one))
 
 
-def median_of(experiment: Experiment, measure: str, label: str) -> Estimate | None:
-    """Return one binary's median of a measure of `compare`; None if no trial counts."""
-    found = (one for one in compare(experiment) if (one.measure, one.label) == (measure, label))
-    return next((one.median for one in found), None)
-
-
-def _line(sweep: Sweep, least: Experiment, most: Experiment, label: str) -> str:
-    peaks = [median_of(one, "peak memory", label) for one in (least, most)]
-    parts = [f"peak memory {_from_to(*(_told(peak, 'bytes') for peak in peaks))}"]
-    if (way := main_way(sweep.experiments)) is not None:
-        pauses = [pause_total(one, label, way) for one in (least, most)]
-        parts.append(f"GC pauses {_from_to(*(_told(total, 'ms') for total in pauses))}")
+def _line(least: Analysis, most: Analysis, label: str) -> str:
+    peaks = [_value(one.median_of("peak memory", label), "bytes") for one in (least, most)]
+    parts = [f"peak memory {_from_to(*peaks)}"]
+    if least.method is not None:
+        pauses = [_value(one.pauses_of(label), "ms") for one in (least, most)]
+        parts.append(f"GC pauses {_from_to(*pauses)}")
     return ", ".join(parts)
 
 
-def _told(estimate: Estimate | None, unit: MetricUnit) -> str:
+def _value(estimate: Estimate | None, unit: MetricUnit) -> str:
     return "(not measured)" if estimate is None else quantity(estimate.value, unit)
 
 

@@ -19,25 +19,25 @@ from nodekiln.experiment.inputs.workloads import COLLECTIONS
 from nodekiln.experiment.measure.traced import OnCount, read_perf_hooks_lines, read_trace_gc, run_traced
 from nodekiln.experiment.measure.trials import Setup, check_disk
 from nodekiln.experiment.measure.watching import watch
-from nodekiln.experiment.model.results import GcRun, JointRun, Way
+from nodekiln.experiment.model.results import GcRun, JointRun, Method
 
 _TRACE_GC = "--trace-gc"
 _OBSERVE = ("--require", str(COLLECTIONS))
 
 
 def measure(
-    way: Way, setup: Setup, subject: Subject, number: int, settings: Settings, on_count: OnCount
+    method: Method, setup: Setup, subject: Subject, number: int, settings: Settings, on_count: OnCount
 ) -> GcRun:
     """Run once; `on_count` gets the number of collections so far, if known.
 
-    Where a way can't be had (no tracer, no rights, no probes) the run says so in its note. Raises SourceError
-    where the disk is full, or the binary no longer what it was.
+    The note of the run says why a method can't be used (no tracer, no rights, no probes). Raises SourceError
+    if the disk is full or the binary has changed.
     """
     setup.make_ready(subject)
     try:
-        if way == "probes":
+        if method == "probes":
             run = _by_probes(setup, subject, number, settings, on_count)
-        elif way == "trace-gc":
+        elif method == "trace-gc":
             run = _by_trace_gc(setup, subject, number, on_count)
         else:
             run = _by_perf_hooks(setup, subject, number)
@@ -118,7 +118,7 @@ def _by_trace_gc(setup: Setup, subject: Subject, number: int, on_count: OnCount)
     collections, unread = read_trace_gc(setup.log.read_text(errors="replace"))
     return GcRun(
         binary=subject.facts.label,
-        way="trace-gc",
+        method="trace-gc",
         number=number,
         collections=collections,
         wall_ms=course.wall_ms,
@@ -135,7 +135,7 @@ def _by_perf_hooks(setup: Setup, subject: Subject, number: int) -> GcRun:
     )
     return GcRun(
         binary=subject.facts.label,
-        way="perf_hooks",
+        method="perf_hooks",
         number=number,
         collections=read_perf_hooks_lines(place.read_text().splitlines()),
         wall_ms=course.wall_ms,
@@ -153,7 +153,7 @@ def _by_probes(setup: Setup, subject: Subject, number: int, settings: Settings, 
     except KilnError as error:  # no tracer, no rights, no probes, no ELF file: the other two ways do without
         return GcRun(
             binary=label,
-            way="probes",
+            method="probes",
             number=number,
             collections=None,
             wall_ms=0,
@@ -161,7 +161,7 @@ def _by_probes(setup: Setup, subject: Subject, number: int, settings: Settings, 
         )
     return GcRun(
         binary=label,
-        way="probes",
+        method="probes",
         number=number,
         collections=traced.collections,
         wall_ms=traced.wall_ms,

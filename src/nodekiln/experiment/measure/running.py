@@ -15,7 +15,7 @@ from nodekiln.experiment.measure import gc_runs as gcruns
 from nodekiln.experiment.measure.trials import Setup, Turn, orders, run_trial, turns
 from nodekiln.experiment.measure.watching import interval_for
 from nodekiln.experiment.model.request import CompareRequest
-from nodekiln.experiment.model.results import WAYS, Environment, Experiment, GcRun, JointRun, Sample, Trial
+from nodekiln.experiment.model.results import METHODS, Environment, Experiment, GcRun, JointRun, Sample, Trial
 
 Show = Callable[[str], None]
 _JOINT = "joint"
@@ -52,7 +52,7 @@ class Draft:
     def results(self) -> Experiment:
         """Return the measurements so far."""
         setup = self.setup
-        traced = any(run.way == "probes" and run.collections is not None for run in self.gc_runs)
+        traced = any(run.method == "probes" and run.collections is not None for run in self.gc_runs)
         return Experiment(
             started=self.started,
             seed=self.request.seed,
@@ -93,14 +93,14 @@ def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None
         draft.trials.append(trial)
         done()
         _check_loss(trial)
-    # For each way an order of its own: its runs are compared with each other and with no other way's.
-    in_turn = {what: orders(draft.labels, f"{what} {draft.request.seed}") for what in (*WAYS, _JOINT)}
+    # For each method an order of its own: its runs are compared with each other and with no other method's.
+    in_turn = {what: orders(draft.labels, f"{what} {draft.request.seed}") for what in (*METHODS, _JOINT)}
     for number in range(1, draft.request.gc_rounds + 1):
-        for way in WAYS:
-            for label in next(in_turn[way]):
-                tell = _counter(f"{label}, collections by {way}", show)
+        for method in METHODS:
+            for label in next(in_turn[method]):
+                tell = _counter(f"{label}, collections by {method}", show)
                 draft.gc_runs.append(
-                    gcruns.measure(way, draft.setup, subjects[label], number, settings, tell)
+                    gcruns.measure(method, draft.setup, subjects[label], number, settings, tell)
                 )
                 done()
         for label in next(in_turn[_JOINT]) if _is_joint(draft.request) else ():
@@ -116,7 +116,7 @@ def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None
 def runs_for_collections(request: CompareRequest, *, may_trace: bool) -> int:
     """Return the number of runs per binary: one per method and round, plus a joint one if tracing works."""
     joint = may_trace and _is_joint(request)
-    return request.gc_rounds * (len(WAYS) - (not may_trace) + joint)
+    return request.gc_rounds * (len(METHODS) - (not may_trace) + joint)
 
 
 def _is_joint(request: CompareRequest) -> bool:
@@ -127,7 +127,7 @@ def _is_joint(request: CompareRequest) -> bool:
 def _has_probes(draft: Draft, label: str, number: int) -> bool:
     """Return True if the probes could be read in this round: otherwise there is nothing to compare."""
     return any(
-        (run.binary, run.way, run.number) == (label, "probes", number) and run.collections is not None
+        (run.binary, run.method, run.number) == (label, "probes", number) and run.collections is not None
         for run in draft.gc_runs
     )
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 
+from nodekiln.core.reporting import one_line
 from nodekiln.experiment.model.results import Binary
-from nodekiln.experiment.report.format import plain
 
 _MAX_LENGTH = 16
 
 
 def display_names(binaries: Sequence[Binary]) -> dict[str, str]:
     """Return display names by label: the labels if all are short, otherwise their differences or numbers."""
-    labels = {binary.label: plain(binary.label) for binary in binaries}
+    labels = {binary.label: one_line(binary.label) for binary in binaries}
     if max(map(cell_len, labels.values())) <= _MAX_LENGTH and len(set(labels.values())) == len(labels):
         return labels
     if is_classic(binaries):
@@ -35,11 +35,11 @@ def is_classic(binaries: Sequence[Binary]) -> bool:
     return [binary.backpressure for binary in binaries] == [True, False]
 
 
-def legend(binaries: Sequence[Binary]) -> dict[str, str]:
-    """Return label and binary name by display name, where they add something."""
+def legend(binaries: Sequence[Binary], names: Mapping[str, str]) -> dict[str, str]:
+    """Return label and binary name by display name, where they add something; `names` are by label."""
     entries = {}
-    for label, name in display_names(binaries).items():
-        (binary,) = (one for one in binaries if one.label == label)
-        words = dict.fromkeys((plain(binary.label), plain(binary.name)))
+    for binary in binaries:
+        name = names[binary.label]
+        words = dict.fromkeys((one_line(binary.label), one_line(binary.name)))
         entries[name] = ", ".join(word for word in words if word != name)
     return entries

@@ -19,8 +19,11 @@ from msgspec import Meta
 
 from nodekiln.core.errors import UsageError
 
-SCHEMA = 1
-"""Raised with every change after which an older nodekiln could misread a file."""
+SCHEMA = 2
+"""Raised with every change after which an older nodekiln could misread a file.
+
+1 has `way` for `method`, and is still read.
+"""
 
 FORMAT: Literal["nodekiln results"] = "nodekiln results"
 
@@ -35,7 +38,7 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Label = Annotated[str, Meta(min_length=1, max_length=80)]
 
 Ending = Literal["finished", "out of memory", "failed", "interrupted"]
-Way = Literal["probes", "trace-gc", "perf_hooks"]
+Method = Literal["probes", "trace-gc", "perf_hooks"]
 PageCache = Literal["warm", "cold", "as found"]
 CollectionType = Literal[1, 2, 4, 8, 16]
 Unit = Literal["bytes", "objects"]
@@ -49,7 +52,7 @@ COLLECTION_TYPES: dict[CollectionType, str] = {
 }
 """V8's GCType bits, as probes and perf_hooks report them."""
 
-WAYS: tuple[Way, ...] = ("probes", "trace-gc", "perf_hooks")
+METHODS: tuple[Method, ...] = ("probes", "trace-gc", "perf_hooks")
 
 RESULTS = "results.json"
 
@@ -109,7 +112,7 @@ class GcRun:
     """One run of one binary with its collections measured by one method."""
 
     binary: Label
-    way: Way
+    method: Method
     number: Number = 1
     """Runs with the same number were made in succession."""
     collections: tuple[Collection, ...] | None
@@ -130,7 +133,7 @@ class JointRun:
 
     binary: Label
     number: Number = 1
-    collections: dict[Way, tuple[Collection, ...]]
+    collections: dict[Method, tuple[Collection, ...]]
     """By method, in chronological order."""
     wall_ms: Milliseconds
     ending: Ending = "finished"
@@ -242,7 +245,7 @@ class Experiment:
         if unknown := named - set(labels):
             raise ValueError(f"no binary is called {min(unknown)!r}")
         _unique("trial", [(trial.binary, trial.number) for trial in self.trials])
-        _unique("GC run", [(run.binary, run.way, run.number) for run in self.gc_runs])
+        _unique("GC run", [(run.binary, run.method, run.number) for run in self.gc_runs])
         _unique("joint run", [(run.binary, run.number) for run in self.joint_runs])
 
     @property
@@ -314,7 +317,7 @@ def load(text: bytes | str, origin: str = "results.json") -> Experiment | Sweep:
     """
     again = "./inv compare makes a new one; it can't be drawn from this."
     try:
-        head = msgspec.json.decode(text)
+        head: Any = msgspec.json.decode(text)
         if not isinstance(head, dict) or head.get("format") != FORMAT:
             raise UsageError(
                 f"{origin} holds no results of ./inv compare.", remedy="Name the folder of a run."
@@ -326,12 +329,28 @@ def load(text: bytes | str, origin: str = "results.json") -> Experiment | Sweep:
                 remedy="Use that version.",
             )
         shape: Any = Sweep if head.get("kind") == "sweep" else Experiment
-        results: Experiment | Sweep = msgspec.json.decode(text, type=shape)
+        results: Experiment | Sweep = msgspec.convert(_as_current(head), type=shape)
     except (msgspec.DecodeError, UnicodeError) as error:  # ValidationError is a DecodeError
         raise UsageError(f"{origin} is damaged: {error}.", remedy=again) from None
     except RecursionError:
         raise UsageError(f"{origin} is damaged: it nests too deeply.", remedy=again) from None
     return results
+
+
+def _as_current(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a file of schema 1 as one of the current schema; other content as it is."""
+    if data.get("schema") != 1:
+        return data
+    current = data | {"schema": SCHEMA}
+    if isinstance(experiments := data.get("experiments"), list):
+        current["experiments"] = [_as_current(one) if isinstance(one, dict) else one for one in experiments]
+    if isinstance(runs := data.get("gc_runs"), list):
+        current["gc_runs"] = [_renamed(run) if isinstance(run, dict) else run for run in runs]
+    return current
+
+
+def _renamed(run: dict[str, Any]) -> dict[str, Any]:
+    return {"method" if key == "way" else key: value for key, value in run.items()}
 
 
 def read_results(folder: Path) -> Experiment | Sweep:

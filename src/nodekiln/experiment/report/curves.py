@@ -6,18 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nodekiln.experiment.analysis.pauses import main_way, pause_share, pause_total
+from nodekiln.experiment.analysis.analyze import Analysis, SweepAnalysis
 from nodekiln.experiment.analysis.statistics import Estimate
-from nodekiln.experiment.analysis.verdict import median_of
-from nodekiln.experiment.model.naming import display_names
-from nodekiln.experiment.model.results import Experiment, Sweep
 from nodekiln.experiment.report.drawing import MUTED, Plot, drawing, finish, label_heights, panels, series
 from nodekiln.experiment.report.format import mark_words, scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Of = Callable[[Experiment, str], Estimate | None]
+Of = Callable[[Analysis, str], Estimate | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +30,7 @@ class _Curve:
     """True to draw the line where the quantity equals the input size."""
 
 
-def draw_sweep(sweep: Sweep) -> Iterator[Plot]:
+def draw_sweep(sweep: SweepAnalysis) -> Iterator[Plot]:
     """Every curve that there are figures for."""
     for curve in _curves(sweep):
         with drawing():
@@ -41,7 +38,7 @@ def draw_sweep(sweep: Sweep) -> Iterator[Plot]:
                 yield plot
 
 
-def _curves(sweep: Sweep) -> Iterator[_Curve]:
+def _curves(sweep: SweepAnalysis) -> Iterator[_Curve]:
     memory = _measure("peak memory")
     divisor, unit = scale(_greatest(sweep, memory), "bytes")
     yield _Curve(
@@ -52,24 +49,20 @@ def _curves(sweep: Sweep) -> Iterator[_Curve]:
         divisor=divisor,
         as_input=True,
     )
-    if (way := main_way(sweep.experiments)) is not None:
-
-        def total(experiment: Experiment, label: str) -> Estimate | None:
-            return pause_total(experiment, label, way)
-
-        divisor, unit = scale(_greatest(sweep, total), "ms")
+    if sweep.method is not None:
+        divisor, unit = scale(_greatest(sweep, Analysis.pauses_of), "ms")
         yield _Curve(
             name="size-gc-time",
-            title=f"Time in GC pauses against the size of the input, by {way}",
+            title=f"Time in GC pauses against the size of the input, by {sweep.method}",
             axis=f"GC pauses ({unit})",
-            of=total,
+            of=Analysis.pauses_of,
             divisor=divisor,
         )
         yield _Curve(
             name="size-gc-share",
-            title=f"GC pauses' share of the wall time against the size of the input, by {way}",
+            title=f"GC pauses' share of the wall time against the size of the input, by {sweep.method}",
             axis="share of wall time (%)",
-            of=lambda experiment, label: pause_share(experiment, label, way),
+            of=Analysis.pause_share_of,
             divisor=0.01,
         )
     wall = _measure("wall time")
@@ -83,33 +76,32 @@ def _curves(sweep: Sweep) -> Iterator[_Curve]:
     )
 
 
-def _draw(sweep: Sweep, curve: _Curve) -> Plot | None:
-    marks = sweep.marks
-    names = display_names(sweep.experiments[0].binaries)
-    size_divisor, size_unit = scale(max(one.input.size_bytes for one in sweep.experiments), "bytes")
+def _draw(sweep: SweepAnalysis, curve: _Curve) -> Plot | None:
+    marks, largest = sweep.sweep.marks, max(one.size_bytes for one in sweep.points)
+    size_divisor, size_unit = scale(largest, "bytes")
     figure, grid = panels(len(marks), 3.0, columns=min(len(marks), 2))
     captions = []
     highest = 0.0
     for axes, mark in zip(grid, marks, strict=True):
         experiments = sweep.at(mark)
-        axes.set_title(mark_words(mark, sweep.unit))
-        for place, binary in enumerate(experiments[0].binaries):
+        axes.set_title(mark_words(mark, sweep.sweep.unit))
+        for place, (label, name) in enumerate(sweep.names.items()):
             points = [
-                (one.input.size_bytes / size_divisor, found)
+                (one.size_bytes / size_divisor, found)
                 for one in experiments
-                if (found := curve.of(one, binary.label)) is not None
+                if (found := curve.of(one, label)) is not None
             ]
             if points:
-                _line(axes, place, names[binary.label], points, curve.divisor)
+                _line(axes, place, name, points, curve.divisor)
                 highest = max(highest, *(found.high / curve.divisor for _, found in points))
                 ends = [f"{found.value / curve.divisor:.3g}" for _, found in (points[0], points[-1])]
-                where = f"{mark_words(mark, sweep.unit)}, {names[binary.label]}"
+                where = f"{mark_words(mark, sweep.sweep.unit)}, {name}"
                 captions.append(f"{where}: {' to '.join(ends)}")
         axes.set_xlabel(f"input ({size_unit})")
         axes.tick_params(labelbottom=True)
     if not captions:
         return None
-    grid[0].set_xlim(0, max(one.input.size_bytes for one in sweep.experiments) / size_divisor * 1.06)
+    grid[0].set_xlim(0, largest / size_divisor * 1.06)
     grid[0].set_ylim(0, highest * 1.1 or 1)
     for place, axes in enumerate(grid):
         if place % 2 == 0:
@@ -142,26 +134,25 @@ def _line(
     )
 
 
-def _label_last(grid: Sequence[Axes], sweep: Sweep, curve: _Curve) -> None:
+def _label_last(grid: Sequence[Axes], sweep: SweepAnalysis, curve: _Curve) -> None:
     """Names beside the lines of the last panel, the same colours standing in all."""
     axes = grid[-1]
-    names = display_names(sweep.experiments[0].binaries)
-    last = sweep.at(sweep.marks[-1])[-1]
+    last = sweep.at(sweep.sweep.marks[-1])[-1]
     ends = [
-        (found.value / curve.divisor, names[binary.label], series(place)[0])
-        for place, binary in enumerate(last.binaries)
-        if (found := curve.of(last, binary.label)) is not None
+        (found.value / curve.divisor, name, series(place)[0])
+        for place, (label, name) in enumerate(sweep.names.items())
+        if (found := curve.of(last, label)) is not None
     ]
-    whole = last.input.size_bytes / curve.divisor
+    whole = last.size_bytes / curve.divisor
     if curve.as_input and whole < axes.get_ylim()[1]:
         ends.append((whole, "all of the input", MUTED))
     label_heights(axes, ends)
 
 
 def _measure(measure: str) -> Of:
-    return lambda experiment, label: median_of(experiment, measure, label)
+    return lambda analysis, label: analysis.median_of(measure, label)
 
 
-def _greatest(sweep: Sweep, of: Of) -> float:
-    found = (of(one, binary.label) for one in sweep.experiments for binary in one.binaries)
+def _greatest(sweep: SweepAnalysis, of: Of) -> float:
+    found = (of(one, label) for one in sweep.points for label in one.names)
     return max((one.high for one in found if one is not None), default=1.0)

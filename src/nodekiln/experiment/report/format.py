@@ -1,4 +1,4 @@
-"""Figures as people read them: quantities with units, ratios with intervals; and names that can do no harm.
+"""Format figures for people: quantities with units, ratios with intervals.
 
 Knows neither HTML nor terminals.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nodekiln.core.reporting import escape_unprintable
 from nodekiln.experiment.analysis.statistics import Estimate, MetricUnit
 from nodekiln.experiment.model.results import Unit
 
@@ -16,11 +15,6 @@ _SCALES: dict[MetricUnit, tuple[tuple[float, str], ...]] = {
     "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes")),
     "objects": ((1, "objects"),),
 }
-
-
-def plain(text: str) -> str:
-    """`text` on one line, and printable."""
-    return escape_unprintable(" ".join(text.split()))
 
 
 def quantity(value: float, unit: MetricUnit) -> str:

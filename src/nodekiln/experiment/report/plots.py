@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from nodekiln.experiment.analysis.pauses import PAUSES, STEPS, collections_of, gc_tables, main_way, measured
-from nodekiln.experiment.analysis.statistics import MetricUnit, compare, most_buffered
-from nodekiln.experiment.model.naming import display_names
-from nodekiln.experiment.model.results import COLLECTION_TYPES, WAYS, CollectionType, Experiment, Sample
+from nodekiln.experiment.analysis.analyze import Analysis
+from nodekiln.experiment.analysis.pauses import PAUSES, STEPS, collections_of
+from nodekiln.experiment.analysis.statistics import MetricUnit, most_buffered
+from nodekiln.experiment.model.results import COLLECTION_TYPES, METHODS, CollectionType, Sample
 from nodekiln.experiment.report.drawing import (
     INK,
     MUTED,
@@ -23,13 +23,12 @@ from nodekiln.experiment.report.drawing import (
 from nodekiln.experiment.report.format import quantity, scale, spread
 
 
-def pauses_over_time(experiment: Experiment) -> Plot | None:
-    """Every pause of one run of each binary; None where no way was measured for all of them."""
-    names = display_names(experiment.binaries)
-    way = main_way([experiment])
-    if way is None:
+def pauses_over_time(analysis: Analysis) -> Plot | None:
+    """Draw every pause of one run of each binary; None if no method measured all of them."""
+    names, method = analysis.names, analysis.method
+    if method is None:
         return None
-    runs = [(place, measured(experiment, one.label, way)[0]) for place, one in enumerate(experiment.binaries)]
+    runs = [(place, analysis.gc[label].first_runs[method]) for place, label in enumerate(names)]
     figure, grid = panels(len(runs), 1.9)
     seconds, time_name = scale(max(run.wall_ms for _, run in runs), "ms")
     captions = []
@@ -72,32 +71,33 @@ def pauses_over_time(experiment: Experiment) -> Plot | None:
     return finish(
         figure,
         "gc-pauses",
-        f"GC pauses over time, by {way}",
+        f"GC pauses over time, by {method}",
         "Each mark is a pause in the first run of a binary; its height is the length."
         f" {'; '.join(captions)}.",
     )
 
 
-def gc_totals(experiment: Experiment) -> Plot | None:
-    """Totals by type, the ways side by side; None where nothing was measured."""
-    names = display_names(experiment.binaries)
-    tables = gc_tables(experiment)
+def gc_totals(analysis: Analysis) -> Plot | None:
+    """Draw the totals by type, the methods side by side; None if nothing was measured."""
+    names, tables = analysis.names, tuple(analysis.gc.values())
     if not tables:
         return None
     kinds: list[CollectionType] = [
-        kind for kind in PAUSES + STEPS if any((kind, way) in one.by_type for one in tables for way in WAYS)
+        kind
+        for kind in PAUSES + STEPS
+        if any((kind, method) in one.by_type for one in tables for method in METHODS)
     ]
     if not kinds:
         return None
-    ways = [way for way in WAYS if any(way in table.ways for table in tables)]
+    methods = [method for method in METHODS if any(method in table.methods for table in tables)]
     figure, grid = panels(len(tables), 2.3)
     captions = []
     for axes, table in zip(grid, tables, strict=True):
-        for place, way in enumerate(ways):
+        for place, method in enumerate(methods):
             color, _ = series(place + 2)  # blue and vermilion are the binaries'
-            at = [spot + (place - (len(ways) - 1) / 2) * 0.26 for spot in range(len(kinds))]
+            at = [spot + (place - (len(methods) - 1) / 2) * 0.26 for spot in range(len(kinds))]
             for where, kind in zip(at, kinds, strict=True):
-                if (total := table.by_type.get((kind, way))) is None:
+                if (total := table.by_type.get((kind, method))) is None:
                     continue
                 sum_ms = total.total_ms
                 axes.bar(where, sum_ms.value, width=0.24, color=color)
@@ -111,19 +111,19 @@ def gc_totals(experiment: Experiment) -> Plot | None:
                     fontsize=8,
                     color=MUTED,
                 )
-            axes.bar(0, 0, color=color, label=way)
-            if (pauses := table.pauses.get(way)) is not None:
-                captions.append(f"{names[table.label]} by {way} {spread(pauses.total_ms, 'ms')}")
+            axes.bar(0, 0, color=color, label=method)
+            if (pauses := table.pauses.get(method)) is not None:
+                captions.append(f"{names[table.label]} by {method} {spread(pauses.total_ms, 'ms')}")
         axes.set_title(names[table.label])
         axes.set_ylabel("GC total (ms)")
         axes.set_xticks(range(len(kinds)), [COLLECTION_TYPES[kind] for kind in kinds])
-    legend_above(grid[0], len(ways))
+    legend_above(grid[0], len(methods))
     highest = max(total.total_ms.high for table in tables for total in table.by_type.values())
     grid[0].set_ylim(0, highest * 1.15 or 1)
     return finish(
         figure,
         "gc-totals",
-        "GC totals by type, as each way tells them",
+        "GC totals by type, as each method reports them",
         f"Bars: the median total of a run; lines: the interval; above: how many. "
         f"Pauses together: {'; '.join(captions)}.",
     )
@@ -133,27 +133,27 @@ _BUCKETS = 120
 """Bins of a line over time; each keeps its minimum and maximum sample, so that no peak is lost."""
 
 
-def draw(experiment: Experiment) -> Iterator[Plot]:
-    """Every plot that there are figures for."""
+def draw(analysis: Analysis) -> Iterator[Plot]:
+    """Draw every plot that there are figures for."""
     for make in (_wall_times, _memory, _streams, pauses_over_time, gc_totals):
         with drawing():
-            if (plot := make(experiment)) is not None:
+            if (plot := make(analysis)) is not None:
                 yield plot
 
 
-def _wall_times(experiment: Experiment) -> Plot | None:
-    names = display_names(experiment.binaries)
-    walls = [one for one in compare(experiment) if one.measure == "wall time" and one.median is not None]
+def _wall_times(analysis: Analysis) -> Plot | None:
+    names = analysis.names
+    walls = [one for one in analysis.comparisons if one.measure == "wall time" and one.median is not None]
     if not walls:
         return None
     figure, (axes,) = panels(1, 3.0)
     divisor, unit = scale(max(one.median.value for one in walls if one.median), "ms")
     ends = []
-    apart = min(0.12, 0.8 / len(experiment.binaries))
-    for place, binary in enumerate(experiment.binaries):
+    apart = min(0.12, 0.8 / len(names))
+    for place, (label, name) in enumerate(names.items()):
         color, marker = series(place)
-        trials = [trial for trial in experiment.trials_of(binary.label) if trial.counts]
-        shift = (place - (len(experiment.binaries) - 1) / 2) * apart
+        trials = [trial for trial in analysis.trials[label] if trial.counts]
+        shift = (place - (len(names) - 1) / 2) * apart
         axes.plot(
             [trial.number + shift for trial in trials],
             [trial.wall_ms / divisor for trial in trials],
@@ -162,11 +162,11 @@ def _wall_times(experiment: Experiment) -> Plot | None:
             linestyle="none",
         )
         for one in walls:
-            if one.label == binary.label and one.median is not None:
+            if one.label == label and one.median is not None:
                 axes.axhline(one.median.value / divisor, color=color, linewidth=1.2, alpha=0.8)
-                captions = f"{names[binary.label]}\n{quantity(one.median.value, 'ms')}"
+                captions = f"{name}\n{quantity(one.median.value, 'ms')}"
                 ends.append((one.median.value / divisor, captions, color))
-    numbers = sorted({trial.number for trial in experiment.trials})
+    numbers = sorted({trial.number for trial in analysis.experiment.trials})
     axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
     if len(numbers) <= 20:
         axes.set_xticks(numbers)
@@ -183,12 +183,11 @@ def _wall_times(experiment: Experiment) -> Plot | None:
     )
 
 
-def _memory(experiment: Experiment) -> Plot | None:
-    names = display_names(experiment.binaries)
-    peaks = [one for one in compare(experiment) if one.measure == "peak memory" and one.median]
-    captions = [f"{names[one.label]} {spread(one.median, 'bytes')}" for one in peaks if one.median]
+def _memory(analysis: Analysis) -> Plot | None:
+    peaks = [one for one in analysis.comparisons if one.measure == "peak memory" and one.median]
+    captions = [f"{analysis.names[one.label]} {spread(one.median, 'bytes')}" for one in peaks if one.median]
     return _course(
-        experiment,
+        analysis,
         of=lambda sample: sample.rss_bytes,
         unit="bytes",
         axis="resident memory",
@@ -198,27 +197,26 @@ def _memory(experiment: Experiment) -> Plot | None:
     )
 
 
-def _streams(experiment: Experiment) -> Plot | None:
-    names = display_names(experiment.binaries)
+def _streams(analysis: Analysis) -> Plot | None:
+    unit = analysis.experiment.stream_unit
     most = [
-        f"{names[trial.binary]} {quantity(value, experiment.stream_unit)}"
-        for binary in experiment.binaries
-        if (trial := next(iter(experiment.trials_of(binary.label)), None)) is not None
-        and (value := most_buffered(trial)) is not None
+        f"{name} {quantity(value, unit)}"
+        for label, name in analysis.names.items()
+        if analysis.trials[label] and (value := most_buffered(analysis.trials[label][0])) is not None
     ]
     return _course(
-        experiment,
+        analysis,
         of=lambda sample: sample.writable_length,
-        unit=experiment.stream_unit,
+        unit=unit,
         axis="writableLength",
         name="writable-length",
-        title="What waits in the streams (writableLength) over time",
+        title="Data buffered in the streams (writableLength) over time",
         text=f"A line for each trial. The most in the first trial: {'; '.join(most)}.",
     )
 
 
 def _course(
-    experiment: Experiment,
+    analysis: Analysis,
     *,
     of: Callable[[Sample], int | None],
     unit: MetricUnit,
@@ -227,13 +225,12 @@ def _course(
     title: str,
     text: str,
 ) -> Plot | None:
-    names = display_names(experiment.binaries)
     lines = []
-    for place, binary in enumerate(experiment.binaries):
-        for trial in experiment.trials_of(binary.label):
+    for place, (label, display_name) in enumerate(analysis.names.items()):
+        for trial in analysis.trials[label]:
             found = [(s.at_ms, value) for s in trial.samples if (value := of(s)) is not None]
             if found:
-                lines.append((place, names[binary.label], thinned(found)))
+                lines.append((place, display_name, thinned(found)))
     if not lines:
         return None
     figure, (axes,) = panels(1, 3.2)
