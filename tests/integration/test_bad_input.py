@@ -166,11 +166,11 @@ ROWS = (
     Row("option, unknown", USAGE, ("build", "--tga=v20.1.0"), ("--tga", "Did you mean --tag?", "--help")),
     Row("word, superfluous", USAGE, ("list", "everything"), ("everything", "list --help")),
     Row("path, a path", USAGE, ("path", "../../etc"), ("'../../etc' is not the name",)),
-    Row("path, absent", USAGE, ("path", "v1.2.3"), ("no binary v1.2.3", "none yet", "./inv build")),
+    Row("path, absent", USAGE, ("path", "v1.2.3"), ("v1.2.3 not found", "none yet", "./inv build")),
     Row("path, without name", USAGE, ("path",), ("name", "--help")),
     Row("option of invoke", USAGE, ("--dry", "list"), ("--dry is not supported", "--dry-run")),
     Row("clean, bad tag", USAGE, ("clean", "--tag=all"), ("'all' is not a tag",)),
-    _tarball("missing", "nothing.tar.gz", "nothing.tar.gz", "is not there"),
+    _tarball("missing", "nothing.tar.gz", "nothing.tar.gz", "does not exist"),
     _tarball("a folder", "empty", "is a folder"),
     _tarball("nothing in it", "zero.tar.gz", "is empty"),
     _tarball("a web page", "page.tar.gz", "a web page"),
@@ -246,7 +246,7 @@ def offered(tmp_path_factory: pytest.TempPathFactory, tiny_node: Path) -> Path:
         for row in ROWS
     ],
 )
-def test_a_mistake_is_told_in_one_message(row: Row, kiln: Kiln, tmp_path: Path, offered: Path) -> None:
+def test_mistake_is_reported_in_one_message(row: Row, kiln: Kiln, tmp_path: Path, offered: Path) -> None:
     shutil.copytree(offered, kiln.here, dirs_exist_ok=True)
     env = {name: value and value.format(here=kiln.here) for name, value in row.env.items()}
     env = {"PATH": kiln.path(*row.without), **env}
@@ -269,7 +269,7 @@ def test_a_mistake_is_told_in_one_message(row: Row, kiln: Kiln, tmp_path: Path, 
     assert _half_made(kiln.build) == set()
 
 
-def test_clean_asks_nobody_where_there_is_no_terminal(kiln: Kiln) -> None:
+def test_clean_without_a_terminal_does_not_ask(kiln: Kiln) -> None:
     (kiln.build / "binaries" / "v20.1.0").mkdir(parents=True)
     done = kiln.run("clean")
     assert (done.code, done.stdout) == (USAGE, "")
@@ -278,7 +278,7 @@ def test_clean_asks_nobody_where_there_is_no_terminal(kiln: Kiln) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes into folders that are read-only")
-def test_a_build_folder_that_is_read_only_is_told(kiln: Kiln) -> None:
+def test_build_folder_that_is_read_only_is_reported(kiln: Kiln) -> None:
     kiln.build.mkdir(mode=0o500)
     done = kiln.run("build", "--tag=v20.1.0")
     assert (done.code, done.stdout) == (TOOLCHAIN, "")
@@ -288,7 +288,7 @@ def test_a_build_folder_that_is_read_only_is_told(kiln: Kiln) -> None:
 
 @pytest.mark.parametrize("size", ["8k", "24k"])
 @pytest.mark.parametrize("words", [("build", "--no-probes"), ("patch",)], ids=lambda words: words[0])
-def test_a_full_disk_is_told(kiln: Kiln, tmp_path: Path, size: str, words: tuple[str, ...]) -> None:
+def test_full_disk_is_reported(kiln: Kiln, tmp_path: Path, size: str, words: tuple[str, ...]) -> None:
     if not _can_mount(tmp_path):
         pytest.skip("mounting a small disk needs root and its own mount namespace")
     kiln.build.mkdir()

@@ -44,7 +44,7 @@ def _quiet(text: str) -> None:
 # Who works there
 
 
-def test_a_comparison_keeps_its_binaries_until_it_is_over(built: Kiln) -> None:
+def test_comparison_keeps_its_binaries_until_it_is_over(built: Kiln) -> None:
     workspace = Workspace(built.build)
     with workspace.lock("experiments", "comparing binaries", _quiet):
         child = built.start("clean", "--yes")
@@ -57,13 +57,15 @@ def test_a_comparison_keeps_its_binaries_until_it_is_over(built: Kiln) -> None:
 
 
 @pytest.mark.parametrize("words", [("--dry-run",), ("--yes", "--no-binaries", f"--tag={TAG}")], ids=str)
-def test_what_touches_no_binary_waits_for_no_comparison(built: Kiln, words: tuple[str, ...]) -> None:
+def test_clean_of_other_things_than_binaries_waits_for_no_comparison(
+    built: Kiln, words: tuple[str, ...]
+) -> None:
     with Workspace(built.build).lock("experiments", "comparing binaries", _quiet):
         done = built.run("clean", *words)
     assert (done.code, "waiting" in done.stderr) == (0, False)
 
 
-def test_a_graft_keeps_what_it_unpacks_until_it_is_over(kiln: Kiln) -> None:
+def test_graft_keeps_what_it_unpacks_until_it_is_over(kiln: Kiln) -> None:
     workspace = Workspace(kiln.build)
     for name in (".staging-abc", ".downloads", "v20.1.0-linux-x64"):
         (workspace.releases / name).mkdir(parents=True)
@@ -76,7 +78,7 @@ def test_a_graft_keeps_what_it_unpacks_until_it_is_over(kiln: Kiln) -> None:
     assert (child.returncode, _names(workspace.releases)) == (0, [])
 
 
-def test_a_graft_of_another_tag_is_not_waited_for(kiln: Kiln) -> None:
+def test_graft_of_another_tag_is_not_waited_for(kiln: Kiln) -> None:
     workspace = Workspace(kiln.build)
     (workspace.releases / "v20.1.0-linux-x64").mkdir(parents=True)
     with workspace.lock("release-v20.1.1-linux-x64", "grafting v20.1.1", _quiet):
@@ -95,7 +97,7 @@ def test_cleanings_at_the_same_time_get_on(built: Kiln) -> None:
     assert _names(built.build / "binaries") == _names(built.build / "trees") == []
 
 
-def test_a_staging_that_is_worked_in_is_neither_named_nor_removed(built: Kiln) -> None:
+def test_staging_that_is_worked_in_is_neither_named_nor_removed(built: Kiln) -> None:
     store = Store(Workspace(built.build))
     with store.staging() as folder:
         (folder / "node").touch()
@@ -104,7 +106,7 @@ def test_a_staging_that_is_worked_in_is_neither_named_nor_removed(built: Kiln) -
     assert ".staging" not in done.stderr
 
 
-def test_what_was_published_or_removed_since_it_was_found_is_no_error(built: Kiln) -> None:
+def test_clean_ignores_binaries_published_or_removed_meanwhile(built: Kiln) -> None:
     workspace = Workspace(built.build)
     store = Store(workspace)
     left = workspace.binaries / ".staging-dead"
@@ -137,14 +139,14 @@ with Store(Workspace(pathlib.Path({str(build)!r}))).staging() as folder:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [(), (f"--tag={TAG}",), ("--tag=v20.1.1",)], ids=str)
-def test_the_staging_of_a_killed_run_is_named_and_removed(built: Kiln, words: tuple[str, ...]) -> None:
+def test_staging_of_a_killed_run_is_named_and_removed(built: Kiln, words: tuple[str, ...]) -> None:
     _kill_in_staging(built.build)
     assert ".staging-" in built.run("clean", "--dry-run", *words).stderr
     assert built.run("clean", "--yes", *words).code == 0
     assert not list((built.build / "binaries").glob(".staging-*"))
 
 
-def test_the_former_binary_of_a_tag_goes_with_its_tag(built: Kiln) -> None:
+def test_former_binary_is_removed_with_its_tag(built: Kiln) -> None:
     binaries = built.build / "binaries"
     for name in (FREE, "v20.1.10", "v20.1.1-usdt"):
         shutil.copytree(binaries / FREE, binaries / f".former-{name}")
@@ -155,7 +157,7 @@ def test_the_former_binary_of_a_tag_goes_with_its_tag(built: Kiln) -> None:
 # Sizes
 
 
-def test_what_is_linked_in_two_places_is_counted_once(tmp_path: Path) -> None:
+def test_hard_linked_file_is_counted_once(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "build")
     release, graft = workspace.releases / "v20.1.0-linux-x64", workspace.binaries / "v20.1.0-usdt-graft"
     for folder in (release, graft):
@@ -174,12 +176,12 @@ def _du(*folders: Path) -> int:
     return sum(int(line.split()[0]) for line in told.stdout.splitlines()) * 512
 
 
-def test_the_list_tells_what_the_disk_does(built: Kiln) -> None:
+def test_list_reports_what_the_disk_does(built: Kiln) -> None:
     [row] = json.loads(built.run("list", "--format=json").stdout)
     assert row["size"] == _du(built.build / "binaries" / FREE)
 
 
-def test_what_vanishes_while_sizes_are_added_up_counts_nothing(
+def test_file_removed_while_sizes_are_added_counts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "kept").write_bytes(bytes(10_000))
@@ -196,7 +198,7 @@ def test_what_vanishes_while_sizes_are_added_up_counts_nothing(
     assert disk_usage(tmp_path, set()) == before
 
 
-def test_a_folder_that_another_one_removes_too_is_removed(
+def test_folder_that_another_one_removes_too_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "folder"
@@ -217,7 +219,7 @@ def test_a_folder_that_another_one_removes_too_is_removed(
 # Locks
 
 
-def test_a_lock_that_can_not_be_written_is_told_with_a_remedy(tmp_path: Path) -> None:
+def test_lock_that_cannot_be_written_is_reported_with_a_remedy(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "build")
     (workspace.locks / "experiments.lock").mkdir(parents=True)
     with (
@@ -229,7 +231,7 @@ def test_a_lock_that_can_not_be_written_is_told_with_a_remedy(tmp_path: Path) ->
         pass
 
 
-def test_a_disk_without_room_for_a_note_is_cleaned_all_the_same(tmp_path: Path) -> None:
+def test_full_disk_is_cleaned_without_writing_a_note(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "build")
     workspace.prepare()
     (workspace.locks / "experiments.holder.json").symlink_to("/dev/full")

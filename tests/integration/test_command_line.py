@@ -30,7 +30,7 @@ def _in_shell(kiln: Kiln, line: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "words", [("clean", "--yes", "--tag", ""), ("clean", "--yes", "--tag="), ("build", "--repository", "")]
 )
-def test_an_empty_text_is_no_option_left_out(built: Kiln, words: tuple[str, ...]) -> None:
+def test_empty_text_is_no_option_left_out(built: Kiln, words: tuple[str, ...]) -> None:
     done = built.run(*words)
     assert (done.code, done.stdout) == (2, "")
     assert "is given an empty text" in done.stderr
@@ -46,9 +46,7 @@ def test_an_empty_text_is_no_option_left_out(built: Kiln, words: tuple[str, ...]
         (("-f", "/nonexistent/words", "list"), "/nonexistent/words can't be read"),
     ],
 )
-def test_words_that_would_be_dropped_or_misread_are_told(
-    kiln: Kiln, words: tuple[str, ...], told: str
-) -> None:
+def test_words_that_would_be_dropped_are_reported(kiln: Kiln, words: tuple[str, ...], told: str) -> None:
     done = kiln.run(*words)
     assert done.code == 2
     assert done.stderr.startswith("error: ")
@@ -65,11 +63,11 @@ def test_words_that_would_be_dropped_or_misread_are_told(
         ("--complete", "--", "clean", "--tag="),
     ],
 )
-def test_a_text_that_ends_like_an_option_is_not_empty(kiln: Kiln, words: tuple[str, ...]) -> None:
+def test_text_that_ends_like_an_option_is_not_empty(kiln: Kiln, words: tuple[str, ...]) -> None:
     assert "empty text" not in kiln.run(*words).stderr
 
 
-def test_an_option_of_another_kind_is_not_told_as_given_twice(kiln: Kiln) -> None:
+def test_option_of_another_kind_is_not_told_as_given_twice(kiln: Kiln) -> None:
     done = kiln.run("trace", "gc", "--binaryy", "x", "--", "node", "--a", "--a")
     assert (done.code, "--binaryy" in done.stderr, "twice" in done.stderr) == (2, True, False)
 
@@ -77,7 +75,7 @@ def test_an_option_of_another_kind_is_not_told_as_given_twice(kiln: Kiln) -> Non
 @pytest.mark.parametrize(
     ("line", "code"), [("path nope", 2), ("clean --tag=", 2), ("build --tag v20.77.0", 6)]
 )
-def test_an_error_that_nobody_can_be_told_still_has_its_code(kiln: Kiln, line: str, code: int) -> None:
+def test_error_that_cannot_be_printed_keeps_its_exit_code(kiln: Kiln, line: str, code: int) -> None:
     assert _in_shell(kiln, f"INV {line} 2>/dev/full").returncode == code
 
 
@@ -97,18 +95,18 @@ def test_whoever_stops_reading_our_notes_still_gets_the_result(kiln: Kiln) -> No
 
 
 @pytest.mark.parametrize("words", ["list", "--list"])
-def test_a_result_that_can_not_be_written_is_told(built: Kiln, words: str) -> None:
+def test_result_that_cannot_be_written_is_reported(built: Kiln, words: str) -> None:
     done = _in_shell(built, f"INV {words} >/dev/full")
     assert (done.returncode, done.stderr) == (6, "error: stdout: No space left on device.\n")
 
 
-def test_a_reader_that_has_seen_enough_of_a_finding_does_not_make_it_a_success(kiln: Kiln) -> None:
+def test_reader_that_has_seen_enough_of_a_finding_does_not_make_it_a_success(kiln: Kiln) -> None:
     done = _in_shell(kiln, "INV verify --tags v20.9.9 | :; echo ${PIPESTATUS[0]}")
     assert done.stdout == "4\n"
 
 
 @pytest.mark.parametrize("words", ["list", "--list"])
-def test_a_reader_of_results_that_has_seen_enough_is_no_error(built: Kiln, words: str) -> None:
+def test_reader_of_results_that_has_seen_enough_is_no_error(built: Kiln, words: str) -> None:
     done = _in_shell(built, f"INV {words} | :; echo ${{PIPESTATUS[0]}}")
     assert done.stdout == "0\n"
     assert "Traceback" not in done.stderr

@@ -95,7 +95,7 @@ def says_what_to_move(refusal: SourceError, kiln: Kiln) -> bool:
     [f"{TAG}:{WRITABLE}", f"{TAG}:lib/internal", f"{TAG}^{{tree}}", TAG],
     ids=["file", "folder", "top", "commit"],
 )
-def test_a_damaged_object_is_the_mirrors_fault(planned: Kiln, what: str, skip: int) -> None:
+def test_damaged_object_is_the_mirrors_fault(planned: Kiln, what: str, skip: int) -> None:
     object_id = overwrite(planned, what, skip)
     with pytest.raises(SourceError) as refusal:
         plan(planned)
@@ -103,7 +103,7 @@ def test_a_damaged_object_is_the_mirrors_fault(planned: Kiln, what: str, skip: i
     assert object_id in refusal.value.message
 
 
-def test_what_is_well_is_read_after_what_is_damaged(planned: Kiln) -> None:
+def test_intact_objects_are_read_after_damaged_ones(planned: Kiln) -> None:
     """git ends at the damaged object, and the next one was asked from a process that is gone."""
     words = ["git", f"--git-dir={planned.repository}", "rev-parse", TAG]
     commit = subprocess.run(words, capture_output=True, check=True, text=True).stdout.strip()
@@ -116,7 +116,7 @@ def test_what_is_well_is_read_after_what_is_damaged(planned: Kiln) -> None:
         assert objects.kind(commit) == "commit"
 
 
-def test_a_git_that_was_killed_is_no_damage(planned: Kiln) -> None:
+def test_git_that_was_killed_is_no_damage(planned: Kiln) -> None:
     words = ["git", f"--git-dir={planned.repository}", "rev-parse", TAG]
     commit = subprocess.run(words, capture_output=True, check=True, text=True).stdout.strip()
     objects = Objects(mirror_of(planned))
@@ -130,7 +130,7 @@ def test_a_git_that_was_killed_is_no_damage(planned: Kiln) -> None:
     assert asked
 
 
-def test_an_index_that_leads_to_another_object_is_damage(planned: Kiln) -> None:
+def test_index_that_leads_to_another_object_is_damage(planned: Kiln) -> None:
     """Every byte of git's answer is well; it is another file."""
     places = [find(planned, f"{TAG}:{path}") for path in (WRITABLE, ADAPTERS)]
     one, other = (place.to_bytes(4, "big") for _, _, place in places)
@@ -168,7 +168,7 @@ BROKEN: Mapping[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("named", [True, False], ids=["repository", "default"])
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
-def test_a_broken_mirror_says_what_to_move(
+def test_broken_mirror_reports_what_to_move(
     planned: Kiln, broken: Callable[[Path], object], named: bool
 ) -> None:
     broken(mirror_of(planned))
@@ -177,7 +177,7 @@ def test_a_broken_mirror_says_what_to_move(
     assert says_what_to_move(refusal.value, planned), str(refusal.value)
 
 
-def test_an_import_whose_commit_is_gone_says_which_ref_to_remove(planned: Kiln) -> None:
+def test_import_with_a_missing_commit_names_the_ref_to_remove(planned: Kiln) -> None:
     """The rest of the mirror is well."""
     ref = mirror_of(planned) / "refs" / "kiln" / "imports" / TAG
     ref.parent.mkdir(parents=True)
@@ -200,14 +200,14 @@ def test_moving_it_away_mends_it(planned: Kiln) -> None:
 @pytest.mark.parametrize(
     "words", [("patch", "--no-backpressure"), ("build", "--no-backpressure")], ids=" ".join
 )
-def test_a_command_ends_with_its_exit_code_and_says_why(planned: Kiln, words: tuple[str, ...]) -> None:
+def test_command_ends_with_its_exit_code_and_reports_why(planned: Kiln, words: tuple[str, ...]) -> None:
     overwrite(planned, f"{TAG}:{WRITABLE}", 4)
     done = planned.run(*words, f"--tag={TAG}", "--no-probes")
     assert (done.code, done.stdout) == (SOURCE, "")
     assert f"Move {mirror_of(planned)} out of the way" in done.stderr
 
 
-def test_the_doctor_lists_it_among_the_rest(planned: Kiln) -> None:
+def test_doctor_lists_it_among_the_rest(planned: Kiln) -> None:
     overwrite(planned, f"{TAG}:src/node_version.h", 4)
     done = planned.run("doctor", f"--tag={TAG}", "--format=json")
     findings = json.loads(done.stdout)["findings"]

@@ -95,7 +95,7 @@ def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("options", [["-no-pie"], ["-pie", "-fPIE"], ["-static"], ["-rdynamic", "-s"]])
-def test_the_probes_are_at_the_functions(compile_program: Compile, options: list[str]) -> None:
+def test_probes_are_at_the_functions(compile_program: Compile, options: list[str]) -> None:
     node = compile_program(*options)
     with open_elf(node) as elf:
         start, done = gc_probes(elf)
@@ -144,7 +144,7 @@ def test_gdb_stops_at_a_probe_with_its_arguments(compile_program: Compile) -> No
     assert "type 1 flags 0 heap 0" in shown.stdout
 
 
-def test_the_program_runs_as_before(compile_program: Compile) -> None:
+def test_program_runs_as_before(compile_program: Compile) -> None:
     node = compile_program()
     before = run(node).stdout
     graft(node)
@@ -198,17 +198,17 @@ def refusal(node: Path) -> str:
     return refused.value.message
 
 
-def test_a_grafted_program_is_refused(compile_program: Compile) -> None:
+def test_grafted_program_is_refused(compile_program: Compile) -> None:
     node = compile_program()
     graft(node)
     assert "it has probes already" in refusal(node)
 
 
-def test_a_stripped_program_is_refused(compile_program: Compile) -> None:
+def test_stripped_program_is_refused(compile_program: Compile) -> None:
     assert "it has no symbol for Heap::CallGCPrologueCallbacks" in refusal(compile_program("-s"))
 
 
-def test_a_program_for_another_processor_is_refused(compile_program: Compile) -> None:
+def test_program_for_another_processor_is_refused(compile_program: Compile) -> None:
     node = compile_program()
     data = bytearray(node.read_bytes())
     data[18:20] = (243).to_bytes(2, "little")
@@ -224,7 +224,7 @@ def test_two_functions_of_one_name_are_refused(compile_program: Compile) -> None
     assert "it has 2 symbols for Heap::CallGCPrologueCallbacks" in refusal(node)
 
 
-def test_a_program_made_to_be_searched_for_ever_is_refused(compile_program: Compile) -> None:
+def test_program_made_to_be_searched_for_ever_is_refused(compile_program: Compile) -> None:
     names = (f"{COLLECT_GARBAGE}{number}" for number in range(17))
     many = "".join(
         f'void twin{number}(void) __asm__("{name}"); void twin{number}(void) {{ calls = 3; }}'
@@ -233,14 +233,14 @@ def test_a_program_made_to_be_searched_for_ever_is_refused(compile_program: Comp
     assert "it names 18 functions that collect garbage" in refusal(compile_program(source=COLLECT + many))
 
 
-def test_the_unlikely_part_of_a_function_is_no_second_one(compile_program: Compile) -> None:
+def test_unlikely_part_of_a_function_is_no_second_one(compile_program: Compile) -> None:
     cold = f'void cold(void) __asm__("{PROLOGUE}.cold"); void cold(void) {{ calls = 3; }}'
     with open_elf(compile_program(source=COLLECT + cold)) as elf:
         start, _ = gc_probes(elf)
         assert elf.find_symbols([PROLOGUE])[PROLOGUE][0].address == start.address
 
 
-def test_a_clone_with_other_arguments_is_refused(compile_program: Compile) -> None:
+def test_clone_with_other_arguments_is_refused(compile_program: Compile) -> None:
     node = compile_program(source=COLLECT.replace(PROLOGUE, f"{PROLOGUE}.constprop.0"))
     assert "is a clone whose arguments the compiler may have moved" in refusal(node)
 
@@ -252,7 +252,7 @@ def test_functions_that_the_linker_folded_are_refused(compile_program: Compile) 
 
 
 @pytest.mark.parametrize("name", ["Prologue", "Epilogue"])
-def test_a_function_that_the_compiler_copied_into_its_caller_is_refused(
+def test_function_that_the_compiler_copied_into_its_caller_is_refused(
     compile_program: Compile, name: str
 ) -> None:
     call = f"{name.lower()}(heap, 1, 0);"
@@ -261,12 +261,12 @@ def test_a_function_that_the_compiler_copied_into_its_caller_is_refused(
     assert f"Heap::CollectGarbage does not call Heap::CallGC{name}Callbacks" in refusal(node)
 
 
-def test_a_call_from_elsewhere_is_not_enough(compile_program: Compile) -> None:
+def test_call_from_elsewhere_is_not_enough(compile_program: Compile) -> None:
     node = compile_program(source=COLLECT.replace(COLLECT_GARBAGE, "someone_else"))
     assert "Heap::CollectGarbage does not call Heap::CallGCPrologueCallbacks" in refusal(node)
 
 
-def test_a_function_outside_text_is_refused(compile_program: Compile) -> None:
+def test_function_outside_text_is_refused(compile_program: Compile) -> None:
     placed = COLLECT.replace("((noinline)) void prologue", '((noinline, section("elsewhere"))) void prologue')
     assert "Heap::CallGCPrologueCallbacks is not a function in .text" in refusal(
         compile_program(source=placed)
@@ -289,7 +289,7 @@ def test_data_of_that_name_is_refused(compile_program: Compile) -> None:
 @pytest.mark.parametrize(
     "instruction", ["int3", "ud2", "hlt", "lock incl (%rax)", ".long 0", "cli", "syscall"]
 )
-def test_a_first_instruction_that_takes_no_uprobe_is_refused(
+def test_first_instruction_that_takes_no_uprobe_is_refused(
     compile_program: Compile, instruction: str
 ) -> None:
     node = compile_program(source=assembly(f"{instruction}; ret"))
@@ -298,6 +298,6 @@ def test_a_first_instruction_that_takes_no_uprobe_is_refused(
 
 @X64
 @pytest.mark.parametrize("instruction", ["endbr64", "push %rbp", "mov %rsp, %rbp", "xor %eax, %eax", "nop"])
-def test_the_usual_first_instructions_take_one(compile_program: Compile, instruction: str) -> None:
+def test_usual_first_instructions_take_one(compile_program: Compile, instruction: str) -> None:
     with open_elf(compile_program(source=assembly(f"{instruction}; nop; nop; nop; ret"))) as elf:
         assert len(gc_probes(elf)) == 2

@@ -35,7 +35,7 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_kill_at_the_very_end_of_publishing_does_not_stop_the_next_build(built: Kiln) -> None:
+def test_kill_at_the_very_end_of_publishing_does_not_stop_the_next_build(built: Kiln) -> None:
     binaries = built.build / "binaries"
     shutil.copytree(binaries / FREE, binaries / f".former-{FREE}")
     assert _build(built, "--force")[0] == 0
@@ -43,7 +43,7 @@ def test_a_kill_at_the_very_end_of_publishing_does_not_stop_the_next_build(built
 
 
 @pytest.mark.slow
-def test_between_the_renames_of_a_replacement_the_former_binary_is_still_there(built: Kiln) -> None:
+def test_former_binary_exists_between_the_renames_of_a_replacement(built: Kiln) -> None:
     binaries = built.build / "binaries"
     (binaries / FREE).rename(binaries / f".former-{FREE}")
     assert built.run("path", FREE).stdout == f"{binaries}/.former-{FREE}/node\n"
@@ -53,7 +53,7 @@ def test_between_the_renames_of_a_replacement_the_former_binary_is_still_there(b
 
 
 @pytest.mark.slow
-def test_a_hangup_ends_a_build_unless_nohup_asked_to_ignore_it(kiln: Kiln) -> None:
+def test_hangup_ends_a_build_unless_nohup_asked_to_ignore_it(kiln: Kiln) -> None:
     ignoring = [sys.executable, "-c", _IGNORE_HANGUP]
     child = kiln.start("build", f"--tag={TAG}", "--no-probes", prefix=ignoring)
     assert child.stderr is not None
@@ -72,7 +72,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-def test_an_interrupt_while_we_are_still_loading_is_no_traceback(tmp_path: Path) -> None:
+def test_interrupt_while_we_are_still_loading_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "invoke").mkdir()
     (tmp_path / "invoke" / "__init__.py").write_text(_INTERRUPTED)
     done = subprocess.run(
@@ -91,7 +91,7 @@ os.kill(os.getpid(), signal.SIGINT)
 """
 
 
-def test_a_second_interrupt_kills_children_that_are_deaf_to_the_first(tmp_path: Path) -> None:
+def test_second_interrupt_kills_children_that_are_deaf_to_the_first(tmp_path: Path) -> None:
     deaf = [
         sys.executable,
         "-c",
@@ -115,7 +115,7 @@ def test_a_second_interrupt_kills_children_that_are_deaf_to_the_first(tmp_path: 
     assert left == []
 
 
-def test_what_is_not_ours_is_neither_listed_nor_cleaned(built: Kiln) -> None:
+def test_foreign_files_are_neither_listed_nor_cleaned(built: Kiln) -> None:
     (built.build / "trees" / ".DS_Store").touch()
     (built.build / "trees" / "notes").mkdir()
     (built.build / "binaries" / "current").symlink_to(FREE)
@@ -136,7 +136,7 @@ def test_clean_takes_the_inputs_of_comparisons_and_leaves_their_reports(kiln: Ki
     assert _names(kiln.build / "experiments") == ["2026-11-23-081223"]
 
 
-def test_no_answer_to_a_question_is_no(built: Kiln) -> None:
+def test_clean_without_an_answer_removes_nothing(built: Kiln) -> None:
     ours, theirs = pty.openpty()
     os.write(ours, b"\x04")
     argv = [sys.executable, str(PROGRAM), "clean"]
@@ -149,7 +149,7 @@ def test_no_answer_to_a_question_is_no(built: Kiln) -> None:
     assert (built.build / "binaries" / FREE).exists()
 
 
-def test_a_doctor_without_the_tag_still_tells_of_the_machine(kiln: Kiln) -> None:
+def test_doctor_without_the_tag_still_reports_of_the_machine(kiln: Kiln) -> None:
     done = kiln.run("doctor", "--tag=v20.77.0", env={"CXX": "g++-99"})
     assert done.code == 3
     assert "CXX is 'g++-99'" in done.stdout

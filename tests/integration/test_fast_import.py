@@ -33,14 +33,14 @@ def test_blobs_and_a_commit_end_in_one_pack(repository: Path) -> None:
     assert len(list((repository / "objects" / "pack").glob("*.pack"))) == 1
 
 
-def test_a_failure_at_the_end_says_why(repository: Path) -> None:
+def test_failure_at_the_end_reports_why(repository: Path) -> None:
     told = pytest.raises(GitError, match=r"fast-import: fatal: mark :7 not declared$")
 
     with told, fast_import(repository) as stream:
         stream.commit(REF, "Words\n", [("a", "100644", 7)])
 
 
-def test_a_git_that_ends_early_stops_the_writing(tmp_path: Path) -> None:
+def test_git_that_ends_early_stops_the_writing(tmp_path: Path) -> None:
     endless = repeat(bytes(2**16))
     told = pytest.raises(GitError, match="fast-import: fatal: not a git repository")
 
@@ -48,7 +48,7 @@ def test_a_git_that_ends_early_stops_the_writing(tmp_path: Path) -> None:
         stream.blob(1, 2**40, endless)
 
 
-def test_an_error_of_the_writer_leaves_no_commit_and_no_git(repository: Path) -> None:
+def test_error_of_the_writer_leaves_no_commit_and_no_git(repository: Path) -> None:
     def running() -> list[object]:
         everything = psutil.process_iter(["cmdline"])
         return [process for process in everything if str(repository) in (process.info["cmdline"] or ())]

@@ -57,7 +57,7 @@ def test_kept_line_endings_need_no_note(text: str, environ: dict[str, str], tmp_
     assert check(tmp_path, environ) == []
 
 
-def test_a_setting_of_the_repository_around_the_build_folder_counts(
+def test_setting_of_the_repository_around_the_build_folder_counts(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     checkout = tmp_path / "checkout"
@@ -71,7 +71,7 @@ def test_a_setting_of_the_repository_around_the_build_folder_counts(
     assert check(tmp_path, environ) == []
 
 
-def test_without_git_there_is_nothing_to_say(environ: dict[str, str], tmp_path: Path) -> None:
+def test_line_endings_without_git_are_not_checked(environ: dict[str, str], tmp_path: Path) -> None:
     set_up(environ, "[core]\n\tautocrlf = true\n")
 
     assert check(tmp_path, {**environ, "PATH": str(tmp_path)}) == []

@@ -155,7 +155,7 @@ def leftovers(folder: Path) -> list[str]:
     )
 
 
-def test_a_release_is_fetched_checked_and_unpacked(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+def test_release_is_fetched_checked_and_unpacked(site: Site, tmp_path: Path, reporter: Reporter) -> None:
     got = get(site, tmp_path, reporter)
     assert got.path.read_bytes() == NODE
     assert got.sha256 == hashlib.sha256(NODE).hexdigest()
@@ -167,14 +167,14 @@ def test_a_release_is_fetched_checked_and_unpacked(site: Site, tmp_path: Path, r
     assert leftovers(tmp_path) == []
 
 
-def test_a_release_that_is_kept_asks_nobody(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+def test_kept_release_needs_no_network(site: Site, tmp_path: Path, reporter: Reporter) -> None:
     first = get(site, tmp_path, reporter)
     site.asked.clear()
     assert get(site, tmp_path, reporter) == first
     assert site.asked == []
 
 
-def test_a_release_that_is_kept_tells_what_it_is(
+def test_release_that_is_kept_reports_what_it_is(
     site: Site, tmp_path: Path, reporter: Reporter, said: io.StringIO
 ) -> None:
     get(site, tmp_path, reporter)
@@ -188,7 +188,7 @@ def test_a_release_that_is_kept_tells_what_it_is(
     assert said.getvalue() == fetched + fetched.replace("release:", "release (kept):")
 
 
-def test_a_mirror_that_is_named_goes_before_what_is_kept_from_elsewhere(
+def test_named_mirror_takes_precedence_over_kept_releases(
     site: Site, other: Site, tmp_path: Path, reporter: Reporter
 ) -> None:
     other.files.update(site.files)
@@ -203,7 +203,7 @@ def test_a_mirror_that_is_named_goes_before_what_is_kept_from_elsewhere(
 
 
 @pytest.mark.parametrize("base", ["/dist/v2", "/di", ""])
-def test_a_folder_whose_name_begins_alike_is_another_mirror(
+def test_folder_whose_name_begins_alike_is_another_mirror(
     base: str, site: Site, tmp_path: Path, reporter: Reporter
 ) -> None:
     site.files |= {path.replace("/dist", base): content for path, content in site.files.items()}
@@ -211,7 +211,7 @@ def test_a_folder_whose_name_begins_alike_is_another_mirror(
     assert get(site, tmp_path, reporter, path=base).origin == f"{site.url}{base}/v22.20.0/{TARBALL}"
 
 
-def test_what_is_kept_stays_where_the_mirror_that_is_named_is_wrong(
+def test_kept_release_stays_if_the_named_mirror_is_wrong(
     site: Site, other: Site, tmp_path: Path, reporter: Reporter
 ) -> None:
     kept = get(site, tmp_path, reporter)
@@ -226,7 +226,7 @@ def test_what_is_kept_stays_where_the_mirror_that_is_named_is_wrong(
     assert get(site, tmp_path, reporter) == kept
 
 
-def test_what_is_kept_is_taken_aloud_where_the_mirror_that_is_named_has_none(
+def test_kept_release_is_used_with_a_note_if_the_named_mirror_has_none(
     site: Site, other: Site, tmp_path: Path, reporter: Reporter, said: io.StringIO
 ) -> None:
     kept = get(site, tmp_path, reporter)
@@ -242,22 +242,20 @@ def test_what_is_kept_is_taken_aloud_where_the_mirror_that_is_named_has_none(
     assert lines[1].startswith(f"release (kept): {site.url}/dist/v22.20.0/{TARBALL}, 200 kB, ")
 
 
-def test_a_kept_release_that_was_damaged_is_fetched_again(
+def test_kept_release_that_was_damaged_is_fetched_again(
     site: Site, tmp_path: Path, reporter: Reporter
 ) -> None:
     get(site, tmp_path, reporter).path.write_bytes(NODE[:-1])
     assert get(site, tmp_path, reporter).path.read_bytes() == NODE
 
 
-def test_a_broken_connection_is_resumed_in_the_same_run(
-    site: Site, tmp_path: Path, reporter: Reporter
-) -> None:
+def test_broken_connection_is_resumed_in_the_same_run(site: Site, tmp_path: Path, reporter: Reporter) -> None:
     site.breaks_after = [100, 50]
     assert get(site, tmp_path, reporter).path.read_bytes() == NODE
     assert [wanted for _, wanted, _ in site.asked_for(".xz")] == [None, "bytes=100-", "bytes=150-"]
 
 
-def test_what_came_before_the_last_break_is_used_by_the_next_run(
+def test_interrupted_download_is_resumed_by_the_next_run(
     site: Site, tmp_path: Path, reporter: Reporter
 ) -> None:
     site.breaks_after = [100, 10, 1]
@@ -268,20 +266,18 @@ def test_what_came_before_the_last_break_is_used_by_the_next_run(
     assert [wanted for _, wanted, _ in site.asked_for(".xz")] == ["bytes=111-"]
 
 
-def test_a_server_that_can_not_resume_sends_it_all_again(
-    site: Site, tmp_path: Path, reporter: Reporter
-) -> None:
+def test_server_that_cannot_resume_sends_it_all_again(site: Site, tmp_path: Path, reporter: Reporter) -> None:
     site.breaks_after, site.ranges = [100], False
     assert get(site, tmp_path, reporter).path.read_bytes() == NODE
 
 
-def test_a_part_that_is_too_long_is_thrown_away(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+def test_part_that_is_too_long_is_thrown_away(site: Site, tmp_path: Path, reporter: Reporter) -> None:
     part(tmp_path).parent.mkdir()
     part(tmp_path).write_bytes(ARCHIVE + b"more")
     assert get(site, tmp_path, reporter).path.read_bytes() == NODE
 
 
-def test_a_download_with_another_hash_is_refused_and_removed(
+def test_download_with_another_hash_is_refused_and_removed(
     site: Site, tmp_path: Path, reporter: Reporter
 ) -> None:
     site.files[f"/dist/v22.20.0/{TARBALL}"] = ARCHIVE[:-1] + b"!"
@@ -290,7 +286,7 @@ def test_a_download_with_another_hash_is_refused_and_removed(
     assert leftovers(tmp_path) == []
 
 
-def test_an_archive_with_the_right_hash_and_no_node_is_refused_and_removed(
+def test_archive_with_the_right_hash_and_no_node_is_refused_and_removed(
     site: Site, tmp_path: Path, reporter: Reporter
 ) -> None:
     wrong = ARCHIVE[: len(ARCHIVE) // 2]
@@ -312,7 +308,7 @@ def test_an_archive_with_the_right_hash_and_no_node_is_refused_and_removed(
         (b"<html>Please log in</html>\n", "something else than a SHASUMS256.txt"),
     ],
 )
-def test_a_list_without_just_one_hash_of_it_counts_as_not_there(
+def test_checksum_list_without_exactly_one_hash_counts_as_missing(
     listed: bytes, told: str, site: Site, tmp_path: Path
 ) -> None:
     site.files["/dist/v22.20.0/SHASUMS256.txt"] = listed
@@ -329,13 +325,13 @@ def test_a_list_without_just_one_hash_of_it_counts_as_not_there(
         )
 
 
-def test_a_list_without_end_is_refused(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+def test_list_without_end_is_refused(site: Site, tmp_path: Path, reporter: Reporter) -> None:
     site.files["/dist/v22.20.0/SHASUMS256.txt"] = b"a" * (2**20 + 1)
     with pytest.raises(SourceError, match="no such file"):
         get(site, tmp_path, reporter)
 
 
-def test_where_neither_a_mirror_nor_npm_is_both_are_told(tmp_path: Path, reporter: Reporter) -> None:
+def test_unreachable_mirror_and_npm_are_both_reported(tmp_path: Path, reporter: Reporter) -> None:
     with pytest.raises(SourceError, match=r"refused.* npm not found"):
         obtain(TAG, LINUX, folder=tmp_path, file=None, mirror="http://127.0.0.1:1", env={}, reporter=reporter)
     assert leftovers(tmp_path) == []
@@ -344,7 +340,7 @@ def test_where_neither_a_mirror_nor_npm_is_both_are_told(tmp_path: Path, reporte
 BASIC = "Basic " + base64.b64encode(b"me:a b").decode()
 
 
-def test_a_password_goes_to_its_host_and_is_not_told(
+def test_password_is_sent_to_its_host_and_not_printed(
     site: Site, tmp_path: Path, reporter: Reporter, said: io.StringIO
 ) -> None:
     got = get(site, tmp_path, reporter, user="me:a%20b@")
@@ -353,7 +349,7 @@ def test_a_password_goes_to_its_host_and_is_not_told(
     assert "a%20b" not in said.getvalue()
 
 
-def test_a_password_never_goes_to_another_host(
+def test_password_is_never_sent_to_another_host(
     site: Site, other: Site, tmp_path: Path, reporter: Reporter
 ) -> None:
     path = f"/dist/v22.20.0/{TARBALL}"
@@ -364,7 +360,7 @@ def test_a_password_never_goes_to_another_host(
     assert other.asked == [("/elsewhere.xz", None, None)]
 
 
-def test_a_password_goes_along_within_its_host(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+def test_password_is_sent_again_within_its_host(site: Site, tmp_path: Path, reporter: Reporter) -> None:
     path = f"/dist/v22.20.0/{TARBALL}"
     site.redirects[path] = "/moved.xz"
     site.files["/moved.xz"] = ARCHIVE
@@ -372,7 +368,7 @@ def test_a_password_goes_along_within_its_host(site: Site, tmp_path: Path, repor
     assert site.asked_for("/moved.xz") == [("/moved.xz", None, BASIC)]
 
 
-def test_a_redirect_to_a_file_is_not_followed(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+def test_redirect_to_a_file_is_not_followed(site: Site, tmp_path: Path, reporter: Reporter) -> None:
     site.redirects["/dist/v22.20.0/SHASUMS256.txt"] = "file:///etc/passwd"
     with pytest.raises(SourceError, match="is not allowed"):
         get(site, tmp_path, reporter)
@@ -391,13 +387,13 @@ def test_a_redirect_to_a_file_is_not_followed(site: Site, tmp_path: Path, report
         "http://h/a b",
     ],
 )
-def test_what_is_no_url_of_a_folder_is_wrong_usage(base: str) -> None:
+def test_mirror_that_is_not_a_url_is_wrong_usage(base: str) -> None:
     with pytest.raises(UsageError, match="is no http"):
         Server(base, env={})
 
 
 @pytest.mark.skipif(shutil.which("gpg") is None, reason="there is no gpg")
-def test_a_list_with_a_wrong_signature_is_refused(site: Site, tmp_path: Path, reporter: Reporter) -> None:
+def test_list_with_a_wrong_signature_is_refused(site: Site, tmp_path: Path, reporter: Reporter) -> None:
     site.files["/dist/v22.20.0/SHASUMS256.txt.sig"] = b"nonsense"
     env = {"PATH": os.environ["PATH"], "GNUPGHOME": str(tmp_path)}
     mirror = f"{site.url}/dist"

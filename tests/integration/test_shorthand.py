@@ -87,7 +87,7 @@ def test_short_tag_on_a_mirror_is_the_newest_match_of_its_index(
     assert f"{word} is {tag}" in capsys.readouterr().err
 
 
-def test_full_tag_asks_nobody(settings: Settings) -> None:
+def test_full_tag_needs_no_network(settings: Settings) -> None:
     assert str(source_tag("22.20.0", "/nowhere", settings, Reporter())) == "v22.20.0"
     assert str(release_tag("v22.20.0", None, "http://127.0.0.1:1", settings, Reporter())) == "v22.20.0"
 

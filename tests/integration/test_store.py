@@ -124,7 +124,7 @@ def test_processes_that_publish_one_name_each_succeed(store: Store, binary: Path
 
 
 @pytest.mark.slow
-def test_a_binary_that_is_published_again_and_again_is_always_there(store: Store, binary: Path) -> None:
+def test_binary_published_again_and_again_always_exists(store: Store, binary: Path) -> None:
     _publish(store, binary)
     child = _run(store, binary, "for _ in range(25): _publish(store, binary)")
     found = []
@@ -143,14 +143,14 @@ def test_publishing_and_removing_get_on(store: Store, binary: Path) -> None:
     assert _names(store) in ([NAME], [])
 
 
-def test_what_is_gone_already_is_removed(store: Store, binary: Path) -> None:
+def test_removing_a_missing_binary_succeeds(store: Store, binary: Path) -> None:
     _publish(store, binary)
     store.remove(NAME)
     store.remove(NAME)
     assert _names(store) == []
 
 
-def test_a_removal_takes_the_former_binary_too(store: Store, binary: Path) -> None:
+def test_removal_takes_the_former_binary_too(store: Store, binary: Path) -> None:
     published = _publish(store, binary)
     shutil.copytree(published.parent, store.folder / f".former-{NAME}")
     store.remove(NAME)
@@ -165,7 +165,7 @@ def test_only_names_of_binaries_are_removed(store: Store, binary: Path) -> None:
 # Stagings
 
 
-def test_a_staging_that_is_worked_in_stays(store: Store, binary: Path) -> None:
+def test_staging_that_is_worked_in_stays(store: Store, binary: Path) -> None:
     with _staging_of_another(store, binary) as (_, folder):
         _publish(store, binary)
         store.sweep()
@@ -173,7 +173,7 @@ def test_a_staging_that_is_worked_in_stays(store: Store, binary: Path) -> None:
         assert _names(store) == [folder.name, NAME]
 
 
-def test_a_staging_whose_process_was_killed_goes_with_the_next_one(store: Store, binary: Path) -> None:
+def test_next_run_removes_the_staging_of_a_killed_one(store: Store, binary: Path) -> None:
     with _staging_of_another(store, binary) as (child, folder):
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -182,7 +182,7 @@ def test_a_staging_whose_process_was_killed_goes_with_the_next_one(store: Store,
     assert _names(store) == [NAME]
 
 
-def test_a_staging_of_an_older_nodekiln_is_nobody_s_after_an_hour(store: Store) -> None:
+def test_staging_of_an_older_nodekiln_is_removed_after_an_hour(store: Store) -> None:
     for name, age in ((".staging-old", 7200), (".staging-young", 60)):
         (store.folder / name).mkdir(parents=True)
         os.utime(store.folder / name, (time.time() - age,) * 2)
@@ -190,23 +190,21 @@ def test_a_staging_of_an_older_nodekiln_is_nobody_s_after_an_hour(store: Store) 
     assert _names(store) == [".staging-young"]
 
 
-def test_a_link_is_no_staging(store: Store, tmp_path: Path) -> None:
+def test_link_is_no_staging(store: Store, tmp_path: Path) -> None:
     store.folder.mkdir(parents=True)
     (store.folder / ".staging-link").symlink_to(tmp_path)
     store.sweep()
     assert _names(store) == [".staging-link"]
 
 
-def test_a_binary_that_changes_while_it_is_published_is_not(store: Store, binary: Path) -> None:
+def test_binary_that_changes_while_it_is_published_is_not(store: Store, binary: Path) -> None:
     _publish(store, binary)
     with pytest.raises(CheckError):
         store.publish(binary, replace(_manifest(binary), sha256="other"), patch=b"", fill=_fill)
     assert _names(store) == [NAME]
 
 
-def test_a_published_folder_is_open_to_all_and_holds_nothing_of_its_staging(
-    store: Store, binary: Path
-) -> None:
+def test_published_folder_is_open_to_all_and_holds_nothing_of_its_staging(store: Store, binary: Path) -> None:
     folder = _publish(store, binary).parent
     assert folder.stat().st_mode & 0o777 == 0o755
     names = {path.name for path in folder.iterdir() if path.suffix != ".h"}
@@ -219,7 +217,7 @@ def test_a_published_folder_is_open_to_all_and_holds_nothing_of_its_staging(
 WANTED = Wanted(commit="c", plan="p", configure_args=(), compiler="gcc", environment="", linker="lld")
 
 
-def test_a_binary_that_can_not_be_executed_is_no_longer_the_one(store: Store, binary: Path) -> None:
+def test_binary_that_cannot_be_executed_is_no_longer_the_one(store: Store, binary: Path) -> None:
     published = store.get(_publish(store, binary).parent.name)
     assert differences(published, WANTED) == ()
     published.binary.chmod(0o644)

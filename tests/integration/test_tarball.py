@@ -155,7 +155,7 @@ def listing(mirror: Path, commit: str) -> list[str]:
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
-def test_a_tarball_becomes_a_commit_without_its_top_folder(
+def test_tarball_becomes_a_commit_without_its_top_folder(
     workspace: Workspace, reporter: Reporter, save: Callable[..., Path], compress: Callable[[bytes], bytes]
 ) -> None:
     done = import_tarball(workspace, TAG, save(compress(archive(*GOOD))), reporter)
@@ -165,14 +165,14 @@ def test_a_tarball_becomes_a_commit_without_its_top_folder(
     assert (done.files, done.size, done.checked) == (5, 2 * len(VERSION) + 10, False)
 
 
-def test_the_objects_are_whole(workspace: Workspace, reporter: Reporter, save: Callable[..., Path]) -> None:
+def test_objects_are_whole(workspace: Workspace, reporter: Reporter, save: Callable[..., Path]) -> None:
     import_tarball(workspace, TAG, save(gzip.compress(archive(*GOOD))), reporter)
 
     git(workspace.mirror, "fsck", "--strict")
     assert [name for name in everything_below(workspace.root) if "import-" in name or "crash" in name] == []
 
 
-def test_sources_may_stand_at_the_top(
+def test_sources_may_be_at_the_top_level(
     workspace: Workspace, reporter: Reporter, save: Callable[..., Path]
 ) -> None:
     files = [member(path) for path in ("./configure.py", "./node.gyp", "./lib/net.js")]
@@ -202,7 +202,7 @@ def test_many_folders_in_a_row_are_no_padding(
     assert done.files == 1
 
 
-def test_what_was_imported_is_told_from_git_alone(
+def test_imported_tarballs_are_listed_from_git_alone(
     workspace: Workspace, reporter: Reporter, save: Callable[..., Path]
 ) -> None:
     assert imported(workspace, TAG) is None
@@ -216,7 +216,7 @@ def test_what_was_imported_is_told_from_git_alone(
     assert imported(workspace, Tag(20, 19, 20)) is None
 
 
-def test_the_same_tarball_makes_the_same_commit_anywhere(
+def test_same_tarball_makes_the_same_commit_anywhere(
     tmp_path: Path, reporter: Reporter, save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = save(gzip.compress(archive(*GOOD)))
@@ -229,7 +229,7 @@ def test_the_same_tarball_makes_the_same_commit_anywhere(
     assert second == first
 
 
-def test_the_same_tarball_again_is_already_there(
+def test_same_tarball_again_is_already_there(
     workspace: Workspace, reporter: Reporter, said: io.StringIO, save: Callable[..., Path]
 ) -> None:
     file = save(gzip.compress(archive(*GOOD)))
@@ -259,7 +259,7 @@ def test_another_tarball_of_the_tag_needs_a_word(
     assert found.commit == second.commit != first.commit
 
 
-def test_a_mirror_that_is_there_keeps_what_it_has(
+def test_existing_mirror_keeps_its_content(
     workspace: Workspace, reporter: Reporter, save: Callable[..., Path]
 ) -> None:
     workspace.prepare()
@@ -279,7 +279,7 @@ def test_a_mirror_that_is_there_keeps_what_it_has(
     assert listing(workspace.mirror, done.commit) == GOOD_LISTING
 
 
-def test_what_a_killed_import_left_goes_with_the_next(
+def test_next_import_removes_leftovers_of_a_killed_one(
     workspace: Workspace, reporter: Reporter, save: Callable[..., Path]
 ) -> None:
     left = workspace.root / "mirror.git.import-killed"
@@ -290,7 +290,7 @@ def test_what_a_killed_import_left_goes_with_the_next(
     assert not left.exists()
 
 
-def test_a_ref_of_another_hand_is_not_taken_for_an_import(workspace: Workspace) -> None:
+def test_ref_of_another_hand_is_not_taken_for_an_import(workspace: Workspace) -> None:
     workspace.prepare()
     git(workspace.mirror, "init", "--bare", "--quiet")
     tree = git(workspace.mirror, "hash-object", "-t", "tree", "-w", "/dev/null").strip()
@@ -322,22 +322,25 @@ HOSTILE: dict[str, tuple[bytes | list[Member], str]] = {
         "leads out of its folder, 'b'",
     ),
     "absolute link": ([HEADER, link("a", "/etc/passwd")], "leads out of its folder, 'a' -> '/etc/passwd'"),
-    "empty link": ([HEADER, link("a", "")], "target can't be one"),
-    "hard link to nothing": ([HEADER, hard("a", f"{TOP}/b")], "hard link to no file before it"),
+    "empty link": ([HEADER, link("a", "")], "invalid target"),
+    "hard link to nothing": ([HEADER, hard("a", f"{TOP}/b")], "hard link to a file that"),
     "hard link out": ([HEADER, hard("a", "/etc/passwd")], "absolute path, '/etc/passwd'"),
     "hard link to a link": (
         [HEADER, link("a", "src"), hard("b", f"{TOP}/a")],
-        "hard link to no file before it",
+        "hard link to a file that",
     ),
     "device": ([HEADER, inside("null", kind=tarfile.CHRTYPE)], "a device or pipe"),
     "pipe": ([HEADER, inside("pipe", kind=tarfile.FIFOTYPE)], "a device or pipe"),
     "sparse": (old_sparse(), "sparse or unknown kind of file"),
     "unknown kind": ([HEADER, inside("a", b"x", kind=b"Q")], "sparse or unknown kind of file"),
     "large file": ([HEADER, inside("a", b"x" * 5001)], "with 5001 bytes"),
-    "large in all": ([HEADER, inside("a", b"x" * 4500), inside("b", b"x" * 4500)], "holds more than 8.0 kB"),
+    "large in all": (
+        [HEADER, inside("a", b"x" * 4500), inside("b", b"x" * 4500)],
+        "contains more than 8.0 kB",
+    ),
     "large by hard links": (
         [HEADER, inside("a", b"x" * 4000), hard("b", f"{TOP}/a"), hard("c", f"{TOP}/a")],
-        "holds more than 8.0 kB",
+        "contains more than 8.0 kB",
     ),
     "many": ([HEADER, *(inside(str(number)) for number in range(12))], "more than 12 members"),
     "huge header": (huge_pax_header(), "of headers or padding in one place"),
@@ -359,25 +362,25 @@ HOSTILE: dict[str, tuple[bytes | list[Member], str]] = {
     "damaged bzip2": (bz2.compress(archive(*GOOD))[:-9] + bytes(9), "damaged or cut short"),
     "gzip of no tar": (gzip.compress(b"hello\n" * 200), "no tar archive"),
     "empty": (b"", "is empty"),
-    "no members": (gzip.compress(archive()), "holds no files"),
+    "no members": (gzip.compress(archive()), "contains no files"),
     "zip": (b"PK\x03\x04" + bytes(600), "a zip archive"),
     "HTML": (b"\n<!DOCTYPE html><html>404</html>", "a web page"),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(600), "zstd"),
     "encrypted": (b"Salted__" + bytes(600), "encrypted"),
-    "anything": (b"\x99" * 600, "is no tarball"),
+    "anything": (b"\x99" * 600, "is not a tarball"),
     "two tops": ([HEADER, member("other/x", b"x")], "no single top-level folder"),
     "no sources": ([inside("bin/node", b"x")], "has no src/node_version.h"),
     "version is a link": (
         [link("src/node_version.h", "x.h"), inside("src/x.h", VERSION)],
         "has no src/node_version.h",
     ),
-    "no version": ([inside("src/node_version.h", b"#define NODE_MAJOR_VERSION 20\n")], "tells no version"),
+    "no version": ([inside("src/node_version.h", b"#define NODE_MAJOR_VERSION 20\n")], "without a version"),
 }
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["no mirror", "mirror"])
 @pytest.mark.parametrize(("content", "reason"), HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_is_refused_leaves_no_trace(
+def test_refused_tarball_leaves_no_trace(
     workspace: Workspace,
     reporter: Reporter,
     save: Callable[..., Path],
@@ -411,25 +414,25 @@ def test_another_version_names_the_right_command(
     assert not workspace.mirror.exists()
 
 
-@pytest.mark.parametrize(("name", "reason"), [("absent.tar.gz", "is not there"), (".", "is a folder")])
-def test_what_is_no_file_is_refused(
+@pytest.mark.parametrize(("name", "reason"), [("absent.tar.gz", "does not exist"), (".", "is a folder")])
+def test_tarball_that_is_not_a_file_is_refused(
     workspace: Workspace, reporter: Reporter, tmp_path: Path, name: str, reason: str
 ) -> None:
     with pytest.raises(SourceError, match=reason):
         import_tarball(workspace, TAG, tmp_path / name, reporter)
 
 
-def test_a_pipe_is_not_waited_for(workspace: Workspace, reporter: Reporter, tmp_path: Path) -> None:
+def test_pipe_is_not_waited_for(workspace: Workspace, reporter: Reporter, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.tar.gz")
 
-    with pytest.raises(SourceError, match="is no file"):
+    with pytest.raises(SourceError, match="is not a regular file"):
         import_tarball(workspace, TAG, tmp_path / "pipe.tar.gz", reporter)
 
 
 @pytest.mark.parametrize(
     "line", ["{hash}  {name}\n", "{hash} *{name}\r\n", "{other}  x.zip\n{HASH}  {name}\n"]
 )
-def test_a_checksum_that_fits_is_told(
+def test_checksum_that_fits_is_reported(
     workspace: Workspace, reporter: Reporter, save: Callable[..., Path], line: str
 ) -> None:
     content = gzip.compress(archive(*GOOD))
@@ -452,7 +455,7 @@ def test_a_checksum_that_fits_is_told(
         ("<html>", f"no line for {TOP}.tar.gz"),
     ],
 )
-def test_a_checksum_that_does_not_fit_stops_the_import(
+def test_checksum_that_does_not_fit_stops_the_import(
     workspace: Workspace, reporter: Reporter, save: Callable[..., Path], line: str, reason: str
 ) -> None:
     file, sums = save(gzip.compress(archive(*GOOD))), save(f"{line}\n".encode(), "SHASUMS256.txt")

@@ -53,7 +53,7 @@ def with_probes(folder: Path, *names: str) -> Path:
     return path
 
 
-def test_a_held_program_has_done_nothing_until_it_is_let_go(tmp_path: Path) -> None:
+def test_held_program_has_done_nothing_until_it_is_let_go(tmp_path: Path) -> None:
     words = ["two words", "", "$1", "--"]
     argv = [sys.executable, "-c", WRITES, str(tmp_path / "out"), *words]
     with hold(argv, env={**_ENVIRONMENT, "NODE_OPTIONS": "--trace-gc"}, cwd=tmp_path) as held:
@@ -65,7 +65,7 @@ def test_a_held_program_has_done_nothing_until_it_is_let_go(tmp_path: Path) -> N
 
 
 @linux
-def test_a_program_stopped_at_its_exec_is_there_and_has_done_nothing(tmp_path: Path) -> None:
+def test_program_stopped_at_exec_exists_and_has_not_run(tmp_path: Path) -> None:
     program = shutil.which("touch")
     assert program is not None
     with hold([program, "made"], env=_ENVIRONMENT, cwd=tmp_path) as held:
@@ -79,7 +79,7 @@ def test_a_program_stopped_at_its_exec_is_there_and_has_done_nothing(tmp_path: P
 
 
 @linux
-def test_a_program_that_cannot_be_run_is_told(tmp_path: Path) -> None:
+def test_program_that_cannot_be_run_is_reported(tmp_path: Path) -> None:
     (tmp_path / "none").write_bytes(b"\x7fELF, and nothing else")
     (tmp_path / "none").chmod(0o755)
     with (
@@ -90,7 +90,7 @@ def test_a_program_that_cannot_be_run_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stopped", [False, pytest.param(True, marks=linux)])
-def test_a_program_that_is_never_let_go_never_runs(tmp_path: Path, stopped: bool) -> None:
+def test_program_that_is_never_let_go_never_runs(tmp_path: Path, stopped: bool) -> None:
     argv = [sys.executable, "-c", WRITES, str(tmp_path / "out")]
     with hold(argv, env=_ENVIRONMENT, cwd=tmp_path) as held:
         if stopped:
@@ -99,7 +99,7 @@ def test_a_program_that_is_never_let_go_never_runs(tmp_path: Path, stopped: bool
     assert not (tmp_path / "out").exists()
 
 
-def test_lines_are_taken_until_a_tracer_was_told_to_end() -> None:
+def test_lines_are_read_until_the_tracer_is_stopped() -> None:
     script = """
 import signal, sys, time
 def end(*_): print('counted'); sys.exit()
@@ -114,7 +114,7 @@ while True: time.sleep(1)
     assert lines == ["first", "counted"]
 
 
-def test_a_tracer_that_ends_by_itself_is_left_in_peace() -> None:
+def test_tracer_that_ends_by_itself_is_left_in_peace() -> None:
     script = "import time; print('in place'); time.sleep(0.3); print('counted')"
     lines: list[str] = []
     with attach(stand_in(script, lingers=30), lines.append, privileged=""):
@@ -122,7 +122,7 @@ def test_a_tracer_that_ends_by_itself_is_left_in_peace() -> None:
     assert lines == ["counted"]
 
 
-def test_a_tracer_that_waits_to_be_told_is_told_when_all_is_over() -> None:
+def test_waiting_tracer_is_stopped_at_the_end() -> None:
     script = """
 import signal, sys, time
 def end(*_): print('counted'); sys.exit()
@@ -137,7 +137,7 @@ while True: time.sleep(1)
     assert lines == ["counted"]
 
 
-def test_a_tracer_that_gives_up_says_why() -> None:
+def test_tracer_that_gives_up_reports_why() -> None:
     script = "import sys; sys.exit('ERROR: bpftrace currently only supports running as the root user.')"
     with (
         pytest.raises(UntraceableError, match="needs root") as caught,
@@ -147,7 +147,7 @@ def test_a_tracer_that_gives_up_says_why() -> None:
     assert caught.value.remedy == "Type: sudo it"
 
 
-def test_a_tracer_that_never_attaches_is_ended() -> None:
+def test_tracer_that_never_attaches_is_ended() -> None:
     script = "import time; time.sleep(3600)"
     with (
         pytest.raises(UntraceableError, match="not attached within"),
@@ -157,7 +157,7 @@ def test_a_tracer_that_never_attaches_is_ended() -> None:
     assert [child.pid for child in psutil.Process().children() if script in child.cmdline()] == []
 
 
-def test_a_tracer_that_fails_later_says_why_too() -> None:
+def test_tracer_that_fails_later_reports_why_too() -> None:
     script = "import sys; print('in place'); sys.exit('ERROR: out of memory')"
     with (
         pytest.raises(UntraceableError, match="out of memory"),
@@ -175,7 +175,7 @@ def test_nobody_who_takes_the_lines_ends_the_tracing() -> None:
         tracer.wait(lambda: False)
 
 
-def test_signals_are_handed_on_and_then_taken_as_before() -> None:
+def test_signals_are_passed_on_and_handlers_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     got: list[signal.Signals] = []
     with signals_go_to(got.append):
@@ -203,18 +203,18 @@ def test_probes_of_any_program_are_listed_by_name_with_all_places(tmp_path: Path
     }
 
 
-def test_a_program_without_probes_has_none() -> None:
+def test_program_without_probes_has_none() -> None:
     assert probes(Path(shutil.which("true") or "")) == ()
 
 
-def test_a_program_for_macos_is_for_dtrace_to_list(tmp_path: Path) -> None:
+def test_program_for_macos_is_for_dtrace_to_list(tmp_path: Path) -> None:
     path = tmp_path / "node"
     path.write_bytes(bytes.fromhex("cffaedfe0c000001") + bytes(100))
     with pytest.raises(UsageError, match="sudo dtrace -l"):
         probes(path)
 
 
-def test_a_binary_is_found_by_its_name_before_a_file(tmp_path: Path) -> None:
+def test_binary_is_found_by_its_name_before_a_file(tmp_path: Path) -> None:
     published = tmp_path / "build" / "binaries" / "v20.19.2" / "node"
     published.parent.mkdir(parents=True)
     published.touch()
@@ -225,14 +225,14 @@ def test_a_binary_is_found_by_its_name_before_a_file(tmp_path: Path) -> None:
     assert find_binary("other", settings(tmp_path)) == tmp_path / "other"
 
 
-@pytest.mark.parametrize(("word", "told"), [("v1.2.3", "There is no binary"), ("no/such", "no such file")])
-def test_neither_a_name_nor_a_file_is_wrong_usage(tmp_path: Path, word: str, told: str) -> None:
+@pytest.mark.parametrize(("word", "told"), [("v1.2.3", "not found"), ("no/such", "no such file")])
+def test_trace_without_a_script_is_wrong_usage(tmp_path: Path, word: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         find_binary(word, settings(tmp_path))
 
 
 @linux
-def test_a_trace_that_cannot_begin_leaves_no_file_and_one_that_was_there_alone(tmp_path: Path) -> None:
+def test_trace_that_cannot_begin_leaves_no_file_and_one_that_was_there_alone(tmp_path: Path) -> None:
     program = with_probes(tmp_path, "gc__start", "gc__done")
     (tmp_path / "former").write_text("what was told before\n")
     for name in ("out", "former"):
@@ -244,7 +244,7 @@ def test_a_trace_that_cannot_begin_leaves_no_file_and_one_that_was_there_alone(t
 
 
 @linux
-def test_a_process_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_process_that_has_ended_is_reported(tmp_path: Path) -> None:
     beyond = int(Path("/proc/sys/kernel/pid_max").read_text()) + 1
     for pid in (beyond, 2**70):
         with pytest.raises(UsageError, match=f"no process {pid}"):
@@ -252,7 +252,7 @@ def test_a_process_that_is_gone_is_told(tmp_path: Path) -> None:
 
 
 @linux
-def test_a_proof_that_cannot_be_tried_says_why_and_fails_nothing(tmp_path: Path) -> None:
+def test_proof_that_cannot_be_tried_reports_why_and_fails_nothing(tmp_path: Path) -> None:
     program = with_probes(tmp_path, "gc__start", "gc__done")
     proof = prove(program, {"PATH": str(tmp_path)})
     assert proof == "unproven: There is no bpftrace on the PATH."
@@ -262,7 +262,7 @@ def test_a_proof_that_cannot_be_tried_says_why_and_fails_nothing(tmp_path: Path)
 
 
 @linux
-def test_every_error_of_a_wrong_file_is_ours(tmp_path: Path) -> None:
+def test_wrong_file_raises_only_typed_errors(tmp_path: Path) -> None:
     for content in (b"", b"#!/bin/sh\n", b"\x7fELF", bytes(4096)):
         path = tmp_path / "file"
         path.write_bytes(content)

@@ -64,7 +64,7 @@ class Kiln:
         return subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, check=True).stdout
 
     def contents(self) -> dict[str, tuple[str, bytes]]:
-        """Everything under source, as FILES tells it."""
+        """Return everything under source in the form of FILES."""
         found = {}
         for place in self.source.rglob("*"):
             path = place.relative_to(self.source).as_posix()
@@ -136,19 +136,19 @@ PLANNED: Mapping[str, tuple[str, bytes]] = {
 # From nothing, from plan to plan, from commit to commit.
 
 
-def test_the_first_time_every_file_of_the_commit_is_checked_out(kiln: Kiln, stock: str) -> None:
+def test_first_time_every_file_of_the_commit_is_checked_out(kiln: Kiln, stock: str) -> None:
     changes = kiln.tree.bring_to(stock, Plan())
     assert changes == Changes(checked_out=len(FILES))
     assert kiln.contents() == FILES
 
 
-def test_the_first_time_with_a_plan_its_files_are_written_once(kiln: Kiln, stock: str) -> None:
+def test_first_time_with_a_plan_its_files_are_written_once(kiln: Kiln, stock: str) -> None:
     changes = kiln.tree.bring_to(stock, PLAN)
     assert changes == Changes(written=PLAN_PATHS, checked_out=len(FILES) - 2)
     assert kiln.contents() == PLANNED
 
 
-def test_a_plan_touches_its_files_only(kiln: Kiln, stock: str) -> None:
+def test_plan_touches_its_files_only(kiln: Kiln, stock: str) -> None:
     kiln.tree.bring_to(stock, Plan())
     before = kiln.stamps()
     assert kiln.tree.bring_to(stock, PLAN) == Changes(written=PLAN_PATHS)
@@ -172,7 +172,7 @@ def test_from_plan_to_plan_only_files_that_differ_are_written(kiln: Kiln, built:
 
 
 @pytest.mark.parametrize("plan", [Plan(), PLAN], ids=["stock", "plan"])
-def test_the_same_again_touches_nothing(kiln: Kiln, stock: str, plan: Plan) -> None:
+def test_same_again_touches_nothing(kiln: Kiln, stock: str, plan: Plan) -> None:
     kiln.tree.bring_to(stock, plan)
     before = kiln.stamps()
     assert kiln.tree.bring_to(stock, plan) == Changes()
@@ -196,7 +196,7 @@ def test_another_commit_replaces_what_differs(kiln: Kiln, built: str) -> None:
     }
 
 
-def test_the_meter_reaches_the_number_of_files(kiln: Kiln) -> None:
+def test_meter_reaches_the_number_of_files(kiln: Kiln) -> None:
     class Counter:
         def __init__(self) -> None:
             self.calls: list[tuple[int, int | None]] = []
@@ -211,7 +211,7 @@ def test_the_meter_reaches_the_number_of_files(kiln: Kiln) -> None:
     assert meter.calls == [(500, 1200), (1000, 1200), (1200, 1200)]
 
 
-def test_what_a_build_leaves_stays(kiln: Kiln, built: str) -> None:
+def test_build_outputs_stay_in_the_tree(kiln: Kiln, built: str) -> None:
     left = kiln.source / "out" / "Release" / "node"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"ELF")
@@ -229,7 +229,7 @@ def test_what_a_build_leaves_stays(kiln: Kiln, built: str) -> None:
 
 @pytest.mark.parametrize("path", ["lib/net.js", "test/two\nlines", WRITABLE, PROBES, "tools/link"])
 @pytest.mark.parametrize("plan", [PLAN, Plan()], ids=["same plan", "to stock"])
-def test_an_edit_by_hand_is_reported_and_kept(kiln: Kiln, built: str, path: str, plan: Plan) -> None:
+def test_edit_by_hand_is_reported_and_kept(kiln: Kiln, built: str, path: str, plan: Plan) -> None:
     (kiln.source / path).unlink()
     (kiln.source / path).write_bytes(b"mine")
     before = kiln.stamps()
@@ -241,7 +241,7 @@ def test_an_edit_by_hand_is_reported_and_kept(kiln: Kiln, built: str, path: str,
 
 
 @pytest.mark.parametrize("path", ["lib/net.js", WRITABLE, PROBES, "tools/link"])
-def test_a_deleted_file_is_reported(kiln: Kiln, built: str, path: str) -> None:
+def test_deleted_file_is_reported(kiln: Kiln, built: str, path: str) -> None:
     (kiln.source / path).unlink()
     with pytest.raises(SourceError) as caught:
         kiln.tree.bring_to(built, PLAN)
@@ -260,7 +260,7 @@ def test_a_deleted_file_is_reported(kiln: Kiln, built: str, path: str) -> None:
         "json.py",
     ],
 )
-def test_a_file_added_where_a_build_looks_is_reported_and_kept(kiln: Kiln, built: str, path: str) -> None:
+def test_file_added_where_a_build_looks_is_reported_and_kept(kiln: Kiln, built: str, path: str) -> None:
     place = kiln.source / path
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(b"mine")
@@ -272,7 +272,7 @@ def test_a_file_added_where_a_build_looks_is_reported_and_kept(kiln: Kiln, built
 
 
 @pytest.mark.parametrize("path", ["notes.txt", "test/own.js", "doc/own.md"])
-def test_a_file_added_where_no_build_looks_stays(kiln: Kiln, built: str, path: str) -> None:
+def test_file_added_where_no_build_looks_stays(kiln: Kiln, built: str, path: str) -> None:
     place = kiln.source / path
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(b"mine")
@@ -296,7 +296,7 @@ def test_discarding_deletes_what_was_added_and_nothing_behind_a_link(
     assert (own / "mine.js").read_bytes() == b"mine"
 
 
-def test_a_repository_inside_the_tree_is_never_deleted(kiln: Kiln, built: str) -> None:
+def test_repository_inside_the_tree_is_never_deleted(kiln: Kiln, built: str) -> None:
     own = kiln.source / "deps" / "own"
     subprocess.run(["git", "init", "--quiet", "--template=", own], check=True)
     (own / "own.h").write_bytes(b"mine")
@@ -305,14 +305,14 @@ def test_a_repository_inside_the_tree_is_never_deleted(kiln: Kiln, built: str) -
     assert (own / "own.h").read_bytes() == b"mine"
 
 
-def test_what_a_killed_plan_added_is_nobodys_edit(kiln: Kiln, built: str) -> None:
+def test_file_added_by_a_killed_plan_is_not_an_edit_of_the_user(kiln: Kiln, built: str) -> None:
     state = json.loads((kiln.tree.folder / "state.json").read_text())
     state["begun"], state["current"] = [state["current"]], {"commit": built, "applied": {}}
     (kiln.tree.folder / "state.json").write_text(json.dumps(state))
     assert kiln.tree.bring_to(built, Plan()).removed == (PROBES,)
 
 
-def test_a_mode_changed_by_hand_is_reported(kiln: Kiln, built: str) -> None:
+def test_mode_changed_by_hand_is_reported(kiln: Kiln, built: str) -> None:
     (kiln.source / "lib/net.js").chmod(0o755)
     with pytest.raises(SourceError, match=r"lib/net\.js"):
         kiln.tree.bring_to(built, PLAN)
@@ -330,7 +330,7 @@ def test_discarding_edits_throws_them_away(
     assert kiln.contents() == files
 
 
-def test_an_edit_by_hand_stops_the_way_to_another_commit(kiln: Kiln, built: str) -> None:
+def test_edit_by_hand_stops_the_way_to_another_commit(kiln: Kiln, built: str) -> None:
     (kiln.source / "README.md").write_bytes(b"mine")
     other = kiln.commit({path: file for path, file in FILES.items() if path != "README.md"})
     with pytest.raises(SourceError, match=r"README\.md"):
@@ -349,12 +349,12 @@ def test_ten_edits_are_named_and_the_others_counted(kiln: Kiln) -> None:
     assert caught.value.message.endswith("test/6.js, test/7.js and 2 more.")
 
 
-def test_a_file_put_back_by_hand_is_no_edit(kiln: Kiln, built: str) -> None:
+def test_file_put_back_by_hand_is_no_edit(kiln: Kiln, built: str) -> None:
     (kiln.source / WRITABLE).write_bytes(FILES[WRITABLE][1])
     assert kiln.tree.bring_to(built, PLAN) == Changes(written=(WRITABLE,))
 
 
-def test_an_untracked_file_where_the_plan_adds_one_is_reported(kiln: Kiln, stock: str) -> None:
+def test_untracked_file_where_the_plan_adds_one_is_reported(kiln: Kiln, stock: str) -> None:
     kiln.tree.bring_to(stock, Plan())
     place = kiln.source / PROBES
     place.parent.mkdir(parents=True)
@@ -364,7 +364,7 @@ def test_an_untracked_file_where_the_plan_adds_one_is_reported(kiln: Kiln, stock
     assert kiln.contents() == {**FILES, PROBES: ("100644", b"mine")}
 
 
-def test_an_untracked_file_with_the_content_that_the_plan_adds_is_taken(kiln: Kiln, stock: str) -> None:
+def test_untracked_file_with_the_content_that_the_plan_adds_is_taken(kiln: Kiln, stock: str) -> None:
     kiln.tree.bring_to(stock, Plan())
     place = kiln.source / PROBES
     place.parent.mkdir(parents=True)
@@ -389,9 +389,7 @@ def test_nothing_is_written_through_a_linked_folder(
     assert (kiln.source / SCRIPT).read_bytes() == FILES[SCRIPT][1]
 
 
-def test_a_linked_file_is_reported_and_its_target_never_written(
-    kiln: Kiln, stock: str, tmp_path: Path
-) -> None:
+def test_linked_file_is_reported_and_its_target_never_written(kiln: Kiln, stock: str, tmp_path: Path) -> None:
     kiln.tree.bring_to(stock, Plan())
     outside = tmp_path / "outside"
     (kiln.source / WRITABLE).rename(outside)
@@ -408,14 +406,14 @@ def test_a_linked_file_is_reported_and_its_target_never_written(
     [Edit("tools/link", b"../lib/net.js", (Span(0, 0, b"x", "test"),)), added("tools/link/new.js", b"x")],
     ids=["the link", "below it"],
 )
-def test_a_link_of_the_commit_is_not_edited(kiln: Kiln, stock: str, edit: Edit) -> None:
+def test_link_of_the_commit_is_not_edited(kiln: Kiln, stock: str, edit: Edit) -> None:
     with pytest.raises(SourceError, match=r"tools/link in .* is a symbolic link"):
         kiln.tree.bring_to(stock, Plan((edit,)))
     assert not kiln.source.exists()
 
 
 @pytest.mark.parametrize("discard", [False, True])
-def test_a_folder_where_a_file_belongs_is_left(kiln: Kiln, built: str, discard: bool) -> None:
+def test_folder_where_a_file_belongs_is_left(kiln: Kiln, built: str, discard: bool) -> None:
     (kiln.source / "README.md").unlink()
     (kiln.source / "README.md").mkdir()
     (kiln.source / "README.md/notes").write_bytes(b"mine")
@@ -424,7 +422,7 @@ def test_a_folder_where_a_file_belongs_is_left(kiln: Kiln, built: str, discard: 
     assert (kiln.source / "README.md/notes").read_bytes() == b"mine"
 
 
-def test_a_file_where_a_folder_belongs_is_left(kiln: Kiln, stock: str) -> None:
+def test_file_where_a_folder_belongs_is_left(kiln: Kiln, stock: str) -> None:
     kiln.tree.bring_to(stock, Plan())
     (kiln.source / "src").write_bytes(b"mine")
     with pytest.raises(SourceError, match=r"src in .* is a file where a folder belongs"):
@@ -436,7 +434,7 @@ def test_a_file_where_a_folder_belongs_is_left(kiln: Kiln, stock: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "lib/../../x", "lib//x", "./x", "lib/", "a\0b", ""])
-def test_a_path_that_leaves_the_tree_is_a_bug(kiln: Kiln, stock: str, path: str) -> None:
+def test_path_that_leaves_the_tree_is_a_bug(kiln: Kiln, stock: str, path: str) -> None:
     with pytest.raises(ValueError, match="not a path inside a tree"):
         kiln.tree.bring_to(stock, Plan((added(path, b"x"),)))
     assert not kiln.tree.folder.exists()
@@ -453,18 +451,18 @@ def test_a_path_that_leaves_the_tree_is_a_bug(kiln: Kiln, stock: str, path: str)
     ],
     ids=lambda edit: edit.path,
 )
-def test_a_plan_for_other_files_is_a_bug(kiln: Kiln, stock: str, edit: Edit) -> None:
+def test_plan_for_other_files_is_a_bug(kiln: Kiln, stock: str, edit: Edit) -> None:
     with pytest.raises(ValueError, match="the plan"):
         kiln.tree.bring_to(stock, Plan((edit,)))
     assert not kiln.tree.folder.exists()
 
 
-def test_a_commit_is_named_by_its_full_id(kiln: Kiln, stock: str) -> None:
+def test_commit_is_named_by_its_full_id(kiln: Kiln, stock: str) -> None:
     with pytest.raises(ValueError, match="not a full commit id"):
         kiln.tree.bring_to("refs/heads/main", Plan())
 
 
-def test_a_commit_that_the_mirror_lacks_is_reported(kiln: Kiln, stock: str) -> None:
+def test_commit_that_the_mirror_lacks_is_reported(kiln: Kiln, stock: str) -> None:
     with pytest.raises(SourceError, match="Creating the working tree"):
         kiln.tree.bring_to("1" * 40, Plan())
 
@@ -473,7 +471,7 @@ def test_a_commit_that_the_mirror_lacks_is_reported(kiln: Kiln, stock: str) -> N
 
 
 @pytest.mark.parametrize("path", ["lib/net.js", WRITABLE])
-def test_a_damaged_mirror_is_reported(kiln: Kiln, stock: str, path: str) -> None:
+def test_damaged_mirror_is_reported(kiln: Kiln, stock: str, path: str) -> None:
     object_id = kiln.git("rev-parse", f"{stock}:{path}").decode().strip()
     file = kiln.workspace.mirror / "objects" / object_id[:2] / object_id[2:]
     file.chmod(0o644)
@@ -483,14 +481,14 @@ def test_a_damaged_mirror_is_reported(kiln: Kiln, stock: str, path: str) -> None
     assert f"Move {kiln.workspace.mirror} out of the way" in str(refusal.value.remedy)
 
 
-def test_the_trees_own_attributes_decide_line_ends(kiln: Kiln) -> None:
+def test_trees_own_attributes_decide_line_ends(kiln: Kiln) -> None:
     commit = kiln.commit({".gitattributes": ("100644", b"*.bat eol=crlf\n"), "x.bat": ("100644", b"a\nb\n")})
     kiln.tree.bring_to(commit, Plan())
     assert (kiln.source / "x.bat").read_bytes() == b"a\r\nb\r\n"
     assert kiln.tree.bring_to(commit, Plan()) == Changes()
 
 
-def test_a_file_with_converted_line_ends_is_not_edited(kiln: Kiln) -> None:
+def test_file_with_converted_line_ends_is_not_edited(kiln: Kiln) -> None:
     commit = kiln.commit({".gitattributes": ("100644", b"*.bat eol=crlf\n"), "x.bat": ("100644", b"a\nb\n")})
     plan = Plan((Edit("x.bat", b"a\nb\n", (Span(0, 1, b"c", "test"),)),))
     with pytest.raises(SourceError, match=r"Editing x\.bat failed"):
@@ -507,7 +505,7 @@ def test_line_ends_that_attributes_disown_are_no_edit(kiln: Kiln) -> None:
     assert kiln.contents() == files
 
 
-def test_the_users_git_settings_do_not_matter(kiln: Kiln, stock: str) -> None:
+def test_users_git_settings_do_not_matter(kiln: Kiln, stock: str) -> None:
     home = Path.home()
     (home / ".config/git").mkdir(parents=True)
     (home / ".config/git/attributes").write_text("* text eol=crlf ident filter=shout\n")
@@ -518,7 +516,7 @@ def test_the_users_git_settings_do_not_matter(kiln: Kiln, stock: str) -> None:
     assert kiln.contents() == PLANNED
 
 
-def test_it_does_not_matter_where_the_caller_stands(
+def test_working_directory_of_the_caller_does_not_matter(
     kiln: Kiln, built: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(kiln.source / "lib/internal")
@@ -566,7 +564,7 @@ def killed(kiln: Kiln, environment: dict[str, str]) -> str:
     return commit
 
 
-def test_a_killed_run_is_completed(kiln: Kiln, killed: str) -> None:
+def test_killed_run_is_completed(kiln: Kiln, killed: str) -> None:
     before = kiln.stamps()
     assert kiln.tree.bring_to(killed, Plan()) == Changes(checked_out=100)
     assert kiln.contents() == many(600)
@@ -581,14 +579,14 @@ def test_files_that_a_kill_cut_short_are_completed(kiln: Kiln, killed: str) -> N
     assert kiln.contents() == many(600)
 
 
-def test_an_edit_by_hand_after_a_kill_is_still_reported(kiln: Kiln, killed: str) -> None:
+def test_edit_by_hand_after_a_kill_is_still_reported(kiln: Kiln, killed: str) -> None:
     (kiln.source / "test/0.js").write_bytes(b"mine")
     with pytest.raises(SourceError, match=r"by hand: test/0\.js\."):
         kiln.tree.bring_to(killed, Plan())
     assert len(kiln.contents()) == 500
 
 
-def test_a_file_cut_short_without_a_kill_is_an_edit(kiln: Kiln, stock: str) -> None:
+def test_file_cut_short_without_a_kill_is_an_edit(kiln: Kiln, stock: str) -> None:
     kiln.tree.bring_to(stock, Plan())
     os.truncate(kiln.source / "lib/net.js", 3)
     with pytest.raises(SourceError, match=r"lib/net\.js"):
@@ -596,7 +594,7 @@ def test_a_file_cut_short_without_a_kill_is_an_edit(kiln: Kiln, stock: str) -> N
 
 
 @pytest.mark.slow
-def test_a_killed_change_of_commit_can_go_on_to_a_third_and_back(
+def test_killed_change_of_commit_can_go_on_to_a_third_and_back(
     kiln: Kiln, environment: dict[str, str]
 ) -> None:
     first = {**many(400), "old.js": ("100644", b"old\n")}
@@ -617,7 +615,7 @@ def test_a_killed_change_of_commit_can_go_on_to_a_third_and_back(
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_is_completed(kiln: Kiln, environment: dict[str, str]) -> None:
+def test_run_killed_at_any_moment_is_completed(kiln: Kiln, environment: dict[str, str]) -> None:
     commit = kiln.commit(many(1000))
     files = {**many(1000), "added.js": ("100644", b"added")}
     plan = Plan((added("added.js", b"added"),))
@@ -642,7 +640,7 @@ def _count(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("half", ["plan", "stock"])
-def test_a_kill_between_two_writes_of_a_plan_is_completed(kiln: Kiln, built: str, half: str) -> None:
+def test_kill_between_two_writes_of_a_plan_is_completed(kiln: Kiln, built: str, half: str) -> None:
     """What lies on disk then: the record that says what was begun, and files of both plans."""
     begun = json.loads((kiln.tree.folder / "state.json").read_bytes())
     begun["begun"] = [{"commit": built, "applied": {}}]
@@ -656,7 +654,7 @@ def test_a_kill_between_two_writes_of_a_plan_is_completed(kiln: Kiln, built: str
     assert kiln.contents() == {**FILES, SCRIPT: ("100755", b"#!/bin/sh\necho 3\n")}
 
 
-def test_what_a_killed_run_left_beside_the_files_goes(kiln: Kiln, built: str) -> None:
+def test_temporary_files_of_a_killed_run_are_removed(kiln: Kiln, built: str) -> None:
     (kiln.tree.folder / "staging/lib").mkdir(parents=True)
     (kiln.tree.folder / "staging/lib/net.js").write_bytes(b"half")
     (kiln.tree.folder / "index.lock").write_bytes(b"half")
@@ -665,12 +663,12 @@ def test_what_a_killed_run_left_beside_the_files_goes(kiln: Kiln, built: str) ->
     assert sorted(place.name for place in kiln.tree.folder.iterdir()) == ["index", "source", "state.json"]
 
 
-def test_a_broken_index_is_made_anew(kiln: Kiln, built: str) -> None:
+def test_broken_index_is_made_anew(kiln: Kiln, built: str) -> None:
     os.truncate(kiln.tree.folder / "index", 50)
     assert kiln.tree.bring_to(built, PLAN) == Changes()
 
 
-def test_without_its_record_a_tree_is_compared_with_the_commit(kiln: Kiln, built: str) -> None:
+def test_tree_without_its_record_is_compared_with_the_commit(kiln: Kiln, built: str) -> None:
     (kiln.tree.folder / "state.json").write_bytes(b"")
     with pytest.raises(
         SourceError, match=r"changed by hand: lib/internal/streams/writable\.js, tools/run me"
@@ -679,7 +677,7 @@ def test_without_its_record_a_tree_is_compared_with_the_commit(kiln: Kiln, built
     assert kiln.contents() == PLANNED
 
 
-def test_the_record_of_a_later_version_is_left_alone(kiln: Kiln, built: str) -> None:
+def test_record_of_a_later_version_is_left_alone(kiln: Kiln, built: str) -> None:
     (kiln.tree.folder / "state.json").write_text('{"schema": 2, "layers": []}')
     with pytest.raises(SourceError, match="later version"):
         kiln.tree.bring_to(built, Plan())
@@ -721,7 +719,7 @@ print(len(list((tree.source / "test").iterdir())), tree.bring_to(sys.argv[2], Pl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["8k", "300k", "3m", "4900k"])
-def test_on_a_full_disk_it_says_so_and_goes_on_later(
+def test_full_disk_is_reported_and_the_next_run_continues(
     kiln: Kiln, environment: dict[str, str], in_namespace: Callable[..., list[str]], size: str
 ) -> None:
     commit = kiln.commit(many(1200))
@@ -757,7 +755,7 @@ for act in (lambda: tree.bring_to(sys.argv[2], Plan()), tree.remove):
 """
 
 
-def test_a_read_only_folder_is_reported(
+def test_read_only_folder_is_reported(
     kiln: Kiln, built: str, environment: dict[str, str], in_namespace: Callable[..., list[str]]
 ) -> None:
     done = subprocess.run(
@@ -781,13 +779,13 @@ def test_removing_leaves_nothing(kiln: Kiln, built: str) -> None:
     kiln.tree.remove()
 
 
-def test_a_tree_whose_source_was_deleted_is_made_again(kiln: Kiln, built: str) -> None:
+def test_tree_whose_source_was_deleted_is_made_again(kiln: Kiln, built: str) -> None:
     kiln.source.rename(kiln.tree.folder / "staging")  # as a removal leaves it that is killed
     assert kiln.tree.bring_to(built, PLAN) == Changes(written=PLAN_PATHS, checked_out=len(FILES) - 2)
     assert kiln.contents() == PLANNED
 
 
-def test_the_disk_that_a_checkout_takes_is_counted_in_blocks(kiln: Kiln) -> None:
+def test_disk_that_a_checkout_takes_is_counted_in_blocks(kiln: Kiln) -> None:
     sizes = (0, 1, 4096, 4097)
     commit = kiln.commit({str(size): ("100644", bytes(size)) for size in sizes})
     assert kiln.tree.disk_needed(commit) == 0 + 4096 + 4096 + 8192

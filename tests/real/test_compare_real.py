@@ -74,7 +74,7 @@ def test_without_backpressure_the_input_waits_in_memory(experiment: Experiment) 
         assert max(sample.writable_length or 0 for sample in trial.samples) > 64 * MB
 
 
-def test_collections_are_there_by_the_ways_that_this_machine_has(experiment: Experiment) -> None:
+def test_collections_are_measured_by_each_available_method(experiment: Experiment) -> None:
     for run in experiment.gc_runs:
         if run.method == "probes" and run.collections is None:
             assert run.note
@@ -84,7 +84,7 @@ def test_collections_are_there_by_the_ways_that_this_machine_has(experiment: Exp
             assert all(one.at_ms < run.wall_ms + 1000 for one in run.collections)
 
 
-def test_a_joint_run_is_made_of_each_binary_whose_probes_could_be_read(experiment: Experiment) -> None:
+def test_joint_run_is_made_of_each_binary_whose_probes_could_be_read(experiment: Experiment) -> None:
     read = {
         run.binary for run in experiment.gc_runs if run.method == "probes" and run.collections is not None
     }
@@ -97,7 +97,7 @@ def test_a_joint_run_is_made_of_each_binary_whose_probes_could_be_read(experimen
         assert counts["probes"] - 2 <= counts["perf_hooks"] <= counts["probes"]
 
 
-def test_a_binary_that_runs_out_of_memory_is_a_result(tmp_path: Path, fetch_release: Fetch) -> None:
+def test_binary_that_runs_out_of_memory_is_a_result(tmp_path: Path, fetch_release: Fetch) -> None:
     request = CompareRequest(
         release=fetch_release(str(TAG)[1:]),
         sizes=(512 * MB,),
@@ -140,7 +140,7 @@ def test_how_a_binary_came_into_memory_does_not_count_as_its_memory(
     shutil.rmtree(tmp_path)
 
 
-def test_a_binary_that_somebody_runs_meanwhile_is_told(tmp_path: Path, fetch_release: Fetch) -> None:
+def test_binary_in_use_is_reported(tmp_path: Path, fetch_release: Fetch) -> None:
     """What it has mapped can't be dropped."""
     found = fetch_release(str(TAG)[1:])
     copy = tmp_path / "copy"
@@ -160,7 +160,7 @@ def test_a_binary_that_somebody_runs_meanwhile_is_told(tmp_path: Path, fetch_rel
 
 
 @pytest.mark.parametrize("name", workload_names())
-def test_the_first_trial_finds_its_binary_in_memory(tmp_path: Path, fetch_release: Fetch, name: str) -> None:
+def test_first_trial_finds_its_binary_in_memory(tmp_path: Path, fetch_release: Fetch, name: str) -> None:
     """After --version alone it would still read 6 MB of it from the disk."""
     # A copy: other tests run the release at the same time, and pages in use can't be dropped.
     found = Path(shutil.copy2(fetch_release(str(TAG)[1:]), tmp_path / "node"))
@@ -176,7 +176,7 @@ def test_the_first_trial_finds_its_binary_in_memory(tmp_path: Path, fetch_releas
 
 
 @pytest.mark.skipif(shutil.which("strip") is None, reason="needs strip, of binutils")
-def test_a_release_that_can_get_no_probes_is_compared_without(tmp_path: Path, fetch_release: Fetch) -> None:
+def test_release_that_can_get_no_probes_is_compared_without(tmp_path: Path, fetch_release: Fetch) -> None:
     """24 names V8's functions in .symtab only, which is gone."""
     stripped = tmp_path / "stripped"
     subprocess.run(["strip", "-o", stripped, fetch_release("24.21.0")], check=True)
@@ -196,7 +196,7 @@ def test_a_release_that_can_get_no_probes_is_compared_without(tmp_path: Path, fe
     assert not [run.note for run in done.results.gc_runs if str(tmp_path) in run.note]
 
 
-def test_a_release_that_can_not_be_grafted_is_refused_and_nothing_is_made(
+def test_release_that_cannot_be_grafted_is_refused_and_nothing_is_made(
     tmp_path: Path, fetch_release: Fetch
 ) -> None:
     request = CompareRequest(tag=Tag(12, 22, 12), release=fetch_release("12.22.12"), sizes=(MB,))

@@ -107,14 +107,14 @@ def test_readelf_lists_the_probes_and_warns_of_nothing_new(
 
 
 @pytest.mark.parametrize("version", RUNNABLE)
-def test_the_binary_runs(fetch_release: Fetch, version: str, tmp_path: Path) -> None:
+def test_binary_runs(fetch_release: Fetch, version: str, tmp_path: Path) -> None:
     node, _ = graft(fetch_release(version), tmp_path)
     ran = subprocess.run([node, "-p", "process.version"], check=True, capture_output=True, text=True)
     assert (ran.stdout, ran.stderr) == (f"v{version}\n", "")
 
 
 @pytest.mark.parametrize(("version", "told"), [("22.20.0", True), ("24.21.0", False)])
-def test_a_stripped_release_gets_probes_while_it_exports_the_functions(
+def test_stripped_release_gets_probes_while_it_exports_the_functions(
     fetch_release: Fetch, version: str, told: bool, tmp_path: Path
 ) -> None:
     whole, stripped = fetch_release(version), tmp_path / "stripped"
@@ -171,9 +171,7 @@ def test_bpftrace_lists_the_probes(fetch_release: Fetch, version: str, tmp_path:
 
 @pytest.mark.trace
 @pytest.mark.parametrize("version", RUNNABLE)
-def test_the_probes_fire_as_often_as_trace_gc_prints(
-    fetch_release: Fetch, version: str, tmp_path: Path
-) -> None:
+def test_probes_fire_as_often_as_trace_gc_prints(fetch_release: Fetch, version: str, tmp_path: Path) -> None:
     needs_tracer()
     node, _ = graft(fetch_release(version), tmp_path)
     (tmp_path / "allocate.js").write_text(ALLOCATE)

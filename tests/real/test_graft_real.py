@@ -190,7 +190,7 @@ def pair(request: pytest.FixtureRequest, fetch_release: Fetch, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_texts_are_located_as_the_binary_itself_tells_them(fetch_release: Fetch, version: str) -> None:
+def test_texts_are_located_as_the_binary_itself_reports_them(fetch_release: Fetch, version: str) -> None:
     stock = fetch_release(version)
     found = locate(stock.read_bytes(), "node")
     told = natives(stock)
@@ -200,7 +200,7 @@ def test_texts_are_located_as_the_binary_itself_tells_them(fetch_release: Fetch,
     }
 
 
-def test_a_graft_answers_true_and_loses_nothing_where_the_release_answers_false(
+def test_graft_answers_true_and_loses_nothing_where_the_release_answers_false(
     pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     stock, made = pair
@@ -213,7 +213,7 @@ def test_a_graft_answers_true_and_loses_nothing_where_the_release_answers_false(
             assert {name: found[name] for name in LOSSLESS} == dict.fromkeys(LOSSLESS, True)
 
 
-def test_a_graft_differs_from_its_release_only_in_what_its_manifest_tells(pair: tuple[Path, Path]) -> None:
+def test_graft_differs_from_its_release_only_in_what_its_manifest_reports(pair: tuple[Path, Path]) -> None:
     stock, made = pair
     facts = json.loads((made.parent / "manifest.json").read_text())
     told_of, before, after = facts["graft"], stock.read_bytes(), made.read_bytes()
@@ -238,7 +238,7 @@ def test_a_graft_differs_from_its_release_only_in_what_its_manifest_tells(pair: 
     assert {name for name in told if told[name] != stock_told[name]} == set(facts["self_check"]["texts"])
 
 
-def test_a_strayed_graft_says_what_it_is(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_strayed_graft_reports_what_it_is(pair: tuple[Path, Path], tmp_path: Path) -> None:
     stock, made = pair
     found = inspect(Path(shutil.copy2(made, tmp_path / "stray")), REGISTRY)
     assert (found.kind, found.recipe, found.backpressure) == (Kind.GRAFTED, made.parent.name, False)
@@ -248,7 +248,7 @@ def test_a_strayed_graft_says_what_it_is(pair: tuple[Path, Path], tmp_path: Path
     assert (stock_found.kind, stock_found.backpressure, stock_found.probes) == (Kind.OTHER, True, ())
 
 
-def test_a_release_comes_by_the_users_npm_with_its_headers(tmp_path: Path) -> None:
+def test_release_comes_by_the_users_npm_with_its_headers(tmp_path: Path) -> None:
     if shutil.which("npm") is None:
         pytest.skip("there is no npm")
     made = make(tmp_path, "v20.20.2", file=None)
@@ -259,7 +259,7 @@ def test_a_release_comes_by_the_users_npm_with_its_headers(tmp_path: Path) -> No
     assert facts["self_check"]["write_answers"] is True
 
 
-def test_the_graft_of_an_arm64_release_has_its_edits_and_probes(fetch_release: Fetch, tmp_path: Path) -> None:
+def test_graft_of_an_arm64_release_has_its_edits_and_probes(fetch_release: Fetch, tmp_path: Path) -> None:
     made = make(tmp_path, "v22.20.0", file=fetch_release("22.20.0-arm64"), target=ARM64)
     assert made.parent.name == "v22.20.0-no-backpressure-usdt-graft-linux-arm64"
     assert json.loads((made.parent / "manifest.json").read_text())["self_check"] is None
@@ -271,7 +271,7 @@ def test_the_graft_of_an_arm64_release_has_its_edits_and_probes(fetch_release: F
     assert identity.recipe == made.parent.name
 
 
-def test_the_graft_of_an_arm64_release_behaves(fetch_release: Fetch, tmp_path: Path) -> None:
+def test_graft_of_an_arm64_release_behaves(fetch_release: Fetch, tmp_path: Path) -> None:
     qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
     libraries = Path("/usr/aarch64-linux-gnu")
     if qemu is None or not (libraries / "lib" / "libstdc++.so.6").exists():
@@ -286,7 +286,7 @@ def test_the_graft_of_an_arm64_release_behaves(fetch_release: Fetch, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["win-x64", "darwin-x64"])
-def test_a_release_without_notes_is_changed_in_its_ranges_and_tells_of_it(
+def test_release_without_notes_is_changed_in_its_ranges_and_reports_of_it(
     fetch_release: Fetch, name: str, tmp_path: Path
 ) -> None:
     stock, made, platform = fetch_release(f"22.20.0-{name}"), tmp_path / "node", Platform.parse(name)
@@ -303,7 +303,7 @@ def test_a_release_without_notes_is_changed_in_its_ranges_and_tells_of_it(
     assert (found.platform, found.backpressure, found.probes) == (name, False, None)
 
 
-def test_a_graft_and_a_build_of_the_same_release_behave_alike(fetch_release: Fetch, tmp_path: Path) -> None:
+def test_graft_and_a_build_of_the_same_release_behave_alike(fetch_release: Fetch, tmp_path: Path) -> None:
     if _BUILT is None:
         pytest.skip("NODEKILN_BUILT names no v20.19.2 that was built without backpressure")
     made = make(tmp_path, "v20.19.2", file=fetch_release("20.19.2"))
@@ -314,7 +314,7 @@ def test_a_graft_and_a_build_of_the_same_release_behave_alike(fetch_release: Fet
             assert behaviour([made, *snapshot], tmp_path, way) == built
 
 
-def test_a_stripped_22_still_gets_its_probes(fetch_release: Fetch, tmp_path: Path) -> None:
+def test_stripped_22_still_gets_its_probes(fetch_release: Fetch, tmp_path: Path) -> None:
     stripped = tmp_path / "node"
     subprocess.run(["strip", "-o", stripped, fetch_release("22.20.0")], check=True)
     assert inspect(make(tmp_path, "v22.20.0", file=stripped), REGISTRY).probes == (
@@ -334,13 +334,13 @@ def refused(folder: Path, tag: str, file: Path, told: str) -> None:
     assert not binaries.exists() or list(binaries.iterdir()) == []
 
 
-def test_a_stripped_24_is_refused_with_probes(fetch_release: Fetch, tmp_path: Path) -> None:
+def test_stripped_24_is_refused_with_probes(fetch_release: Fetch, tmp_path: Path) -> None:
     stripped = tmp_path / "node"
     subprocess.run(["strip", "-o", stripped, fetch_release("24.21.0")], check=True)
     refused(tmp_path, "v24.21.0", stripped, "a stripped 24 or later has none")
 
 
-def test_a_release_whose_text_stands_twice_is_refused(fetch_release: Fetch, tmp_path: Path) -> None:
+def test_release_with_a_text_twice_is_refused(fetch_release: Fetch, tmp_path: Path) -> None:
     twice = Path(shutil.copy2(fetch_release("22.20.0"), tmp_path / "node"))
     text = next(iter(locate(twice.read_bytes(), "node").values())).text
     with twice.open("ab") as file:
@@ -348,7 +348,7 @@ def test_a_release_whose_text_stands_twice_is_refused(fetch_release: Fetch, tmp_
     refused(tmp_path, "v22.20.0", twice, "more than once")
 
 
-def test_a_graft_is_refused(fetch_release: Fetch, tmp_path: Path) -> None:
+def test_graft_is_refused(fetch_release: Fetch, tmp_path: Path) -> None:
     made = make(tmp_path / "first", "v22.20.0", file=fetch_release("22.20.0"))
     refused(tmp_path, "v22.20.0", made, "is already a graft: v22.20.0-no-backpressure-usdt-graft")
 
@@ -360,7 +360,7 @@ def test_12_is_refused_with_the_reason(fetch_release: Fetch, tmp_path: Path) -> 
 
 @pytest.mark.trace
 @pytest.mark.parametrize("version", WITH_PROBES)
-def test_the_manifest_says_that_the_probes_fired(fetch_release: Fetch, version: str, tmp_path: Path) -> None:
+def test_manifest_reports_that_the_probes_fired(fetch_release: Fetch, version: str, tmp_path: Path) -> None:
     if shutil.which("bpftrace") is None or os.geteuid() != 0:
         pytest.skip("tracing needs bpftrace and root")
     made = make(tmp_path, version, file=fetch_release(version))

@@ -37,7 +37,7 @@ DEFINES = (
         ("v24.21.0", ["probe_sites.cc", "probe_binding.cc", "node_external_reference.cc"]),
     ],
 )
-def test_they_compile_with_the_tags_own_headers(
+def test_probes_compile_with_the_headers_of_the_tag(
     node_repository: Path, tmp_path: Path, tag: str, files: list[str]
 ) -> None:
     if shutil.which("g++") is None or not Path("/usr/include/uv.h").exists():

@@ -187,7 +187,7 @@ def test_going_to_probes_leaves_v8_alone(built: Built) -> None:
     assert ignoring["steps"] <= 12
 
 
-def test_the_notes_list_every_probe_with_its_arguments(node: Path) -> None:
+def test_notes_list_every_probe_with_its_arguments(node: Path) -> None:
     with open_elf(node) as elf:
         probes = read_probes(elf)
     assert {probe.name: len(probe.arguments.split()) for probe in probes} == ARGUMENTS
@@ -254,7 +254,7 @@ server.listen(0, '127.0.0.1', async () => {
 
 
 @pytest.mark.trace
-def test_http_probes_tell_seven_requests(node: Path, tmp_path: Path) -> None:
+def test_http_probes_report_seven_requests(node: Path, tmp_path: Path) -> None:
     script, facts = write(tmp_path, "http.js", HTTP), tmp_path / "facts.json"
     told, _ = trace(TELL_REQUESTS + TELL_NET, node, tmp_path, script, facts)
     known = json.loads(facts.read_text())
@@ -318,7 +318,9 @@ server.listen(0, '127.0.0.1', async () => {
 
 
 @pytest.mark.trace
-def test_a_request_over_tls_is_told_once_whatever_socket_connects_for_it(node: Path, tmp_path: Path) -> None:
+def test_request_over_tls_is_reported_once_whatever_socket_connects_for_it(
+    node: Path, tmp_path: Path
+) -> None:
     script, facts = write(tmp_path, "tls.js", TLS), tmp_path / "facts.json"
     told, _ = trace(TELL_REQUESTS, node, tmp_path, script, facts)
     known = json.loads(facts.read_text())
@@ -356,9 +358,7 @@ server.listen(0, '127.0.0.1', () => {
 
 
 @pytest.mark.trace
-def test_what_is_told_of_a_request_goes_through_no_array_that_a_program_can_watch(
-    node: Path, tmp_path: Path
-) -> None:
+def test_arguments_of_http_probes_use_no_array_visible_to_programs(node: Path, tmp_path: Path) -> None:
     script = write(tmp_path, "forwarded.js", FORWARDED)
     alone = run(node, script)
     told, printed = trace(TELL_REQUESTS, node, tmp_path, script)
@@ -391,7 +391,7 @@ server.listen(0, '127.0.0.1', async () => {
 
 
 @pytest.mark.trace
-def test_net_probes_tell_eleven_connections(node: Path, tmp_path: Path) -> None:
+def test_net_probes_report_eleven_connections(node: Path, tmp_path: Path) -> None:
     script, facts = write(tmp_path, "net.js", NET), tmp_path / "facts.json"
     told, _ = trace(TELL_NET, node, tmp_path, script, facts)
     known = json.loads(facts.read_text())
@@ -422,7 +422,7 @@ const slow = new Writable({ highWaterMark: 10, write(chunk, encoding, done) { se
 
 @pytest.mark.trace
 @pytest.mark.parametrize("recipe", ["stock", "ignoring"])
-def test_stream_probes_tell_thirteen_writes(built: Built, recipe: str, tmp_path: Path) -> None:
+def test_stream_probes_report_thirteen_writes(built: Built, recipe: str, tmp_path: Path) -> None:
     """Of 13 chunks every third finds the stream full, whatever the recipe lets write() answer."""
     script, fd = write(tmp_path, "streams.js", STREAMS), tmp_path / "fd"
     node = built.stock if recipe == "stock" else built.ignoring
@@ -552,7 +552,7 @@ new net.Socket().end();
 
 
 @pytest.mark.trace
-def test_each_thread_tells_its_own_collections_once(node: Path, tmp_path: Path) -> None:
+def test_each_thread_reports_its_own_collections_once(node: Path, tmp_path: Path) -> None:
     script = write(tmp_path, "workers.js", WORKERS)
     told, _ = trace(MARK + TELL_GC, node, tmp_path, "--expose-gc", script)
     full = Counter((name, thread, isolate) for name, thread, kind, isolate in told if kind == "4")
@@ -575,7 +575,7 @@ collect(7);
 
 
 @pytest.mark.trace
-def test_two_environments_on_one_isolate_tell_each_collection_once(node: Path, tmp_path: Path) -> None:
+def test_two_environments_on_one_isolate_report_each_collection_once(node: Path, tmp_path: Path) -> None:
     """And the one that is left goes on telling them when the other is gone."""
     needs_tracer()
     headers = node.parent / "include" / "node"
@@ -687,7 +687,7 @@ class Odd extends http.IncomingMessage {
 
 
 @pytest.mark.trace
-def test_a_hostile_program_does_not_notice(node: Path, tmp_path: Path) -> None:
+def test_hostile_program_does_not_notice(node: Path, tmp_path: Path) -> None:
     script, known = write(tmp_path, "hostile.js", HOSTILE), tmp_path / "known"
     alone = run(node, script, tmp_path / "alone.sock", known)
     everything = TELL_REQUESTS + TELL_NET + TELL_STREAMS
@@ -770,7 +770,7 @@ startupSnapshot.setDeserializeMainFunction(() => {
 
 @pytest.mark.trace
 @pytest.mark.parametrize("built_while", ["alone", "traced"])
-def test_a_snapshot_keeps_no_flags(node: Path, built_while: str, tmp_path: Path) -> None:
+def test_snapshot_keeps_no_flags(node: Path, built_while: str, tmp_path: Path) -> None:
     script, blob = write(tmp_path, "snapshot.js", SNAPSHOT), tmp_path / "blob"
     building = ("--snapshot-blob", blob, "--build-snapshot", script)
     if built_while == "alone":

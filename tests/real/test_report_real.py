@@ -123,19 +123,19 @@ def test_dark_plots_have_other_colors(tmp_path: Path, folder: Path) -> None:
     assert light & dark <= {"none"}
 
 
-def test_a_phone_need_not_scroll_sideways(tmp_path: Path, folder: Path) -> None:
+def test_phone_need_not_scroll_sideways(tmp_path: Path, folder: Path) -> None:
     look = look_at(tmp_path, folder, width=360)
     assert look["wider"] <= 0
     assert min(look["plots"]) > 150
 
 
-def test_the_page_as_it_is_loads_nothing_and_complains_of_nothing(tmp_path: Path, folder: Path) -> None:
+def test_page_as_it_is_loads_nothing_and_complains_of_nothing(tmp_path: Path, folder: Path) -> None:
     told = chromium(tmp_path, folder / "report.html", "--dump-dom").stderr
     complaints = [line for line in told.splitlines() if "CONSOLE" in line or "Content Security" in line]
     assert complaints == []
 
 
-def test_on_paper_it_is_a_few_pages(tmp_path: Path, folder: Path) -> None:
+def test_printed_report_has_a_few_pages(tmp_path: Path, folder: Path) -> None:
     pdf = tmp_path / "report.pdf"
     chromium(tmp_path, folder / "report.html", "--no-pdf-header-footer", f"--print-to-pdf={pdf}")
     pages = len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))
@@ -148,7 +148,7 @@ def test_drawn_again_it_is_the_same(folder: Path) -> None:
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
-def test_plots_stand_alone_and_are_small(folder: Path) -> None:
+def test_plots_are_self_contained_and_small(folder: Path) -> None:
     for file in folder.glob("*.svg"):
         texts = "".join(ET.parse(file).getroot().itertext())  # noqa: S314 (written by the test)
         assert "stock" in texts

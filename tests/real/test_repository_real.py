@@ -65,7 +65,7 @@ def test_five_files_come_alone_and_byte_for_byte(
         assert repository.read(revision, path) == _git(node_repository, "show", f"{_TAG}:{path}")
 
 
-def test_nothing_is_missing_once_all_is_fetched(
+def test_whole_fetch_leaves_no_object_missing(
     repository: Repository, workspace: Workspace, node_repository: Path
 ) -> None:
     revision = repository.resolve(_TAG)

@@ -112,7 +112,7 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_a_machine_without_python_is_told_what_to_install(checkout: Checkout) -> None:
+def test_machine_without_python_is_reported_what_to_install(checkout: Checkout) -> None:
     code, stdout, stderr = checkout.run("--list")
     assert (code, stdout) == (3, "")
     assert stderr.startswith("error: Python 3.11 or later was not found on the PATH.\n")
@@ -120,14 +120,14 @@ def test_a_machine_without_python_is_told_what_to_install(checkout: Checkout) ->
     assert not checkout.venv.exists()
 
 
-def test_a_python_that_is_too_old_is_as_good_as_none(checkout: Checkout) -> None:
+def test_python_that_is_too_old_is_as_good_as_none(checkout: Checkout) -> None:
     checkout.put_python("exit 1")  # what the question for 3.11 ends with there
     code, _, stderr = checkout.run("--list")
     assert code == 3
     assert "Python 3.11 or later was not found on the PATH." in stderr
 
 
-def test_a_python_without_venv_is_told_by_the_package_that_has_it(checkout: Checkout) -> None:
+def test_python_without_venv_is_reported_by_the_package_that_has_it(checkout: Checkout) -> None:
     checkout.put_python(
         f'case "$*" in *"-m venv"*) echo "No module named venv" >&2; exit 1;; esac\nexec {PYTHON} "$@"'
     )
@@ -140,7 +140,7 @@ def test_a_python_without_venv_is_told_by_the_package_that_has_it(checkout: Chec
     assert not checkout.venv.with_name(".venv.lock").exists()
 
 
-def test_a_folder_of_somebody_elses_is_refused_and_kept(checkout: Checkout, tmp_path: Path) -> None:
+def test_folder_of_somebody_elses_is_refused_and_kept(checkout: Checkout, tmp_path: Path) -> None:
     checkout.put_python()
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -151,14 +151,14 @@ def test_a_folder_of_somebody_elses_is_refused_and_kept(checkout: Checkout, tmp_
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
 
 
-def test_a_place_that_cant_be_written_is_told(checkout: Checkout) -> None:
+def test_place_that_cannot_be_written_is_reported(checkout: Checkout) -> None:
     checkout.put_python()
     code, _, stderr = checkout.run("--list", env={"NODEKILN_VENV": str(checkout.lock / "venv")})
     assert code == 3
     assert f"{checkout.lock} can't be written." in stderr
 
 
-def test_a_first_run_installs_and_later_runs_only_hand_over(checkout: Checkout) -> None:
+def test_first_run_installs_and_later_runs_only_hand_over(checkout: Checkout) -> None:
     checkout.put_python()
     first, second = checkout.run("build", "--tag=a b"), checkout.run("build", "--tag=a b")
     assert "packages of requirements.lock" in first[2]
@@ -167,7 +167,7 @@ def test_a_first_run_installs_and_later_runs_only_hand_over(checkout: Checkout) 
     assert not checkout.venv.with_name(".venv.lock").exists()
 
 
-def test_what_cant_be_installed_is_told_and_tried_again(checkout: Checkout, quick_python: str) -> None:
+def test_failed_installation_is_reported_and_tried_again(checkout: Checkout, quick_python: str) -> None:
     checkout.put_python(quick_python)
     checkout.lock.write_text(f"nothing-of-this-name==1 --hash=sha256:{'0' * 64}\n")
     code, stdout, stderr = checkout.run("--list")
@@ -190,7 +190,7 @@ def test_another_lock_is_installed_into_the_same_environment(checkout: Checkout,
     assert checkout.run()[2] == ""
 
 
-def test_an_environment_of_another_python_is_made_anew(checkout: Checkout, quick_python: str) -> None:
+def test_environment_of_another_python_is_made_anew(checkout: Checkout, quick_python: str) -> None:
     checkout.put_python(quick_python)
     assert checkout.run()[0] == 0
     (checkout.venv / "kept").touch()
@@ -202,7 +202,7 @@ def test_an_environment_of_another_python_is_made_anew(checkout: Checkout, quick
     assert not (checkout.venv / "kept").exists()
 
 
-def test_of_two_first_runs_at_once_one_installs(checkout: Checkout, quick_python: str) -> None:
+def test_two_first_runs_at_once_install_once(checkout: Checkout, quick_python: str) -> None:
     checkout.put_python(quick_python)
     with checkout.start("one") as one, checkout.start("two") as two:
         ended = [one.communicate(timeout=60), two.communicate(timeout=60)]
@@ -212,7 +212,7 @@ def test_of_two_first_runs_at_once_one_installs(checkout: Checkout, quick_python
 
 
 @pytest.mark.parametrize("owner", ["a process that is gone", "nobody"])
-def test_the_lock_of_a_run_that_was_killed_is_taken_over(checkout: Checkout, owner: str) -> None:
+def test_lock_of_a_run_that_was_killed_is_taken_over(checkout: Checkout, owner: str) -> None:
     checkout.put_python(f'case "$*" in *"-m venv"*) exit 1;; esac\nexec {PYTHON} "$@"')
     lock = checkout.venv.with_name(".venv.lock")
     lock.mkdir()
@@ -224,7 +224,7 @@ def test_the_lock_of_a_run_that_was_killed_is_taken_over(checkout: Checkout, own
     assert not lock.exists()
 
 
-def test_whoever_waits_is_told_for_whom(checkout: Checkout, quick_python: str) -> None:
+def test_waiting_process_reports_the_lock_holder(checkout: Checkout, quick_python: str) -> None:
     """A number that another program has by now can't be told from a run of ours."""
     checkout.put_python(quick_python)
     lock = checkout.venv.with_name(".venv.lock")

@@ -27,7 +27,7 @@ def git(repository: Path, *arguments: str) -> bytes:
     ).stdout
 
 
-def test_a_tarball_of_v20_becomes_the_tree_of_v20(node_repository: Path, tmp_path: Path) -> None:
+def test_tarball_of_v20_becomes_the_tree_of_v20(node_repository: Path, tmp_path: Path) -> None:
     file = tmp_path / f"node-{TAG}.tar.gz"
     with gzip.open(file, "wb", compresslevel=1) as stream:
         stream.write(git(node_repository, "archive", f"--prefix=node-{TAG}/", str(TAG)))

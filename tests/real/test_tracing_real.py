@@ -115,7 +115,7 @@ if (process.argv.length > 2) {
 PRINTED = re.compile(r"^\[\d+:0x\w+\]\s+\d+ ms: (?:Scavenge|Minor Mark|Mark-Compact)")
 
 
-def test_gc_tells_a_line_for_each_that_trace_gc_prints(
+def test_gc_reports_a_line_for_each_that_trace_gc_prints(
     built: Built, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """From the first collection on, which comes while Node starts."""
@@ -136,7 +136,7 @@ def test_gc_tells_a_line_for_each_that_trace_gc_prints(
     assert ends == sorted(ends)
 
 
-def test_the_program_gets_its_words_as_they_are_and_its_exit_code_is_told(
+def test_program_gets_its_arguments_unchanged_and_its_exit_code_is_reported(
     built: Built, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["two words", "", '"', "$1", "str($1)", "-c", "*"]
@@ -150,7 +150,7 @@ def test_the_program_gets_its_words_as_they_are_and_its_exit_code_is_told(
     assert "former" not in told
 
 
-def test_a_path_with_patterns_and_quotes_is_traced(built: Built, tmp_path: Path) -> None:
+def test_path_with_patterns_and_quotes_is_traced(built: Built, tmp_path: Path) -> None:
     folder = tmp_path / "a *[b] \"c' $1 {}"
     folder.mkdir()
     binary = Path(shutil.copy(built.stock, folder / "no de"))
@@ -228,7 +228,7 @@ const fast = new Writable({ write(chunk, encoding, done) { done(); } });
 """
 
 
-def test_backpressure_tells_who_pushed_back_and_how_long(built: Built, tmp_path: Path) -> None:
+def test_backpressure_reports_who_pushed_back_and_how_long(built: Built, tmp_path: Path) -> None:
     """Every third of 13 chunks of 4 bytes fills a stream that takes 10."""
     begun = time.monotonic()
     _, told = traced("backpressure", built.stock, tmp_path, write(tmp_path, STREAMS))
@@ -256,7 +256,7 @@ def test_backpressure_counts_what_was_ignored(built: Built, tmp_path: Path) -> N
     assert list(rows(told, "until_drain_us_by_stream").values()) == ["1"]
 
 
-def test_a_stream_that_never_drains_is_told(built: Built, tmp_path: Path) -> None:
+def test_stream_that_never_drains_is_reported(built: Built, tmp_path: Path) -> None:
     script = (
         "new (require('stream').Writable)({ highWaterMark: 1, write() {} }).write('more');"
         "process.stdout.write('');"
@@ -300,7 +300,7 @@ def start(argv: list[str], folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_a_running_process_is_traced_until_ctrl_c_and_runs_on(built: Built, tmp_path: Path) -> None:
+def test_running_process_is_traced_until_ctrl_c_and_runs_on(built: Built, tmp_path: Path) -> None:
     with start([str(built.stock), "--expose-gc", "-e", ON_DEMAND], tmp_path) as node:
         assert node.stdin is not None
         assert node.stdout is not None
@@ -326,7 +326,7 @@ def test_a_running_process_is_traced_until_ctrl_c_and_runs_on(built: Built, tmp_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_request_to_end_goes_to_the_program_and_counts_are_told(
+def test_signal_is_passed_to_the_program_and_counts_are_printed(
     built: Built, tmp_path: Path, number: signal.Signals
 ) -> None:
     script = f"""
@@ -346,7 +346,7 @@ def test_a_request_to_end_goes_to_the_program_and_counts_are_told(
     assert "@duration_us_by_type[4]" in told
 
 
-def test_a_binary_proves_that_its_probes_fire(built: Built) -> None:
+def test_binary_proves_that_its_probes_fire(built: Built) -> None:
     proof = prove(built.stock, _ENVIRONMENT)
     assert proof == "node:gc__start and node:gc__done fired under bpftrace"
 

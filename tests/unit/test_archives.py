@@ -70,23 +70,23 @@ def test_streams_of_xz_follow_each_other_with_zeros_between() -> None:
     assert contents(packed) == READ
 
 
-def test_the_dictionary_of_xz_9_is_small_enough() -> None:
+def test_dictionary_of_xz_9_is_small_enough() -> None:
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 2**26, "mode": lzma.MODE_FAST, "mf": lzma.MF_HC3}]
     packer = lzma.LZMACompressor(filters=filters)
     assert contents(packer.compress(GOOD) + packer.flush()) == READ
 
 
-def test_a_tape_s_padding_is_read_over() -> None:
+def test_tape_s_padding_is_read_over() -> None:
     assert contents(GOOD.ljust(2**20, b"\0")) == READ
 
 
-def test_bytes_that_nobody_takes_are_skipped() -> None:
+def test_unread_bytes_are_skipped() -> None:
     source = io.BufferedReader(io.BytesIO(gzip.compress(GOOD)))
     assert [info.name for info, _ in read_members(source)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("head", [b"", b"\x7fELF" + bytes(600), bytes(600), b"\x99" * 600, b"MZ", GOOD[:60]])
-def test_what_is_no_archive_is_told_by_its_head(head: bytes) -> None:
+def test_file_that_is_not_an_archive_is_recognized_by_its_first_bytes(head: bytes) -> None:
     assert not is_archive(head)
 
 
@@ -133,18 +133,18 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "broken header": (FIRST + bytes(SECOND[0:1]) + b"!" + SECOND[2:] + END, "bad checksum"),
     "gzip of no tar": (gzip.compress(b"hello\n" * 200), "damaged or cut short"),
     "program": (b"\x7fELF" + bytes(600), "is a program, not a tarball"),
-    "nothing": (b"", "is no tarball"),
+    "nothing": (b"", "is not a tarball"),
 }
 
 
 @pytest.mark.parametrize(("archive", "reason"), HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_is_damaged_or_without_measure_is_refused(archive: bytes, reason: str) -> None:
+def test_damaged_or_oversized_archives_are_refused(archive: bytes, reason: str) -> None:
     with pytest.raises(RefusedError, match=reason):
         contents(archive)
 
 
 @pytest.mark.parametrize(("archive", "reason"), HOSTILE.values(), ids=HOSTILE.keys())
-def test_it_is_refused_as_well_where_nobody_takes_the_bytes(archive: bytes, reason: str) -> None:
+def test_member_that_is_not_read_is_refused_too(archive: bytes, reason: str) -> None:
     with pytest.raises(RefusedError, match=reason):
         for _ in read_members(io.BufferedReader(io.BytesIO(archive))):
             pass
@@ -153,7 +153,7 @@ def test_it_is_refused_as_well_where_nobody_takes_the_bytes(archive: bytes, reas
 @pytest.mark.parametrize(
     "path", ["a", "x" * 255, "/".join(["x" * 254] * 4), "a/" * 99 + "b", "\N{SNOWMAN}" * 85, "caf\udce9"]
 )
-def test_a_path_that_a_disk_would_take_passes(path: str) -> None:
+def test_path_that_a_disk_would_take_passes(path: str) -> None:
     check_length(path)
 
 
@@ -167,7 +167,7 @@ def test_a_path_that_a_disk_would_take_passes(path: str) -> None:
         ("\N{SNOWMAN}" * 86, "a name of 258 bytes"),
     ],
 )
-def test_a_path_without_measure_is_refused_in_a_short_text(path: str, reason: str) -> None:
+def test_path_without_measure_is_refused_in_a_short_text(path: str, reason: str) -> None:
     with pytest.raises(RefusedError, match=reason) as caught:
         check_length(path)
     assert len(str(caught.value)) < 150

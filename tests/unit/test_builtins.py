@@ -38,7 +38,7 @@ def test_texts_are_found_whole_with_their_places() -> None:
         assert BOTH[builtin.start : builtin.start + len(builtin.text)] == builtin.text
 
 
-def test_the_shim_of_newer_releases_does_not_hide_the_text() -> None:
+def test_shim_of_newer_releases_does_not_hide_the_text() -> None:
     data = binary(WRITABLE_TEXT, ADAPTERS_TEXT, known=ids(OLD_WRITABLE, WRITABLE, ADAPTERS))
     assert set(locate(data, "node")) == {WRITABLE, ADAPTERS}
 
@@ -69,7 +69,7 @@ def test_lines_may_end_as_on_windows() -> None:
         (b"", "not a Node binary"),
     ],
 )
-def test_what_can_not_be_told_for_sure_is_refused(data: bytes, told: str) -> None:
+def test_ambiguous_texts_are_refused(data: bytes, told: str) -> None:
     with pytest.raises(PatchError, match=r"^node") as caught:
         locate(data, "node")
     assert told in caught.value.message

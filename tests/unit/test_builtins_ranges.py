@@ -31,14 +31,14 @@ def test_new_bytes_are_padded_to_the_length_of_the_old() -> None:
     assert [span.reason for span in edit.spans] == ["answers true", "loses nothing"]
 
 
-def test_a_mark_goes_once_into_the_first_span_with_room() -> None:
+def test_marker_is_in_the_first_span_with_space() -> None:
     [edit] = fit(plan(RETURN, CONDITION), b"/*me*/").edits
     assert len(edit.after) == len(TEXT)
     assert edit.after.split() == b"{ return true;/*me*/ } if ( !write())".split()
 
 
 @pytest.mark.parametrize("longer", [1, 100])
-def test_a_mark_without_room_is_left_out(longer: int) -> None:
+def test_marker_without_space_is_omitted(longer: int) -> None:
     room = max(span.end - span.start - len(span.new) for span in (RETURN, CONDITION))
     assert fit(plan(RETURN, CONDITION), b"x" * (room + longer)) == fit(plan(RETURN, CONDITION))
 
@@ -68,12 +68,14 @@ def test_find_mark_with_none_or_several_marks_returns_none() -> None:
         (b"=" * 65536 + b"a", b"=" * 65536 + b"b", [(65536, 65537)]),
     ],
 )
-def test_runs_of_bytes_that_differ_are_told(before: bytes, after: bytes, runs: list[tuple[int, int]]) -> None:
+def test_runs_of_bytes_that_differ_are_reported(
+    before: bytes, after: bytes, runs: list[tuple[int, int]]
+) -> None:
     assert list(differing(before, after)) == runs
 
 
 @pytest.mark.parametrize("gives_up", [OSError, None])
-def test_a_copy_that_the_kernel_gives_up_is_whole(
+def test_copy_that_the_kernel_gives_up_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gives_up: type[OSError] | None
 ) -> None:
     def copy_a_little(old: int, new: int, left: int) -> int:
@@ -94,14 +96,14 @@ def test_new_bytes_of_the_same_length_stay_as_they_are() -> None:
     assert fit(same) == same
 
 
-def test_a_byte_too_many_is_refused_with_both_texts() -> None:
+def test_byte_too_many_is_refused_with_both_texts() -> None:
     old = b"{ return ret; }"
     longer = Plan((Edit("lib/_stream_writable.js", old, (Span(2, 13, b"return true;", "why"),)),))
     with pytest.raises(PatchError, match=r"`return true;` does not fit over `return ret;`: it has 1 byte"):
         fit(longer)
 
 
-def test_ranges_stand_where_the_text_stands_and_in_the_order_of_the_file() -> None:
+def test_ranges_are_within_the_text_in_file_order() -> None:
     other = Plan((Edit("lib/a.js", TEXT, (RETURN,)), Edit("lib/b.js", b"xy", (Span(0, 1, b"z", "why"),))))
     found = changes(
         {"lib/a.js": Builtin("lib/a.js", 1000, TEXT), "lib/b.js": Builtin("lib/b.js", 7, b"xy")}, fit(other)
@@ -136,7 +138,7 @@ def portable(machine: int, place: int = 128) -> bytes:
         (portable(0xAA64), "win-arm64"),
     ],
 )
-def test_a_binary_is_recognised(head: bytes, name: str) -> None:
+def test_binary_is_recognised(head: bytes, name: str) -> None:
     assert recognise(head, "node") == Platform.parse(name)
 
 
@@ -144,12 +146,12 @@ def test_a_binary_is_recognised(head: bytes, name: str) -> None:
     "head",
     [b"", b"\x7fELF", elf(40), mach(7), portable(0x14C), portable(0x8664, 2**31), b"#!/bin/sh\n", b"MZ"],
 )
-def test_anything_else_is_refused(head: bytes) -> None:
+def test_other_text_is_refused(head: bytes) -> None:
     with pytest.raises(SourceError, match=r"^node is "):
         recognise(head, "node")
 
 
-def test_a_platform_that_no_graft_knows_is_wrong_usage() -> None:
+def test_platform_that_no_graft_knows_is_wrong_usage() -> None:
     with pytest.raises(UsageError, match="'linux-sparc'"):
         Platform.parse("linux-sparc")
 
@@ -162,5 +164,5 @@ def test_this_machine_is_named_as_releases_are(system: str, processor: str, name
     assert str(Platform.of_machine(system, processor)) == name
 
 
-def test_a_machine_without_releases_has_no_name() -> None:
+def test_machine_without_releases_has_no_name() -> None:
     assert Platform.of_machine("sunos5", "sun4v") is None

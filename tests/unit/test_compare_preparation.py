@@ -1,4 +1,4 @@
-"""What compare refuses before it makes anything, in the words of grafting; what it says of small chunks."""
+"""What compare refuses before it makes anything, and its notes about small chunks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def settings(folder: Path) -> Settings:
 
 @pytest.mark.skipif(HERE is None, reason="there is no release to graft for this machine")
 @pytest.mark.parametrize("name", ["missing", "folder", "pipe", "text", "empty"])
-def test_a_release_that_no_graft_could_start_from_is_refused_as_graft_does(tmp_path: Path, name: str) -> None:
+def test_release_that_no_graft_could_start_from_is_refused_as_graft_does(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("no program")
     (tmp_path / "empty").touch()
@@ -45,12 +45,12 @@ def test_a_release_that_no_graft_could_start_from_is_refused_as_graft_does(tmp_p
 
 @pytest.mark.skipif(HERE is None, reason="there is no release to graft for this machine")
 @pytest.mark.parametrize("mirror", ["ftp://example.org/dist", "example.org", "https://"])
-def test_a_mirror_that_is_none_is_refused_as_graft_does(tmp_path: Path, mirror: str) -> None:
+def test_mirror_that_is_none_is_refused_as_graft_does(tmp_path: Path, mirror: str) -> None:
     request = CompareRequest(mirror=mirror)
     assert refusal(request, tmp_path) == refusal_of_grafting(request, tmp_path)
 
 
-def test_a_program_and_a_packed_release_and_a_mirror_are_let_through(tmp_path: Path) -> None:
+def test_program_and_a_packed_release_and_a_mirror_are_let_through(tmp_path: Path) -> None:
     (tmp_path / "node").write_bytes(b"\x7fELF".ljust(18, b"\0") + b"\x3e" + bytes(45))
     (tmp_path / "node.tar.gz").write_bytes(b"\x1f\x8b" + bytes(1000))
     for request in (
@@ -62,7 +62,7 @@ def test_a_program_and_a_packed_release_and_a_mirror_are_let_through(tmp_path: P
     assert not (tmp_path / "build").exists()
 
 
-def test_a_mirror_is_not_looked_at_where_nothing_is_downloaded(tmp_path: Path) -> None:
+def test_mirror_is_not_looked_at_where_nothing_is_downloaded(tmp_path: Path) -> None:
     """NODEKILN_MIRROR may hold one that other commands refuse."""
     for name in ("a", "b"):
         (tmp_path / name).write_text("#!/bin/sh\n")
@@ -98,7 +98,7 @@ def foretold(workload: str, **wanted: Any) -> Forecast:
     return forecast(request, found, named, request.sizes, disk=1, may_trace=True)
 
 
-def test_small_chunks_are_told_with_what_they_take() -> None:
+def test_small_chunks_are_reported_with_what_they_take() -> None:
     plain, fine = (foretold("pipeline", sizes=(4 * MB,), high_water_marks=marks) for marks in ((None,), (1,)))
     (told,) = set(fine.lines) - set(plain.lines)
     assert told.startswith("highWaterMark 1 bytes: 4,000,000 chunks take some 2 min 40 s a run besides")
@@ -108,15 +108,15 @@ def test_small_chunks_are_told_with_what_they_take() -> None:
 @pytest.mark.parametrize(
     ("workload", "marks"), [("pipeline", (None,)), ("pipeline", (4096, 65536)), ("objects", (1,))]
 )
-def test_nothing_is_told_of_chunks_that_are_not_small(workload: str, marks: tuple[int | None, ...]) -> None:
+def test_no_note_about_chunks_that_are_not_small(workload: str, marks: tuple[int | None, ...]) -> None:
     assert not any("chunks" in line for line in foretold(workload, high_water_marks=marks).lines)
 
 
-def test_the_smallest_chunks_of_a_series_are_told() -> None:
+def test_smallest_chunks_of_a_series_are_reported() -> None:
     lines = foretold("pipeline", sizes=(MB, 4 * MB), high_water_marks=(None, 1024, 64)).lines
     assert "highWaterMark 64 bytes: 62,500 chunks" in lines[-1]
 
 
-def test_no_size_is_said_to_take_two_minutes_with_small_chunks() -> None:
+def test_no_size_is_suggested_with_small_chunks() -> None:
     assert "takes two minutes" in foretold("pipeline", high_water_marks=(4096,)).lines[2]
     assert "takes two minutes" not in foretold("pipeline", high_water_marks=(1,)).lines[2]

@@ -141,7 +141,7 @@ def test_diagnose_of_a_log_without_known_symptoms_is_empty(log: str) -> None:
     assert diagnose(log) == ()
 
 
-def test_diagnose_tells_full_temporary_disk_from_full_build_disk() -> None:
+def test_diagnose_reports_full_temporary_disk_from_full_build_disk() -> None:
     full = "ar: libv8_base.a: No space left on device"
     temporary = "x.cc:1:2: fatal error: error writing to /tmp/ccx.s: No space left on device"
     assert [each.name for each in diagnose(temporary)] == ["temporary-disk-full"]

@@ -114,18 +114,18 @@ def read_everything(data: bytes) -> None:
     read_identity(elf)
 
 
-def test_a_program_tells_its_machine_and_its_sections() -> None:
+def test_program_reports_its_machine_and_its_sections() -> None:
     elf = parse(PLAIN, "node")
     assert elf.machine == "x64"
     assert [section.name for section in elf.sections] == ["", ".text", ".symtab", ".strtab", ".shstrtab"]
     assert elf.content(elf.sections[1]) == CODE
 
 
-def test_the_machine_of_an_arm64_program_is_named_as_node_names_it() -> None:
+def test_machine_of_an_arm64_program_is_named_as_node_names_it() -> None:
     assert parse(program(text(), machine=ARM64), "node").machine == "arm64"
 
 
-def test_an_unknown_machine_is_told_by_its_number() -> None:
+def test_unknown_machine_is_reported_by_its_number() -> None:
     assert parse(program(text(), machine=4711), "node").machine == "machine 4711"
 
 
@@ -146,23 +146,23 @@ def test_several_beginnings_are_looked_for_at_once() -> None:
     }
 
 
-def test_an_object_is_no_function() -> None:
+def test_object_is_no_function() -> None:
     ((other,),) = parse(PLAIN, "node").find_symbols(["other"]).values()
     assert not other.is_function
 
 
-def test_a_name_that_is_the_tail_of_another_is_found() -> None:
+def test_name_that_is_the_tail_of_another_is_found() -> None:
     data = program(text(), symbols([(6, 0x12, 1, TEXT_ADDRESS, 2)]), strings())
     ((symbol,),) = parse(data, "node").find_symbols(["g_name"]).values()
     assert symbol.name == "g_name"
 
 
-def test_an_undefined_symbol_is_not_found() -> None:
+def test_undefined_symbol_is_not_found() -> None:
     data = program(text(), symbols([(1, 0x12, 0, 0, 0)]), strings())
     assert parse(data, "node").find_symbols(["_Zlong"]) == {"_Zlong": ()}
 
 
-def test_a_symbol_in_a_section_that_is_not_there_has_none() -> None:
+def test_symbol_in_a_section_that_is_not_there_has_none() -> None:
     data = program(text(), symbols([(1, 0x12, 77, TEXT_ADDRESS, 2)]), strings())
     ((symbol,),) = parse(data, "node").find_symbols(["_Zlong"]).values()
     assert symbol.section is None
@@ -191,20 +191,20 @@ def test_probes_in_several_sections_are_all_read() -> None:
     assert read_probes(parse(program(text(), *both), "node")) == (GC_START, GC_DONE)
 
 
-def test_a_program_without_probe_notes_has_no_probes() -> None:
+def test_program_without_probe_notes_has_no_probes() -> None:
     assert read_probes(parse(PLAIN, "node")) == ()
 
 
-def test_an_identity_is_read_as_it_was_written() -> None:
+def test_identity_is_read_as_it_was_written() -> None:
     data = program(text(), notes(elfnotes.IDENTITY, IDENTITY_NOTE))
     assert read_identity(parse(data, "node")) == IDENTITY
 
 
-def test_a_program_without_our_note_has_no_identity() -> None:
+def test_program_without_our_note_has_no_identity() -> None:
     assert read_identity(parse(PLAIN, "node")) is None
 
 
-def test_a_note_of_another_owner_is_no_identity() -> None:
+def test_note_of_another_owner_is_no_identity() -> None:
     foreign = IDENTITY_NOTE.replace(b"nodekiln\0", b"notakiln\0")
     assert read_identity(parse(program(text(), notes(elfnotes.IDENTITY, foreign)), "node")) is None
 
@@ -219,7 +219,7 @@ def test_a_note_of_another_owner_is_no_identity() -> None:
         (b'{"schema"', b"[[[[[[[[["),
     ],
 )
-def test_an_identity_that_cant_be_trusted_is_refused(before: bytes, after: bytes) -> None:
+def test_identity_that_cannot_be_trusted_is_refused(before: bytes, after: bytes) -> None:
     note = IDENTITY_NOTE
     assert note.count(before) == 1
     assert len(before) == len(after)
@@ -231,13 +231,13 @@ def test_an_identity_that_cant_be_trusted_is_refused(before: bytes, after: bytes
 CONFIG = b'{"variables": {"nodekiln_recipe": "v20.19.2-no-backpressure", "nodekiln_plan": "db59"}}'
 
 
-def test_the_marks_of_a_build_are_found_in_its_bytes() -> None:
+def test_marks_of_a_build_are_found_in_its_bytes() -> None:
     assert find_marks(b"\0" * 99 + CONFIG + b"\0" * 99) == Identity(
         recipe="v20.19.2-no-backpressure", plan="db59", route="build"
     )
 
 
-def test_marks_that_stand_twice_alike_are_found() -> None:
+def test_repeated_markers_are_found() -> None:
     assert find_marks(CONFIG + CONFIG) == find_marks(CONFIG)
 
 
@@ -250,7 +250,7 @@ def test_marks_that_stand_twice_alike_are_found() -> None:
         CONFIG.replace(b"v20", b"v\x1b0"),
     ],
 )
-def test_marks_that_are_missing_contradictory_or_unprintable_say_nothing(data: bytes) -> None:
+def test_missing_contradictory_or_unprintable_markers_are_ignored(data: bytes) -> None:
     assert find_marks(data) is None
 
 
@@ -287,14 +287,14 @@ def test_another_reader_sees_the_old_sections_and_the_added_ones(node: Path) -> 
     }
 
 
-def test_no_byte_before_the_old_end_changes_but_the_place_and_length_of_the_section_table(node: Path) -> None:
+def test_only_the_section_table_fields_change_before_the_old_end(node: Path) -> None:
     add_sections(node, ADDED)
     after = bytearray(node.read_bytes()[: len(PLAIN)])
     after[40:48], after[60:62] = PLAIN[40:48], PLAIN[60:62]
     assert after == PLAIN
 
 
-def test_every_byte_that_changes_is_told(node: Path) -> None:
+def test_every_changed_byte_is_reported(node: Path) -> None:
     told = add_sections(node, ADDED)
     after = node.read_bytes()
     expected = bytearray(PLAIN)
@@ -314,7 +314,7 @@ def test_sections_can_be_added_twice_under_different_names(node: Path) -> None:
         assert (len(read_probes(elf)), read_identity(elf)) == (2, IDENTITY)
 
 
-def test_a_section_of_the_same_name_is_refused_and_nothing_changes(node: Path) -> None:
+def test_section_of_the_same_name_is_refused_and_nothing_changes(node: Path) -> None:
     add_sections(node, ADDED)
     before = node.read_bytes()
     with pytest.raises(ElfError, match=r"has a section \.note\.stapsdt already"):
@@ -322,7 +322,7 @@ def test_a_section_of_the_same_name_is_refused_and_nothing_changes(node: Path) -
     assert node.read_bytes() == before
 
 
-def test_a_program_without_a_section_table_is_read_but_gets_no_sections(tmp_path: Path) -> None:
+def test_program_without_a_section_table_is_read_but_gets_no_sections(tmp_path: Path) -> None:
     packed = tmp_path / "node"
     packed.write_bytes(changed(changed(PLAIN, 40, "<Q", 0), 60, "<I", 0))
     with open_elf(packed) as elf:
@@ -331,7 +331,7 @@ def test_a_program_without_a_section_table_is_read_but_gets_no_sections(tmp_path
         add_sections(packed, ADDED)
 
 
-def test_a_full_disk_leaves_the_file_as_it_was(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_the_file_as_it_was(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda handle, data, at: write(handle, data[: len(data) // 2], at))
     with pytest.raises(OSError, match="No space left"):
@@ -367,7 +367,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(node: Path, monkeypatch: pytest.M
         (lambda data: changed(data, line_of(data, 2) + 32, "<Q", 95), "of an impossible size"),
     ],
 )
-def test_a_damaged_or_foreign_file_is_refused_with_the_reason(
+def test_damaged_or_foreign_file_is_refused_with_the_reason(
     damage: Callable[[bytes], bytes], why: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "node"
@@ -378,7 +378,7 @@ def test_a_damaged_or_foreign_file_is_refused_with_the_reason(
     assert str(path) in refused.value.message
 
 
-def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+def test_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(ElfError, match="is not a file that is there"), open_elf(path):
             pass
@@ -394,7 +394,7 @@ FULL = program(
 
 
 @pytest.mark.parametrize("value", [0, 1, 0x7F, 0xFF])
-def test_whatever_one_byte_is_changed_to_the_file_is_read_or_refused(value: int) -> None:
+def test_file_with_one_changed_byte_is_read_or_refused(value: int) -> None:
     read_everything(FULL)
     refused = 0
     for place in range(len(FULL)):
@@ -426,6 +426,6 @@ def test_wherever_the_file_is_cut_it_is_refused() -> None:
         (program(text(), notes(elfnotes.PROBES, probe_notes([GC_START])[:-8])), "notes in"),
     ],
 )
-def test_a_hostile_file_is_refused(data: bytes, why: str) -> None:
+def test_hostile_file_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(ElfError, match=why):
         read_everything(data)

@@ -39,7 +39,7 @@ LOTS = 10**15
         ("7b", 7),
     ],
 )
-def test_a_size_is_decimal_but_for_an_i(text: str, size: int) -> None:
+def test_size_is_decimal_but_for_an_i(text: str, size: int) -> None:
     assert parse_size(text, "--size") == size
 
 
@@ -49,7 +49,7 @@ def test_another_word_is_no_size(text: str) -> None:
         parse_size(text, "--size")
 
 
-def test_a_list_has_no_empty_place() -> None:
+def test_list_has_no_empty_place() -> None:
     assert parse_list("a, b,c", str, "--binaries") == ("a", "b", "c")
     for text in ("", ",", "a,", "a,,b"):
         with pytest.raises(UsageError, match="--binaries"):
@@ -70,7 +70,7 @@ def test_a_list_has_no_empty_place() -> None:
         ({"high_water_marks": ()}, "--high-water-mark"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(wanted: dict[str, object], why: str) -> None:
+def test_request_that_makes_no_sense_is_refused(wanted: dict[str, object], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         CompareRequest(**wanted)  # type: ignore[arg-type]
 
@@ -113,7 +113,7 @@ def test_words_of_a_command_line_make_a_request(tmp_path: Path) -> None:
         ({"high_water_mark": "16K,,"}, "--high-water-mark"),
     ],
 )
-def test_a_word_that_cannot_be_taken_is_named(words: dict[str, str], why: str) -> None:
+def test_invalid_word_is_named(words: dict[str, str], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         make_request(cwd=Path(), **words)  # type: ignore[arg-type]
 
@@ -129,13 +129,13 @@ def test_without_backpressure_the_input_counts() -> None:
     assert expected_peak(GB, piles_up=True) - expected_peak(GB, piles_up=False) == GB
 
 
-def test_what_fits_is_let_through() -> None:
+def test_input_that_fits_is_accepted() -> None:
     check_memory(GB, piles_up=True, limit=None, available=GB + BASE + RESERVE)
     check_memory(LOTS, piles_up=False, limit=None, available=BASE + RESERVE)
     check_memory(LOTS, piles_up=True, limit=GB, available=GB + RESERVE)
 
 
-def test_what_does_not_fit_is_refused_with_sizes_that_would() -> None:
+def test_input_that_does_not_fit_is_refused_with_a_size_that_does() -> None:
     available = GB + BASE + RESERVE
     with pytest.raises(UsageError) as refused:
         check_memory(2 * GB, piles_up=True, limit=None, available=available)
@@ -146,17 +146,17 @@ def test_what_does_not_fit_is_refused_with_sizes_that_would() -> None:
 
 
 @pytest.mark.parametrize("limit", [None, GB])
-def test_a_full_machine_is_told_to_be_emptied(limit: int | None) -> None:
+def test_full_machine_is_reported_to_be_emptied(limit: int | None) -> None:
     with pytest.raises(UsageError, match="Close other programs"):
         check_memory(GB, piles_up=True, limit=limit, available=BASE)
 
 
-def test_a_limit_that_no_node_could_keep_is_refused() -> None:
+def test_limit_that_no_node_could_keep_is_refused() -> None:
     with pytest.raises(UsageError, match="too little"):
         check_memory(GB, piles_up=True, limit=BASE - 1, available=LOTS)
 
 
-def test_a_disk_that_is_too_small_is_told_with_both_figures() -> None:
+def test_disk_that_is_too_small_is_reported_with_both_figures() -> None:
     needed = disk_needed(GB, GB)
     check_disk(needed, free=needed, place="build")
     with pytest.raises(SourceError, match=r"room for 1\.0 GB, and this takes 2\.1 GB"):
@@ -167,11 +167,11 @@ def stock_and(backpressure: bool | None) -> list[Named]:
     return [Named("a", "a", True), Named("b", "b", backpressure)]
 
 
-def test_a_binary_that_nobody_knows_may_take_the_whole_input() -> None:
+def test_unknown_binary_may_take_the_whole_input() -> None:
     assert [piles_up(stock_and(answer)) for answer in (True, False, None)] == [False, True, True]
 
 
-def test_a_forecast_counts_every_run() -> None:
+def test_forecast_counts_every_run() -> None:
     request = CompareRequest(sizes=(10**6, GB), high_water_marks=(None, 1, 2), trials=4, gc_rounds=2)
     pipeline = find_workload("pipeline", Path())
     told = forecast(request, pipeline, stock_and(False), request.sizes, disk=1, may_trace=True)
@@ -189,7 +189,7 @@ def test_a_forecast_counts_every_run() -> None:
 
 
 def foretold(workload: str, **wanted: Any) -> tuple[str, float]:
-    """The line that tells how long it takes, and the seconds."""
+    """Return the line with the estimated time, and the seconds."""
     request = CompareRequest(**wanted)
     found = find_workload(workload, Path())
     plan = forecast(request, found, stock_and(False), request.sizes, disk=1, may_trace=True)
@@ -198,7 +198,7 @@ def foretold(workload: str, **wanted: Any) -> tuple[str, float]:
 
 
 @pytest.mark.parametrize(("workload", "rounds"), [("pipeline", 1), ("pipeline", 3), ("socket", 3)])
-def test_what_takes_long_is_told_with_a_size_that_takes_two_minutes(workload: str, rounds: int) -> None:
+def test_long_comparison_suggests_a_size_for_two_minutes(workload: str, rounds: int) -> None:
     line, _ = foretold(workload, gc_rounds=rounds)
     size = parse_size(line.split("--size ")[1].split()[0], "--size")
     line, seconds = foretold(workload, gc_rounds=rounds, sizes=(size,))
@@ -209,13 +209,13 @@ def test_what_takes_long_is_told_with_a_size_that_takes_two_minutes(workload: st
 @pytest.mark.parametrize(
     ("workload", "wanted"), [("pipeline", {"sizes": (GB, 2 * GB)}), ("socket", {"trials": 100})]
 )
-def test_no_size_is_named_where_none_helps(workload: str, wanted: dict[str, Any]) -> None:
+def test_no_size_is_suggested_if_none_helps(workload: str, wanted: dict[str, Any]) -> None:
     line, seconds = foretold(workload, **wanted)
     assert seconds > 120
     assert "--size" not in line
 
 
-def test_a_limit_bounds_the_forecast() -> None:
+def test_limit_bounds_the_forecast() -> None:
     request = CompareRequest(memory_limit=GB)
     told = forecast(
         request, find_workload("pipeline", Path()), stock_and(False), (9 * GB,), disk=1, may_trace=True
@@ -231,7 +231,7 @@ def test_nobody_knows_how_long_ones_own_workload_takes(tmp_path: Path) -> None:
     assert any("as long as they take" in line for line in told.lines)
 
 
-def test_every_workload_is_there_and_says_how_it_is_run_alone() -> None:
+def test_every_workload_exists_and_explains_how_to_run_it_alone() -> None:
     assert workload_names() == ("pipeline", "http", "socket", "objects")
     for name in workload_names():
         workload = find_workload(name, Path())
@@ -239,14 +239,14 @@ def test_every_workload_is_there_and_says_how_it_is_run_alone() -> None:
 
 
 @pytest.mark.parametrize("word", ["pipelines", "", "../pipeline", "notes.txt", "missing.mjs", "folder.mjs"])
-def test_a_word_that_is_no_workload_is_refused_with_those_that_are(word: str, tmp_path: Path) -> None:
+def test_word_that_is_no_workload_is_refused_with_those_that_are(word: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no program")
     (tmp_path / "folder.mjs").mkdir()
     with pytest.raises(UsageError, match="pipeline, http, socket, objects"):
         find_workload(word, tmp_path)
 
 
-def test_a_workload_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_workload_that_is_no_text_is_reported(tmp_path: Path) -> None:
     (tmp_path / "mine.mjs").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="no text"):
         find_workload("mine.mjs", tmp_path)

@@ -55,21 +55,21 @@ def test_probe_lines_count_from_the_start_of_the_process() -> None:
         "@a[\N{ARABIC-INDIC DIGIT ONE}, 2, 3]: 4",
     ],
 )
-def test_a_line_that_tells_no_collection_is_passed_over(line: str) -> None:
+def test_lines_about_other_things_than_collections_are_skipped(line: str) -> None:
     assert read_probe_lines([line], began_ns=0) == ()
     assert not is_collection(line)
 
 
-def test_a_type_that_no_v8_has_is_left_out() -> None:
+def test_type_that_no_v8_has_is_left_out() -> None:
     assert read_probe_lines(["@a[3, 1, 7]: 2"], began_ns=0) == ()
 
 
 @pytest.mark.parametrize("line", ["", "1,2", "1,2,x", "1,2,3,4", "3,1,2", "-1,5,6"])
-def test_a_line_of_perf_hooks_that_was_cut_off_is_passed_over(line: str) -> None:
+def test_line_of_perf_hooks_that_was_cut_off_is_passed_over(line: str) -> None:
     assert read_perf_hooks_lines([line]) == ()
 
 
-def test_perf_hooks_lines_tell_start_and_duration() -> None:
+def test_perf_hooks_lines_report_start_and_duration() -> None:
     assert read_perf_hooks_lines(["1,10.5,0.5", "4,20,2.25", "16,21"]) == (
         Collection(at_ms=11, duration_ms=0.5, type=1),
         Collection(at_ms=22.25, duration_ms=2.25, type=4),
@@ -95,7 +95,7 @@ def test_trace_gc_with_lines_in_an_unknown_format_keeps_the_first_ten() -> None:
         pytest.param(gzip.compress(DATA[:1000]) + gzip.compress(DATA[1000:]), id="gzip in two parts"),
     ],
 )
-def test_an_output_that_is_the_input_again_lost_nothing(output: bytes, tmp_path: Path) -> None:
+def test_output_that_is_the_input_again_lost_nothing(output: bytes, tmp_path: Path) -> None:
     (tmp_path / "output").write_bytes(output)
     assert find_loss(tmp_path / "output", SHA256) == ""
 
@@ -112,19 +112,19 @@ def test_an_output_that_is_the_input_again_lost_nothing(output: bytes, tmp_path:
         pytest.param(b"\x1f\x8b" + DATA, "does not unpack", id="no gzip at all"),
     ],
 )
-def test_an_output_that_lost_something_says_how(output: bytes, why: str, tmp_path: Path) -> None:
+def test_output_that_lost_something_reports_how(output: bytes, why: str, tmp_path: Path) -> None:
     (tmp_path / "output").write_bytes(output)
     assert why in find_loss(tmp_path / "output", SHA256)
 
 
-def test_a_missing_output_is_told(tmp_path: Path) -> None:
+def test_missing_output_is_reported(tmp_path: Path) -> None:
     assert find_loss(tmp_path / "output", SHA256) == "there is no output"
 
 
-def test_an_output_that_is_a_pipe_or_a_folder_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_output_that_is_a_pipe_or_a_folder_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for output in (tmp_path / "pipe", tmp_path):
-        assert find_loss(output, SHA256) == "the output is no file"
+        assert find_loss(output, SHA256) == "the output is not a regular file"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_an_output_that_is_a_pipe_or_a_folder_is_told_and_not_waited_for(tmp_pat
         (-11, "", None, "failed", "signal 11: no output"),
     ],
 )  # fmt: skip
-def test_an_end_is_told_from_code_and_words(
+def test_cause_of_failure_follows_from_exit_code_and_output(
     code: int, printed: str, passed: int | None, ending: str, detail: str
 ) -> None:
     told = judge(code, printed, passed)
@@ -158,7 +158,7 @@ def test_generated_data_is_the_same_everywhere() -> None:
     assert digest == "91a73d17e2a413812196b645079367846b050a505a3f315328b22d901c2b02ec"
 
 
-def test_a_smaller_input_is_the_beginning_of_a_larger_one_of_the_same_seed() -> None:
+def test_smaller_input_is_the_beginning_of_a_larger_one_of_the_same_seed() -> None:
     assert b"".join(chunks(70_000, 3)) == b"".join(chunks(200_000, 3))[:70_000]
     assert b"".join(chunks(70_000, 3)) != b"".join(chunks(70_000, 4))
 
@@ -173,7 +173,7 @@ def test_generated_data_compresses_as_little_as_video(tmp_path: Path) -> None:
     assert 0.98 < compressed_ratio(tmp_path / "data") < 1
 
 
-def test_what_is_all_zeros_is_told_to_compress_well(tmp_path: Path) -> None:
+def test_input_of_zeros_is_reported_to_compress_well(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(bytes(6_000_000))
     assert compressed_ratio(tmp_path / "data") < 0.01
 
@@ -186,19 +186,19 @@ flags\t\t: fpu {flags} vme
 """
 
 
-def test_a_processor_that_has_a_number_for_a_name_gets_its_makers() -> None:
+def test_processor_that_has_a_number_for_a_name_gets_its_makers() -> None:
     assert name_processor(CPUINFO.format(name="AMD EPYC 7B12", flags="")) == "AMD EPYC 7B12"
     assert name_processor(CPUINFO.format(name="2", flags="")) == "AuthenticAMD 2"
     assert name_processor("Hardware\t: BCM2835\n") == ""
 
 
-def test_a_virtual_machine_is_told_by_its_processor() -> None:
+def test_virtual_machine_is_reported_by_its_processor() -> None:
     assert name_hypervisor(CPUINFO.format(name="x", flags="hypervisor"), "QEMU") == "QEMU"
     assert name_hypervisor(CPUINFO.format(name="x", flags="hypervisor"), "") == "yes, of an unknown kind"
     assert name_hypervisor(CPUINFO.format(name="x", flags="hyper"), "Dell Inc.") is None
 
 
-def test_a_system_is_told_by_its_pretty_name() -> None:
+def test_system_is_reported_by_its_pretty_name() -> None:
     assert (
         name_system('NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n')
         == "Debian GNU/Linux 13 (trixie)"

@@ -256,7 +256,7 @@ def test_reverted_patch_makes_no_edit() -> None:
         (ADDING.replace(b"100755", b"120000"), "only text"),
     ],
 )
-def test_parse_refuses_patches_that_edits_can_not_express(content: bytes, why: str) -> None:
+def test_parse_refuses_patches_that_edits_cannot_express(content: bytes, why: str) -> None:
     with pytest.raises(PatchError, match=r"^1\.patch can't be used: ") as caught:
         parse("1.patch", content)
     assert why in caught.value.message

@@ -59,7 +59,7 @@ def test_urls_reach_git_as_they_are(text: str, tmp_path: Path) -> None:
         "folder\0",
     ],
 )
-def test_all_else_is_refused_with_what_is_allowed(text: str, tmp_path: Path) -> None:
+def test_other_locations_are_refused_with_the_allowed_forms(text: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refusal:
         parse_location(text, base=tmp_path)
 
@@ -79,7 +79,7 @@ def test_folders_are_taken_against_the_base_and_made_absolute(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["nothing", "a-file", "./a-file"])
-def test_a_word_or_file_that_is_no_folder_is_refused_by_its_full_name(name: str, tmp_path: Path) -> None:
+def test_word_or_file_that_is_no_folder_is_refused_by_its_full_name(name: str, tmp_path: Path) -> None:
     (tmp_path / "a-file").touch()
 
     with pytest.raises(UsageError, match=rf"{(tmp_path / name).resolve()} is not a folder"):
@@ -89,12 +89,12 @@ def test_a_word_or_file_that_is_no_folder_is_refused_by_its_full_name(name: str,
 @pytest.mark.parametrize(
     "text", ["/no/such/node.git", "no/such/node.git", "../node.git", "file:///no/such/node.git"]
 )
-def test_a_path_that_leads_nowhere_is_a_repository_that_is_gone(text: str, tmp_path: Path) -> None:
+def test_path_that_leads_nowhere_is_a_repository_that_is_gone(text: str, tmp_path: Path) -> None:
     assert parse_location(text, base=tmp_path).is_gone
 
 
 @pytest.mark.parametrize("text", [".", "file:///", OFFICIAL, "git@example.org:/no/such/node.git"])
-def test_what_is_there_or_elsewhere_is_not_gone(text: str, tmp_path: Path) -> None:
+def test_existing_and_remote_locations_are_not_gone(text: str, tmp_path: Path) -> None:
     assert not parse_location(text, base=tmp_path).is_gone
 
 
@@ -114,7 +114,7 @@ def test_secrets_reach_git_and_are_not_shown(text: str, shown: str, tmp_path: Pa
     assert (location.url, location.shown) == (text, shown)
 
 
-def test_secrets_are_hidden_in_what_git_says(tmp_path: Path) -> None:
+def test_secrets_are_hidden_in_what_git_reports(tmp_path: Path) -> None:
     location = parse_location("https://me:geheim@example.org/n.git", base=tmp_path)
 
     told = location.hide(f"unable to access '{location.url}/': see https://you:privat@example.com/x")
@@ -140,7 +140,7 @@ def test_secrets_are_hidden_in_what_git_says(tmp_path: Path) -> None:
     ],
 )
 def test_secrets_are_hidden_in_what_git_left_of_a_url(said: str, hidden: str | None, tmp_path: Path) -> None:
-    """git tells a URL without its user, so that the whole of it is not found."""
+    """git prints a URL without its user, so the whole URL is not found."""
     location = parse_location("https://me:geheim@example.org/n.git?token=geheim", base=tmp_path)
 
     told = location.hide(said)
@@ -166,7 +166,7 @@ def test_secrets_are_hidden_in_a_refusal(text: str, tmp_path: Path) -> None:
     assert "geheim" not in str(refusal.value)
 
 
-def test_keys_are_short_and_tell_urls_apart(tmp_path: Path) -> None:
+def test_keys_are_short_and_report_urls_apart(tmp_path: Path) -> None:
     keys = {parse_location(f"https://example.org/{name}", base=tmp_path).key for name in ("a", "a.git", "b")}
 
     assert sorted(map(len, keys)) == [12, 12, 12]

@@ -140,7 +140,7 @@ def test_plain_return_becomes_return_true_and_nothing_else_changes(before: bytes
         (b"stream.writableNeedDrain||! stream . write (chunk, 'x')", b"! stream . write (chunk, 'x')"),
     ],
 )
-def test_the_adapter_no_longer_asks_for_need_of_drain(before: bytes, after: bytes) -> None:
+def test_adapter_no_longer_asks_for_need_of_drain(before: bytes, after: bytes) -> None:
     files = {NEWER: RELEASE_22, ADAPTERS: asking(before)}
     assert rewritten(files)[ADAPTERS] == asking(after)
 
@@ -152,7 +152,7 @@ def test_what_the_branch_asks_once_the_chunk_is_written_stays() -> None:
 
 
 @pytest.mark.parametrize("files", [{}, {ADAPTERS: asking(UNGUARDED)}], ids=["no adapters", "not asked"])
-def test_an_adapter_that_loses_nothing_is_left_alone(files: dict[str, bytes]) -> None:
+def test_adapter_that_loses_nothing_is_left_alone(files: dict[str, bytes]) -> None:
     assert list(rewritten({NEWER: RELEASE_22, **files})) == [NEWER]
 
 
@@ -238,7 +238,7 @@ def test_outside_the_spans_every_byte_stays() -> None:
         assert edit.after == files[edit.path][: span.start] + span.new + files[edit.path][span.end :]
 
 
-def test_what_was_rewritten_is_refused_as_there_already() -> None:
+def test_rewritten_source_is_refused_as_already_changed() -> None:
     files = {NEWER: RELEASE_22, ADAPTERS: asking(GUARDED)}
     assert misfits({**files, **rewritten(files)}) == [(NEWER, Misfit.ALREADY_THERE)]
 
@@ -341,7 +341,7 @@ def function(body: bytes) -> bytes:
         pytest.param({NEWER: RELEASE_14 + b"\0"}, NEWER, Misfit.UNPARSABLE, "line 5", id="NUL"),
     ],
 )
-def test_a_tree_that_does_not_fit_is_refused(
+def test_tree_that_does_not_fit_is_refused(
     files: dict[str, bytes], path: str, misfit: Misfit, told: str
 ) -> None:
     [conflict] = refused(files)
@@ -381,11 +381,11 @@ def test_a_tree_that_does_not_fit_is_refused(
         ),
     ],
 )
-def test_an_adapter_that_does_not_fit_is_refused(content: bytes, misfit: Misfit) -> None:
+def test_adapter_that_does_not_fit_is_refused(content: bytes, misfit: Misfit) -> None:
     assert misfits({NEWER: RELEASE_22, ADAPTERS: content}) == [(ADAPTERS, misfit)]
 
 
-def test_all_conflicts_are_told_at_once() -> None:
+def test_all_conflicts_are_reported_at_once() -> None:
     files = {OLDER: b"(", NEWER: b"\n)", ADAPTERS: b""}
     assert misfits(files) == [
         (NEWER, Misfit.UNPARSABLE),
@@ -412,7 +412,7 @@ def test_no_bytes_make_it_raise(content: bytes) -> None:
     assert isinstance(answer, Refusal)
 
 
-def test_a_file_of_three_megabytes_is_rewritten() -> None:
+def test_file_of_three_megabytes_is_rewritten() -> None:
     filler = b"x = a + 1; // what it takes\n" * 110_000
     files = {NEWER: filler + RELEASE_14}
     assert len(files[NEWER]) > 3_000_000

@@ -23,7 +23,7 @@ REAL = b"""\
 @pytest.mark.parametrize(
     "header", [REAL, REAL.replace(b"\n", b"\r\n"), REAL.replace(b"#define", b"  #  define")]
 )
-def test_the_release_is_read_from_the_header(header: bytes) -> None:
+def test_release_is_read_from_the_header(header: bytes) -> None:
     assert read_version(header) == Tag(24, 21, 0)
 
 
@@ -37,22 +37,22 @@ def test_the_release_is_read_from_the_header(header: bytes) -> None:
         b"//" + REAL[90:],
     ],
 )
-def test_a_header_that_tells_no_release_is_none(header: bytes) -> None:
+def test_header_without_a_version_is_none(header: bytes) -> None:
     assert read_version(header) is None
 
 
-def test_a_tree_under_its_own_tag_is_fine() -> None:
+def test_tree_under_its_own_tag_is_fine() -> None:
     assert mismatch(Tag(24, 21, 0), "/srv/node.git", REAL) is None
 
 
-def test_a_tree_under_another_tag_names_both() -> None:
+def test_tree_under_another_tag_names_both() -> None:
     error = mismatch(Tag(22, 22, 2), "/srv/node.git", REAL)
     assert error is not None
     assert error.message == "v22.22.2 of /srv/node.git contains the sources of v24.21.0."
 
 
 @pytest.mark.parametrize("header", [None, b"int node;\n"])
-def test_a_tree_that_tells_no_release_is_none_of_nodes(header: bytes | None) -> None:
+def test_tree_without_a_version_is_not_a_tree_of_node(header: bytes | None) -> None:
     error = mismatch(Tag(22, 22, 2), "/srv/node.git", header)
     assert error is not None
     assert "is not a source tree of Node" in error.message

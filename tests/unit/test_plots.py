@@ -17,12 +17,12 @@ assert isinstance(_EXAMPLE, Experiment)
 STOCK, CHANGED = _EXAMPLE.binaries
 
 
-def test_a_short_line_stays_as_it_is() -> None:
+def test_short_line_stays_as_it_is() -> None:
     points = [(float(at), at * at) for at in range(200)]
     assert thinned(points) == points
 
 
-def test_a_long_line_keeps_its_ends_and_every_peak() -> None:
+def test_long_line_keeps_its_ends_and_every_peak() -> None:
     points = [(float(at), 7) for at in range(72_000)]
     points[31_234] = (31_234.0, 900)
     points[50_001] = (50_001.0, 1)
@@ -40,7 +40,7 @@ def test_short_labels_are_shown_as_they_are() -> None:
     }
 
 
-def test_the_classic_pair_has_short_names_whatever_its_labels() -> None:
+def test_classic_pair_has_short_names_whatever_its_labels() -> None:
     pair = [replace(one, label=one.name) for one in (STOCK, CHANGED)]
     assert list(display_names(pair).values()) == ["stock", "no backpressure"]
     assert legend(pair, display_names(pair))["stock"] == "v22.20.0-usdt-graft"
@@ -66,7 +66,7 @@ def test_display_names_of_labels_that_look_the_same_are_numbers() -> None:
         pytest.param("no\udcffdekiln", "no\ufffddekiln", id="a byte that is no UTF-8"),
     ],
 )
-def test_the_name_of_a_file_becomes_a_text(name: str, text: str) -> None:
+def test_name_of_a_file_becomes_a_text(name: str, text: str) -> None:
     assert as_text(name) == text
 
 

@@ -19,7 +19,7 @@ SWEEP = (ROOT / "tests/examples/sweep.json").read_text()
 
 
 @pytest.mark.parametrize(("text", "kind"), [(EXPERIMENT, Experiment), (SWEEP, Sweep)])
-def test_what_is_written_is_read_back(text: str, kind: type) -> None:
+def test_written_results_are_read_back(text: str, kind: type) -> None:
     results = load(text)
     assert isinstance(results, kind)
     assert dump(results) == text
@@ -34,12 +34,12 @@ def test_results_of_before_there_were_joint_runs_are_read() -> None:
     assert results.joint_runs == ()
 
 
-def test_the_documented_schema_is_that_of_the_data_model() -> None:
+def test_documented_schema_is_that_of_the_data_model() -> None:
     written = (ROOT / "docs/results.schema.json").read_text()
     assert written == json_schema(), "python -m nodekiln.experiment.model.schema > docs/results.schema.json"
 
 
-def test_the_schema_tells_units_and_what_null_means() -> None:
+def test_schema_reports_units_and_what_null_means() -> None:
     trial = json.loads(json_schema())["$defs"]["Trial"]
     assert "up to its end" in trial["properties"]["wall_ms"]["description"]
     assert set(trial["required"]) >= {"number", "binary", "wall_ms", "samples", "ending"}
@@ -53,8 +53,8 @@ def test_the_schema_tells_units_and_what_null_means() -> None:
         (EXPERIMENT[:-200], "damaged"),
         ("[" * 100_000, "nests too deeply"),
         (b"\xff\xfe{", "damaged"),
-        ("[]", "no results"),
-        ('{"schema": 1, "recipe": "v22.20.0"}', "no results"),
+        ("[]", "results of"),
+        ('{"schema": 1, "recipe": "v22.20.0"}', "results of"),
         ('{"format": "nodekiln results"}', "missing required field"),
     ],
 )
@@ -86,7 +86,7 @@ def test_other_texts_are_refused(text: bytes | str, told: str) -> None:
         (("binaries",), [], "no binaries"),
     ],
 )
-def test_a_value_that_can_not_be_is_named(place: tuple[str | int, ...], value: object, told: str) -> None:
+def test_value_that_cannot_be_is_named(place: tuple[str | int, ...], value: object, told: str) -> None:
     data: Any = json.loads(EXPERIMENT)
     at = data
     for step in place[:-1]:
@@ -98,7 +98,7 @@ def test_a_value_that_can_not_be_is_named(place: tuple[str | int, ...], value: o
     assert caught.value.remedy
 
 
-def test_a_sweep_holds_one_comparison_only() -> None:
+def test_sweep_holds_one_comparison_only() -> None:
     sweep = load(SWEEP)
     assert isinstance(sweep, Sweep)
     first, second, *_ = sweep.experiments
@@ -113,7 +113,7 @@ def test_a_sweep_holds_one_comparison_only() -> None:
         replace(sweep, experiments=())
 
 
-def test_a_sweep_is_ordered_by_mark_and_size() -> None:
+def test_sweep_is_ordered_by_mark_and_size() -> None:
     sweep = load(SWEEP)
     assert isinstance(sweep, Sweep)
     shuffled = replace(sweep, experiments=sweep.experiments[::-1])

@@ -19,12 +19,12 @@ def test_every_binary_runs_once_in_each_round() -> None:
     assert [turn.number for turn in planned] == sorted(turn.number for turn in planned)
 
 
-def test_the_order_is_the_seeds() -> None:
+def test_order_is_the_seeds() -> None:
     assert list(turns("ab", 20, seed=1)) == list(turns("ab", 20, seed=1))
     assert list(turns("ab", 20, seed=1)) != list(turns("ab", 20, seed=2))
 
 
-def test_the_order_of_a_seed_never_changes() -> None:
+def test_order_of_a_seed_never_changes() -> None:
     """Not with a machine, not with a Python: written down when this was made."""
     assert ["".join(order) for order in islice(orders("abc", "turns 1"), 6)] == [
         "cba",
@@ -38,7 +38,7 @@ def test_the_order_of_a_seed_never_changes() -> None:
 
 @pytest.mark.parametrize("labels", ["ab", "abc", "abcd"])
 @pytest.mark.parametrize("seed", range(20))
-def test_every_binary_stands_in_each_place_as_often_as_another(labels: str, seed: int) -> None:
+def test_every_binary_is_in_each_position_equally_often(labels: str, seed: int) -> None:
     """Of any number of rounds up to one time more. By chance alone one went first in four trials of five."""
     rounds = list(islice(orders(labels, str(seed)), 13))
     for taken in range(1, len(rounds) + 1):
@@ -47,7 +47,7 @@ def test_every_binary_stands_in_each_place_as_often_as_another(labels: str, seed
             assert max(times.values()) - min(times[label] for label in labels) <= 1
 
 
-def test_who_comes_first_can_not_be_told_from_the_round_before() -> None:
+def test_first_binary_of_a_round_does_not_follow_from_the_one_before() -> None:
     """Blocks of two rounds: the second of a block is the first turned round, what follows is chance."""
     firsts = "".join(order[0] for order in islice(orders("ab", "1"), 200))
     blocks = Counter(firsts[start : start + 2] for start in range(0, 200, 2))
@@ -55,5 +55,5 @@ def test_who_comes_first_can_not_be_told_from_the_round_before() -> None:
     assert min(blocks.values()) > 30
 
 
-def test_nothing_has_no_order() -> None:
+def test_order_of_no_binaries_is_empty() -> None:
     assert list(turns([], 3, seed=1)) == []

@@ -32,7 +32,7 @@ def with_path(found: Findings, name: str, result: PathResult) -> Findings:
     return replace(found, paths={**found.paths, name: result})
 
 
-def test_an_honest_binary_passes() -> None:
+def test_honest_binary_passes() -> None:
     assert compare(HONEST, STOCK) == ()
     assert compare(UNBOUNDED, FREE) == ()
 
@@ -48,7 +48,7 @@ def test_an_honest_binary_passes() -> None:
         (with_path(HONEST, "gzip", PathResult(error="it did not end")), "gzip could not be tried"),
     ],
 )
-def test_each_difference_is_told(found: Findings, told: str) -> None:
+def test_each_difference_is_reported(found: Findings, told: str) -> None:
     (only,) = compare(found, STOCK)
     assert told in only
 
@@ -74,7 +74,7 @@ def test_path_without_a_network_is_not_held_against_the_binary() -> None:
     assert compare(with_path(UNBOUNDED, "net.Socket, write()", refused), FREE) == ()
 
 
-def test_a_graft_has_no_marks_and_its_texts_are_compared() -> None:
+def test_graft_has_no_marks_and_its_texts_are_compared() -> None:
     grafted = replace(STOCK, recipe=None, plan=None, texts={"internal/streams/writable": "ab"})
     silent = replace(HONEST, recipe=None, plan=None)
     assert compare(replace(silent, texts={"internal/streams/writable": "ab"}), grafted) == ()

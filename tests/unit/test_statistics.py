@@ -47,7 +47,7 @@ def wall_time(experiment: Experiment, label: str) -> Comparison:
     return found
 
 
-def test_the_same_times_show_no_difference() -> None:
+def test_same_times_show_no_difference() -> None:
     both = replace(REAL, trials=trials(STOCK, [5, 7, 6, 9, 8]) + trials(OPEN, [5, 7, 6, 9, 8]))
     ratio = wall_time(both, OPEN).ratio
     assert ratio is not None
@@ -75,7 +75,7 @@ def test_noise_on_both_sides_of_one_is_no_difference() -> None:
     ("count", "rank"),
     [(1, 1), (4, 1), (5, 1), (6, 1), (8, 1), (9, 2), (11, 2), (12, 3), (15, 4), (17, 5), (20, 6), (30, 10)],
 )
-def test_the_interval_is_no_narrower_than_that_of_the_sign_test(count: int, rank: int) -> None:
+def test_interval_is_no_narrower_than_that_of_the_sign_test(count: int, rank: int) -> None:
     """Its ranks stand in every table of the sign test; the bootstrap of seven leaves out their ends."""
     values = [float(number**2) for number in range(1, count + 1)]
     found = estimate(values[::-1])
@@ -83,11 +83,11 @@ def test_the_interval_is_no_narrower_than_that_of_the_sign_test(count: int, rank
     assert (found.low, found.value, found.high) == (values[rank - 1], median(values), values[-rank])
 
 
-def test_an_interval_of_a_thousand_values_is_that_of_the_normal_distribution() -> None:
+def test_interval_of_a_thousand_values_is_that_of_the_normal_distribution() -> None:
     assert exact_rank(1000) == round(500 - 1.96 * 1000**0.5 / 2)
 
 
-def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
+def test_interval_holds_the_median_as_often_as_it_reports() -> None:
     """Of seven values, each below the median or above it: all 128 ways, of which it misses two."""
     missed = 0
     for signs in product((-1, 1), repeat=7):
@@ -99,13 +99,13 @@ def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
 @pytest.mark.parametrize(
     ("values", "enough"), [([4.0], False), ([4.0, 5.0], False), ([4.0] * 4, False), ([4.0] * 5, True)]
 )
-def test_few_values_are_told(values: list[float], enough: bool) -> None:
+def test_few_values_are_reported(values: list[float], enough: bool) -> None:
     found = estimate(values)
     assert (found.low, found.high, found.count) == (min(values), max(values), len(values))
     assert found.enough is enough
 
 
-def test_a_trial_that_failed_takes_its_pair_along() -> None:
+def test_trial_that_failed_takes_its_pair_along() -> None:
     stock = trials(STOCK, [10, 10, 10])
     other = trials(OPEN, [20, 1, 20])
     for broken in (replace(other[1], ending="out of memory"), replace(other[1], verified=False)):
@@ -115,7 +115,7 @@ def test_a_trial_that_failed_takes_its_pair_along() -> None:
         assert wall_time(experiment, OPEN).ratio == estimate([2, 2])
 
 
-def test_a_trial_that_nothing_could_check_counts() -> None:
+def test_trial_that_nothing_could_check_counts() -> None:
     unchecked = tuple(replace(trial, verified=None) for trial in trials(STOCK, [10, 12]))
     assert wall_time(replace(REAL, trials=unchecked), STOCK).median == estimate([10, 12])
 
@@ -126,7 +126,7 @@ def test_pairs_without_a_partner_or_with_a_zero_are_none() -> None:
     assert paired_ratio({1: 2.0}, {2: 2.0}) is None
 
 
-def test_every_binary_is_held_against_the_first() -> None:
+def test_every_binary_is_compared_with_the_first() -> None:
     third = replace(REAL.binaries[1], label="third")
     experiment = replace(
         REAL,
@@ -199,7 +199,7 @@ def test_agreement_of_methods_comes_from_joint_runs() -> None:
     assert table.pauses["probes"].total_ms.value == 20
 
 
-def test_a_joint_run_that_was_cut_off_shows_nothing() -> None:
+def test_joint_run_that_was_cut_off_shows_nothing() -> None:
     cut = replace(joint_run(1, probes=3, trace_gc=2, perf_hooks=1), ending="out of memory")
     run = gc_run(STOCK, "perf_hooks", 1, (1, 10))
     table = stock_table(replace(REAL, gc_runs=(run,), joint_runs=(cut,)))

@@ -76,7 +76,7 @@ def estimated(value: float, low: float, high: float, count: int = 5) -> Estimate
     return Estimate(value=value, low=low, high=high, count=count)
 
 
-def test_trials_stand_as_in_the_post() -> None:
+def test_trial_table_has_the_layout_of_the_post() -> None:
     stock, other = [137040, 139120], [139900, 143306]
     assert trial_table(replace(REAL, trials=trials(STOCK, stock) + trials(OPEN, other))).splitlines() == [
         "trial (#) | `node` binary (ms) | modified `node` binary (ms)",
@@ -88,7 +88,7 @@ def test_trials_stand_as_in_the_post() -> None:
     ]
 
 
-def test_trials_that_do_not_count_are_told_and_left_out_of_the_average() -> None:
+def test_failed_trials_are_listed_and_left_out_of_the_average() -> None:
     stock = trials(STOCK, [100, 200])
     lost = [replace(trial, verified=False) for trial in trials(OPEN, [1])]
     ended = [replace(trial, number=2, ending="out of memory") for trial in trials(OPEN, [2])]
@@ -127,7 +127,7 @@ def test_long_and_wide_labels_fit_80_columns_too() -> None:
     assert max(map(cell_len, text.splitlines())) <= 80
 
 
-def test_nothing_of_a_users_reaches_the_terminal_raw() -> None:
+def test_texts_of_users_are_escaped_for_the_terminal() -> None:
     hostile = "a\x1b]0;pwned\x07\u202eb\n"
     binaries = (replace(REAL.binaries[0], label=hostile, name=hostile), REAL.binaries[1])
     broken = [replace(trial, ending="failed", detail=hostile) for trial in trials(OPEN, [1])]
@@ -147,8 +147,8 @@ def test_nothing_of_a_users_reaches_the_terminal_raw() -> None:
     assert "pwned" in text
 
 
-def test_the_joint_run_is_told_below_the_ways_own() -> None:
-    """Real runs: by themselves perf_hooks tells three times what probes tell; watching one run, the same."""
+def test_joint_run_is_listed_below_the_separate_runs() -> None:
+    """Real runs: perf_hooks reports three times what probes report, and the same in a joint run."""
     text = render(REAL)
     told = text[text.index("GC of stock") :].splitlines()
     start = told.index("pauses together               22       6.4      24      13.4      24      19.1")
@@ -161,24 +161,24 @@ def test_the_joint_run_is_told_below_the_ways_own() -> None:
     assert "joint run" not in render(replace(REAL, joint_runs=()))
 
 
-def test_a_joint_run_that_failed_is_told() -> None:
+def test_joint_run_that_failed_is_reported() -> None:
     failed = replace(REAL.joint_runs[0], ending="failed", note="exit code 3")
     assert "- joint run of stock: exit code 3" in render(replace(REAL, joint_runs=(failed,)))
 
 
-def test_the_verdict_names_memory_first() -> None:
+def test_verdict_names_memory_first() -> None:
     assert phrases(REAL)[:2] == [
         "peak memory 2.6 times (2.4 to 2.6)",
         "wall time: no difference shown (0.77 to 1.48)",
     ]
 
 
-def test_no_difference_is_said_where_the_interval_holds_one() -> None:
+def test_interval_that_contains_one_shows_no_difference() -> None:
     both = replace(REAL, trials=trials(STOCK, [100] * 5) + trials(OPEN, [99, 101, 98, 102, 100]), gc_runs=())
     assert "wall time: no difference shown (0.980 to 1.020)" in phrases(both)
 
 
-def test_few_trials_are_told() -> None:
+def test_few_trials_are_reported() -> None:
     both = replace(REAL, trials=trials(STOCK, [100] * 3) + trials(OPEN, [250, 260, 270]), gc_runs=())
     assert "wall time: too few values (2.6 times, 2.5 to 2.7 in 3 pairs)" in phrases(both)
     (caution,) = judge(both).cautions
@@ -205,7 +205,7 @@ def buffering(label: str, lengths: Sequence[int]) -> tuple[Trial, ...]:
     )
 
 
-def test_ratios_of_few_pairs_are_told_where_medians_are_of_enough() -> None:
+def test_ratios_of_few_pairs_are_reported_where_medians_are_of_enough() -> None:
     """A pair with a zero is none."""
     whole = replace(REAL, trials=buffering(STOCK, [10] * 5) + buffering(OPEN, [20] * 5), gc_runs=())
     assert "median (95% interval)" in measure_table(whole)
@@ -261,7 +261,7 @@ def test_warnings_quote_a_gc_line_that_was_not_parsed() -> None:
     assert "[7:0x1] 4 ms: New" in line
 
 
-def test_a_binary_of_which_no_trial_counts_is_an_error() -> None:
+def test_binary_without_a_valid_trial_is_an_error() -> None:
     failed = [replace(trial, ending="failed", detail="exit code 1") for trial in trials(OPEN, [1, 2])]
     good = trials(OPEN, [9, 9])
     assert find_failure(replace(REAL, trials=(*trials(STOCK, [9, 9]), failed[0], good[1]))) is None
@@ -273,7 +273,7 @@ def test_a_binary_of_which_no_trial_counts_is_an_error() -> None:
     assert find_failure(replace(REAL, trials=tuple(failed), partial=True)) is None
 
 
-def test_a_binary_that_ran_out_of_memory_is_a_result_where_there_was_a_limit() -> None:
+def test_binary_that_ran_out_of_memory_is_a_result_where_there_was_a_limit() -> None:
     ended = [replace(trial, ending="out of memory") for trial in trials(OPEN, [1, 2])]
     experiment = replace(REAL, trials=(*trials(STOCK, [9, 9]), *ended), memory_limit_bytes=2 * 10**9)
     assert find_failure(experiment) is None
@@ -282,7 +282,7 @@ def test_a_binary_that_ran_out_of_memory_is_a_result_where_there_was_a_limit() -
     assert "ran out of memory in 2 of 2 trials" in error.message
 
 
-def test_a_sweep_says_where_nothing_counts() -> None:
+def test_sweep_reports_where_nothing_counts() -> None:
     assert find_failure(SWEEP) is None
     first, *rest = SWEEP.experiments
     failed = tuple(replace(trial, ending="failed") for trial in first.trials)
@@ -301,7 +301,7 @@ def test_memory_that_ran_out_is_a_result() -> None:
     assert "wall time: nothing to compare" in phrases(experiment)
 
 
-def test_lost_data_is_told_with_its_reason() -> None:
+def test_lost_data_is_reported_with_its_reason() -> None:
     lost = replace(trials(OPEN, [1])[0], verified=False, detail="half of it is missing")
     (problem,) = judge(replace(REAL, trials=(lost,))).problems
     assert problem == (
@@ -310,20 +310,20 @@ def test_lost_data_is_told_with_its_reason() -> None:
     )
 
 
-def test_an_experiment_that_was_interrupted_at_once_can_be_shown() -> None:
+def test_experiment_that_was_interrupted_at_once_can_be_shown() -> None:
     text = render(replace(REAL, trials=(), gc_runs=(), partial=True))
     assert "No trial was finished." in text
     assert "Interrupted" in text
 
 
-def test_a_sweep_tells_how_memory_grows() -> None:
+def test_sweep_reports_how_memory_grows() -> None:
     lines = render(SWEEP).splitlines()
     at = lines.index("highWaterMark as Node sets it, input 32.0 MB to 128 MB:")
     assert lines[at + 1].startswith("  stock: peak memory 71.3 MB to 71.8 MB, GC pauses ")
     assert lines[at + 2].startswith("  no backpressure: peak memory 91.1 MB to 188 MB, GC pauses ")
 
 
-def test_a_sweep_without_collections_has_no_columns_for_them() -> None:
+def test_sweep_without_collections_has_no_columns_for_them() -> None:
     heads = [line.split() for line in render(SWEEP).splitlines() if line.startswith("input ")]
     bare = replace(SWEEP, experiments=tuple(replace(one, gc_runs=()) for one in SWEEP.experiments))
     bare_heads = [line.split() for line in render(bare).splitlines() if line.startswith("input ")]
@@ -361,7 +361,7 @@ def test_ratios_near_one_have_three_decimals() -> None:
     assert percent(estimated(0.0212, 0.02, 0.03)) == "2.12%"
 
 
-def test_marks_are_told_in_their_unit() -> None:
+def test_marks_are_reported_in_their_unit() -> None:
     assert [mark_words(mark, "bytes") for mark in (None, 65536, 1000, 0)] == [
         "highWaterMark as Node sets it",
         "highWaterMark 64 KiB",

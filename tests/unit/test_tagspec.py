@@ -58,7 +58,7 @@ def test_select_without_match_is_a_usage_error(text: str) -> None:
         TagSpec.parse(text, "v18.0.0").select(TAGS)
 
 
-def test_select_without_releases_says_so() -> None:
+def test_select_without_releases_reports_it() -> None:
     with pytest.raises(UsageError, match="no release tags"):
         TagSpec.parse("all").select([])
 

@@ -37,7 +37,7 @@ def machine(folder: Path, *, bpftrace: bool = True, uprobes: bool = True, counte
     return folder / "uprobe"
 
 
-def test_each_script_stands_in_both_languages_and_needs_the_same_probes() -> None:
+def test_each_script_needs_the_same_probes_in_both_languages() -> None:
     assert {"backpressure", "gc", "http"} <= set(script_names())
     assert list(script_names()) == sorted(script_names())
     for name in script_names():
@@ -46,7 +46,7 @@ def test_each_script_stands_in_both_languages_and_needs_the_same_probes() -> Non
     assert find_script("gc", Language.BPFTRACE).probes == {"gc__start", "gc__done"}
 
 
-def test_no_script_says_what_it_traces_but_by_a_parameter() -> None:
+def test_scripts_name_their_target_by_a_parameter_only() -> None:
     for name in script_names():
         told = find_script(name, Language.BPFTRACE).path.read_text()
         assert set(re.findall(r"usdt:[^:]+:", told)) == {"usdt:$1:"}
@@ -69,13 +69,13 @@ def test_missing_probes_are_named_and_those_that_are_there_too() -> None:
     assert "It has: gc__done, gc__start" in caught.value.message
 
 
-def test_a_machine_that_has_everything_is_good(tmp_path: Path) -> None:
+def test_machine_that_has_everything_is_good(tmp_path: Path) -> None:
     uprobes = machine(tmp_path)
     env = {"PATH": str(tmp_path / "bin")}
     assert check_machine(env, counted=True, uprobes=uprobes) == tmp_path / "bin" / "bpftrace"
 
 
-def test_a_kernel_that_raises_no_semaphores_will_do_for_a_binary_without(tmp_path: Path) -> None:
+def test_kernel_that_raises_no_semaphores_will_do_for_a_binary_without(tmp_path: Path) -> None:
     uprobes = machine(tmp_path, counted=False)
     env = {"PATH": str(tmp_path / "bin")}
     check_machine(env, counted=False, uprobes=uprobes)
@@ -83,19 +83,19 @@ def test_a_kernel_that_raises_no_semaphores_will_do_for_a_binary_without(tmp_pat
         check_machine(env, counted=True, uprobes=uprobes)
 
 
-def test_a_machine_without_bpftrace_hears_which_package_has_it(tmp_path: Path) -> None:
+def test_machine_without_bpftrace_hears_which_package_has_it(tmp_path: Path) -> None:
     uprobes = machine(tmp_path, bpftrace=False)
     with pytest.raises(UntraceableError, match=r"no bpftrace[\s\S]*apt install bpftrace"):
         check_machine({"PATH": str(tmp_path / "bin")}, counted=True, uprobes=uprobes)
 
 
-def test_a_kernel_without_uprobes_is_told(tmp_path: Path) -> None:
+def test_kernel_without_uprobes_is_reported(tmp_path: Path) -> None:
     uprobes = machine(tmp_path, uprobes=False)
     with pytest.raises(UntraceableError, match="no uprobes"):
         check_machine({"PATH": str(tmp_path / "bin")}, counted=True, uprobes=uprobes)
 
 
-def test_no_dtrace_is_told(tmp_path: Path) -> None:
+def test_missing_dtrace_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UntraceableError, match="no dtrace"):
         find_dtrace({"PATH": str(tmp_path)})
 
@@ -111,7 +111,7 @@ def test_bpftrace_does_not_take_these(path: str) -> None:
         check_path(path)
 
 
-def test_a_tracer_is_told_of_a_process_by_its_number_only() -> None:
+def test_tracer_is_reported_of_a_process_by_its_number_only() -> None:
     bt, d = (find_script("gc", language) for language in Language)
     tracer = follow_with_bpftrace(Path("bpftrace"), bt, pid=17, env={"PATH": "/bin"})
     assert tracer.argv[-4:] == ("-p", "17", str(bt.path), "/proc/17/exe")
@@ -137,13 +137,13 @@ def test_a_tracer_is_told_of_a_process_by_its_number_only() -> None:
         ("", "no output"),
     ],
 )
-def test_what_tracers_say_is_told_in_other_words(said: str, why: str) -> None:
+def test_messages_of_tracers_are_explained(said: str, why: str) -> None:
     error = diagnose(said, privileged="sudo it")
     assert why in str(error)
     assert error.exit_code == 3
 
 
-def test_who_lacks_the_rights_gets_the_command_to_type() -> None:
+def test_missing_privileges_are_reported_with_the_command_to_type() -> None:
     request = TraceRequest(script="gc", binary="a b", words=("x.js", "it's", "--", "$1"), output=Path("o"))
     error = diagnose("only supports running as the root user", privileged=request.as_root)
     assert error.remedy == (
@@ -161,7 +161,7 @@ def test_who_lacks_the_rights_gets_the_command_to_type() -> None:
         {"pid": 7, "words": ("x.js",)},
     ],
 )
-def test_a_request_for_nothing_or_for_two_things_is_wrong_usage(made: dict[str, object]) -> None:
+def test_request_for_nothing_or_for_two_things_is_wrong_usage(made: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         TraceRequest(script="gc", **made)  # type: ignore[arg-type]  # of mixed types on purpose
 

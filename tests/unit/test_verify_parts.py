@@ -38,7 +38,7 @@ def test_check_edit_of_broken_script_names_the_line() -> None:
     assert (finding.status, finding.reason, finding.hunk) == (Status.CONFLICT, "does not parse", "line 2")
 
 
-def test_check_edit_of_script_broken_before_says_so() -> None:
+def test_check_edit_of_script_broken_before_reports_it() -> None:
     [finding] = check_edit(edit(INSERTED, base=b"}" + SCRIPT))
     assert finding.text.startswith("before and after the edit: ")
 

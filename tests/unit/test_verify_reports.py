@@ -106,7 +106,7 @@ def test_row_lists_a_shared_finding_once() -> None:
         *((status, 4) for status in (Status.MISSING_ANCHOR, Status.CONFLICT, Status.FAILED, Status.ERROR)),
     ],
 )
-def test_exit_code_is_4_if_a_recipe_can_not_be_built(status: Status, code: int) -> None:
+def test_exit_code_is_4_if_a_recipe_cannot_be_built(status: Status, code: int) -> None:
     row = Row.of(Tag(22, 1, 0), "3" * 40, [(STOCK, CLEAN), (PROBES, Evaluation(status))])
     assert row.status is status
     report = Report(origin="", depth=Depth.PLAN, recipes=(), rows=(row,), ignored=0, seconds=0)

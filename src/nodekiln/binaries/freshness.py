@@ -45,7 +45,7 @@ def differences(published: Published, wanted: Wanted) -> tuple[str, ...]:
         found.append("it was made by another compiler")
     environment = facts["toolchain"].get("environment")
     if environment is None:
-        found.append("it does not tell which flags it was made with")
+        found.append("its manifest does not record the compiler flags")
     elif environment != wanted.environment:
         found.append(
             f"it was made with {environment or 'no flags'}, and now has {wanted.environment or 'none'}"

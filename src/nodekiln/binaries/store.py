@@ -27,7 +27,7 @@ from nodekiln.core.settings import Workspace
 
 
 def disk_usage(folder: Path, counted: set[tuple[int, int]]) -> int:
-    """Bytes on the disk of a folder and all in it, as du tells them; what vanishes meanwhile counts nothing.
+    """Return the disk usage of a folder in bytes, as du does; files removed meanwhile are not counted.
 
     Nor does what has been `counted` (device and inode), which this adds to: the headers of a graft are hard
     links to those of its release.
@@ -57,7 +57,7 @@ def delete(folder: Path) -> None:
 PREFIX = ".staging-"
 _HOLD = "held"
 _YOUNG = 3600.0
-"""Seconds for which one that nothing tells of may still be worked in."""
+"""Seconds for which one without a lock may still be in use."""
 
 
 def make_staging(store: Path) -> tuple[Path, filelock.BaseFileLock]:
@@ -137,7 +137,7 @@ class Store:
     def find(self, name: str) -> Published | None:
         """Return the binary of that name or None; raise UsageError for an invalid name."""
         # A kill between the two renames of a replacement leaves only the former folder, and in it what was
-        # published. That can be used where it stands; only `publish`, which has the lock, moves it. The last
+        # published. It can be used there; only `publish`, which has the lock, moves it. The last
         # look is for what came to its name since the first one.
         place = self.folder / check_name(name)
         for folder in (place, self.folder / f"{FORMER}{name}", place):
@@ -152,7 +152,7 @@ class Store:
         if published is None:
             there = ", ".join(other.name for other in self.list()) or "none yet"
             raise UsageError(
-                f"There is no binary {name}. There are: {there}.",
+                f"Binary {name} not found. Existing ones: {there}.",
                 remedy="./inv build --tag TAG makes one; ./inv list shows them.",
             )
         return published

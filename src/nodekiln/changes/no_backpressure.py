@@ -23,7 +23,7 @@ from nodekiln.changes.javascript import Script, parse, parts, walk
 from nodekiln.core.edit import Conflict, Edit, Misfit, Read, Refusal, Remember, Span, no_memo
 
 _WRITABLES = ("lib/internal/streams/writable.js", "lib/_stream_writable.js")
-"""Before 14.21 the function stands in the second; since then in the first, and the second is a shim."""
+"""Before 14.21 the function is in the second; since then it is in the first, and the second is a shim."""
 _ADAPTERS = "lib/internal/webstreams/adapters.js"
 _OUTGOING = "lib/_http_outgoing.js"
 PATHS = (*_WRITABLES, _ADAPTERS, _OUTGOING)

@@ -221,7 +221,7 @@ def _unpack(source: io.BufferedReader[Any]) -> _Readable:
     for signature, kind in _SIGNATURES:
         if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(signature):
             raise RefusedError(f"is {kind}, not a tarball (.tar, .tar.gz, .tar.xz, .tar.bz2)")
-    raise RefusedError(f"is no tarball (.tar, .tar.gz, .tar.xz, .tar.bz2): it begins with {head[:16]!r}")
+    raise RefusedError(f"is not a tarball (.tar, .tar.gz, .tar.xz, .tar.bz2): it begins with {head[:16]!r}")
 
 
 def _is_header(block: bytes) -> bool:

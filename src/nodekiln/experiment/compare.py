@@ -74,10 +74,10 @@ class _Session:
 def compare(request: CompareRequest, settings: Settings, reporter: Reporter) -> Compared | None:
     """Run the comparison and write its folder, build/experiments/<time>; return None for a dry run.
 
-    On Ctrl-C what was measured is kept: `results.partial` tells. Raises KeyboardInterrupt if that is
+    On Ctrl-C the measurements are kept, and `results.partial` is set. Raises KeyboardInterrupt if that is
     nothing, CheckError for a binary that loses data or can't do the workload, UsageError and SourceError for
     what can't be taken, would not fit into memory or on the disk, or changed meanwhile, and what grafting
-    raises. Whether there is a result for every binary tells verdict.find_failure.
+    raises. verdict.find_failure checks that every binary has a result.
     """
     session = _prepare(request, settings, reporter)
     if session is None:
@@ -199,9 +199,7 @@ def _input(session: _Session, size: int) -> tuple[Material, tuple[str, ...]]:
     if session.request.cold:
         pagecache.drop(material.path)
         left = pagecache.cached_share(material.path)
-        remainder = (
-            "whether any of it stays can't be remainder" if left is None else f"{left:.0%} of it stays"
-        )
+        remainder = "how much of it stays is unknown" if left is None else f"{left:.0%} of it stays"
         notes.append(f"the input is dropped from memory before each run; {remainder}")
     for note in notes:
         session.reporter.say(note)

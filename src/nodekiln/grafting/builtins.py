@@ -72,7 +72,7 @@ def _locate(data: Buffer, name: str, landmark: str, paths: list[str]) -> Iterato
 
 
 def _places(data: Buffer, landmark: bytes) -> list[int]:
-    """Return the first two offsets, which is enough to tell one from several."""
+    """Return the first two offsets, enough to distinguish one match from several."""
     first = data.find(landmark)
     second = data.find(landmark, first + 1) if first >= 0 else -1
     return [place for place in (first, second) if place >= 0]

@@ -41,7 +41,7 @@ class Server:
     """The files below one URL, which may name a user and a password."""
 
     def __init__(self, base: str, *, env: Mapping[str, str]) -> None:
-        """`env` may tell proxies (https_proxy, ...). Raises UsageError for what is no http(s) URL."""
+        """`env` may name proxies (https_proxy, ...). Raises UsageError unless `base` is an http(s) URL."""
         if not _is_url(base):  # it may contain a password, so it isn't printed
             raise UsageError(
                 "The mirror is no http(s) URL of a folder with releases.",
@@ -91,7 +91,7 @@ class Server:
         have = part.stat().st_size if part.exists() else 0
         with self._open(path, have) as answer:
             if answer.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-                part.unlink()  # longer than the file, or just as long: the hash of what comes now tells
+                part.unlink()  # longer than the file, or just as long: the next download's hash decides
                 return False
             resumed = answer.status == http.client.PARTIAL_CONTENT and have > 0
             done = have if resumed else 0
@@ -137,7 +137,7 @@ def _is_url(base: str) -> bool:
 
 
 def _next(answer: http.client.HTTPResponse) -> bytes:
-    """Return the next bytes; none at the end or if the connection broke (the length tells them apart)."""
+    """Return the next bytes; none at the end or if the connection broke (distinguished by the length)."""
     try:
         return answer.read(_CHUNK)
     except (OSError, http.client.HTTPException):

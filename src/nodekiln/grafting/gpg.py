@@ -49,7 +49,7 @@ def _judge(status: list[list[str]], known: set[str]) -> str:
     if "REVKEYSIG" in keywords:
         raise SourceError(
             "SHASUMS256.txt is signed with a key that was revoked.",
-            remedy="gpg --verify tells whose; take another mirror, or --release FILE.",
+            remedy="Run gpg --verify to see whose; use another mirror, or --release FILE.",
         )
     signers = [words[-1] for words in status if words and words[0] == "VALIDSIG"]
     for primary in signers:
@@ -66,5 +66,5 @@ def _judge(status: list[list[str]], known: set[str]) -> str:
 def _wrong() -> SourceError:
     return SourceError(
         "The signature of SHASUMS256.txt is wrong, so what it says about the release proves nothing.",
-        remedy="gpg --verify tells more; take another mirror, or --release FILE.",
+        remedy="Run gpg --verify for details; use another mirror, or --release FILE.",
     )

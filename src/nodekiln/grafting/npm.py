@@ -81,8 +81,8 @@ def _pack(
     if found != digest:
         packed[0].unlink()
         raise SourceError(
-            f"{wanted} is damaged: its SHA-512 is not the one that the registry tells. It was removed.",
-            remedy="npm cache verify mends npm's cache; then run the same command again.",
+            f"{wanted} is damaged: its SHA-512 differs from the registry's. It was removed.",
+            remedy="Run npm cache verify, then the same command again.",
         )
     return Download(
         packed[0], f"npm {wanted}", ("sha512 integrity of the registry, a repackaging by others",)

@@ -18,7 +18,7 @@ _ELF_MACHINES = {62: "x64", 183: "arm64"}
 _MACH_CPUS = {0x0100_0007: "x64", 0x0100_000C: "arm64"}
 _PE_MACHINES = {0x8664: "x64", 0xAA64: "arm64"}
 _MACH_64 = b"\xcf\xfa\xed\xfe"
-_PE_OFFSET = 0x3C  # where the DOS header tells the place of the PE header
+_PE_OFFSET = 0x3C  # offset of the PE header's address in the DOS header
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def recognise(head: bytes, name: str) -> Platform:
         place = int.from_bytes(head[_PE_OFFSET : _PE_OFFSET + 4], "little")
         if head[place : place + 4] == b"PE\0\0":
             return _platform("win", _PE_MACHINES, int.from_bytes(head[place + 4 : place + 6], "little"), name)
-    raise SourceError(f"{name} is no program for Linux, macOS or Windows.", remedy=_wanted())
+    raise SourceError(f"{name} is not a program for Linux, macOS or Windows.", remedy=_wanted())
 
 
 def _platform(os: str, known: dict[int, str], machine: int, name: str) -> Platform:

@@ -96,7 +96,7 @@ _COLD = ".cold"
 def gc_probes(elf: Elf) -> tuple[Probe, ...]:
     """node:gc__start and node:gc__done, with GCType, GCCallbackFlags and the Heap's address as arguments.
 
-    Raises PatchError if the binary is for another processor than x64 and arm64, tells of probes already,
+    Raises PatchError if the binary is for another processor than x64 and arm64, has probes already,
     or hasn't exactly one such function each, in .text, mapped to be executed, that begins with an instruction
     on which the kernel takes a uprobe; ElfError where the file is damaged. PatchError also where
     no function that collects garbage calls them.

@@ -71,9 +71,9 @@ def _take(source: io.BufferedReader[Any], folder: Path, binary: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             file = target.open("xb")
         except FileExistsError as error:
-            raise RefusedError(f"holds {Path(error.filename).name} twice") from None
+            raise RefusedError(f"contains {Path(error.filename).name} twice") from None
         except NotADirectoryError:
-            raise RefusedError(f"holds {target.name} below what is a file") from None
+            raise RefusedError(f"contains {target.name} below a file") from None
         with file:
             file.writelines(pieces)
 
@@ -139,12 +139,12 @@ def obtain(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if file is not None:
-        return _told(_given(tag, platform, file, folder, reporter), "release", reporter)
+        return _reported(_given(tag, platform, file, folder, reporter), "release", reporter)
     server = Server(mirror or OFFICIAL, env=env)
     place = folder / f"{tag}-{platform}"
     kept = _kept(tag, platform, place, reporter)
     if kept is not None and (not mirror or kept.origin.startswith(f"{server.base}/{tag}/")):
-        return _told(kept, _KEPT, reporter)
+        return _reported(kept, _KEPT, reporter)
     downloads = folder / _DOWNLOADS
     downloads.mkdir(exist_ok=True)
     try:
@@ -154,7 +154,7 @@ def obtain(
     except UnreachableError as error:
         if kept is not None:
             reporter.say(f"{error.message} Taking the release that is kept.")
-            return _told(kept, _KEPT, reporter)
+            return _reported(kept, _KEPT, reporter)
         reporter.say(f"{error.message} Asking npm.")
         got = _from_npm(tag, platform, downloads, error.message, env, reporter)
     try:
@@ -163,10 +163,10 @@ def obtain(
         got.file.unlink()
         raise
     got.file.unlink()
-    return _told(release, "release", reporter)
+    return _reported(release, "release", reporter)
 
 
-def _told(release: Release, what: str, reporter: Reporter) -> Release:
+def _reported(release: Release, what: str, reporter: Reporter) -> Release:
     size = format_size(release.path.stat().st_size)
     reporter.say(f"{what}: {release.origin}, {size}, {', '.join(release.checks)}")
     return release
@@ -192,7 +192,7 @@ def check_given(file: Path) -> bytes:
     """Return the first bytes of a tarball or binary; raise SourceError for a file that is neither."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a pipe would wait, a device never end
-            raise SourceError(f"--release {file} is no file.", remedy=_TAKES)
+            raise SourceError(f"--release {file} is not a regular file.", remedy=_TAKES)
         with file.open("rb") as stream:
             head = stream.read(HEAD)
     except OSError as error:

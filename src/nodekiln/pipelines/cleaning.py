@@ -90,7 +90,7 @@ def remove(workspace: Workspace, found: Sequence[Removable], reporter: Reporter)
 
 
 def _release_locks(workspace: Workspace, folders: Sequence[Path]) -> list[str]:
-    """Return the locks of grafts that use these releases, or of all grafts if a name doesn't tell."""
+    """Return the locks of grafts that use these releases, or of all grafts if that is unknown."""
     names = [folder.name for folder in folders if folder.parent == workspace.releases]
     locks = sorted(path.stem for path in workspace.locks.glob("release-*.lock"))
     return [

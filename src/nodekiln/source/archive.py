@@ -100,7 +100,7 @@ class Listing:
         """Return the common top folder with its slash, "" if the sources are at the top."""
         tops = {path.partition("/")[0] for path in (*self.entries, *self.folders)}
         if not tops:
-            raise RefusedError("holds no files")
+            raise RefusedError("contains no files")
         if len(tops) == 1 and not tops & self.entries.keys():
             return tops.pop() + "/"
         if {"configure.py", "node.gyp"} <= self.entries.keys():
@@ -128,7 +128,7 @@ def read_archive(source: io.BufferedReader[Any], listing: Listing) -> Iterator[M
         listing.add(path, entry)
         total += entry.size
         if total > limits.total:
-            raise RefusedError(f"holds more than {format_size(limits.total)}")
+            raise RefusedError(f"contains more than {format_size(limits.total)}")
         if entry.mode == LINK:
             yield Member(path, entry, (entry.target.encode(),))
         elif entry.mark == count:
@@ -139,48 +139,50 @@ def _clean(name: str) -> str:
     """Return the member's path without "./" and doubled slashes; "" for the archive's top."""
     check_length(name)
     if _FORBIDDEN.search(name):
-        raise RefusedError(f"holds a name with control characters or broken UTF-8, {name!r}")
+        raise RefusedError(f"contains a name with control characters or broken UTF-8, {name!r}")
     if name.startswith("/"):
-        raise RefusedError(f"holds an absolute path, {name!r}")
+        raise RefusedError(f"contains an absolute path, {name!r}")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     for part in parts:
         if part == "..":
-            raise RefusedError(f"holds a path that leaves its folder, {name!r}")
+            raise RefusedError(f"contains a path that leaves its folder, {name!r}")
         # What macOS and Windows take for .git as well: git's own fsck refuses these too.
         if _IGNORED_BY_HFS.sub("", part).rstrip(". ").lower() in (".git", "git~1"):
-            raise RefusedError(f"holds a git repository's own files, {name!r}")
+            raise RefusedError(f"contains a git repository's own files, {name!r}")
     return "/".join(parts)
 
 
 def _entry(member: tarfile.TarInfo, path: str, mark: int, listing: Listing) -> Entry:
     if not path:
-        raise RefusedError(f"holds a file without a name, {member.name!r}")
+        raise RefusedError(f"contains a file without a name, {member.name!r}")
     if member.issym():
         check_length(member.linkname)
         if not member.linkname or _FORBIDDEN.search(member.linkname):
             raise RefusedError(
-                f"holds a link whose target can't be one, {member.name!r} -> {member.linkname!r}"
+                f"contains a link with an invalid target, {member.name!r} -> {member.linkname!r}"
             )
         return Entry(LINK, mark, 0, member.linkname)
     if member.islnk():
         seen = listing.entries.get(_clean(member.linkname))
         if seen is None or seen.mode == LINK:
             raise RefusedError(
-                f"holds a hard link to no file before it, {member.name!r} -> {member.linkname!r}"
+                f"contains a hard link to a file that has not come, {member.name!r} -> {member.linkname!r}"
             )
         return seen
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse is not None:
         kind = "a device or pipe" if member.isdev() else "a sparse or unknown kind of file"
-        raise RefusedError(f"holds {kind}, {member.name!r}")
+        raise RefusedError(f"contains {kind}, {member.name!r}")
     if member.size > (most := listing.limits.file):
-        raise RefusedError(f"holds {member.name!r} with {member.size} bytes; {format_size(most)} is the most")
+        raise RefusedError(
+            f"contains {member.name!r} with {member.size} bytes; the limit is {format_size(most)}"
+        )
     return Entry(PROGRAM if member.mode & 0o100 else BLOB, mark, member.size)
 
 
 def _check_link(path: str, target: str) -> None:
-    """Refuses a target outside. ".." may only come first: after a name that is itself a link it could lead
+    """Refuse a target outside. ".." may only come first: after a name that is itself a link it could lead
     anywhere, while the folders above a link are folders (see Listing)."""
     parts = [part for part in target.split("/") if part not in ("", ".")]
     ups = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
     if target.startswith("/") or ups > path.count("/") or ".." in parts[ups:]:
-        raise RefusedError(f"holds a link that leads out of its folder, {path!r} -> {target!r}")
+        raise RefusedError(f"contains a link that leads out of its folder, {path!r} -> {target!r}")

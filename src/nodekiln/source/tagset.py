@@ -155,7 +155,7 @@ class TagSet:
         if not self._batch.lacking([name]):
             return damaged(self._remote.mirror, f"{what} can't be read")
         return SourceError(
-            f"{what} is missing or damaged{self._why}.", remedy="git fsck in that repository tells more."
+            f"{what} is missing or damaged{self._why}.", remedy="Run git fsck in that repository."
         )
 
     def _check(self) -> None:

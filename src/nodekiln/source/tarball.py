@@ -31,7 +31,7 @@ from nodekiln.source.git_runner import GitError, GitRunner, fast_import
 
 @dataclass(frozen=True)
 class Tarball:
-    """What git holds of an imported tarball: `commit` is the id of its commit (40 hex digits), `name` and
+    """An imported tarball in git: `commit` is the id of its commit (40 hex digits), `name` and
     `sha256` are the file's, `size` is in bytes, unpacked."""
 
     tag: Tag
@@ -153,7 +153,7 @@ def _inspect(file: Path) -> tuple[int, str]:
     """Size and SHA-256 of a file that may be a tarball."""
     if not file.is_file():
         raise RefusedError(
-            "is a folder" if file.is_dir() else "is no file" if file.exists() else "is not there"
+            "is a folder" if file.is_dir() else "is not a regular file" if file.exists() else "does not exist"
         )
     if not file.name.isprintable():
         raise RefusedError("has a name that can't be written down: rename it")
@@ -226,10 +226,10 @@ class _Source(io.RawIOBase):
 
 def _check_version(found: Tag | None, tag: Tag, file: Path) -> None:
     if found is None:
-        raise RefusedError(f"has a {HEADER} that tells no version")
+        raise RefusedError(f"has a {HEADER} without a version")
     if found != tag:
         raise SourceError(
-            f"{file.name} holds the sources of {found}, not of {tag}.",
+            f"{file.name} contains the sources of {found}, not of {tag}.",
             remedy=f"./inv import-tarball --tag {found} --file {shlex.quote(str(file))}",
         )
 

@@ -127,7 +127,7 @@ def check_temporary(env: Mapping[str, str]) -> Iterator[Finding]:
     folder = temporary_folder(env)
     remedy = "Free some space there, or set TMPDIR to a folder on another disk."
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        state = "is not writable" if folder.is_dir() else "is no folder"
+        state = "is not writable" if folder.is_dir() else "is not a folder"
         why = "Compilers write their temporary files there."
         yield Finding(Severity.ERROR, "TMPDIR", f"{folder} {state}.", why, "Set TMPDIR to a writable folder.")
         return

@@ -70,7 +70,7 @@ def test_generated_data_is_written_once_and_kept(tmp_path: Path, said: io.String
 
 
 @pytest.mark.parametrize("damage", ["a byte", "a byte less", "its record", "its record gone"])
-def test_what_is_not_what_it_was_is_made_again(tmp_path: Path, said: io.StringIO, damage: str) -> None:
+def test_changed_input_is_generated_again(tmp_path: Path, said: io.StringIO, damage: str) -> None:
     first = made(tmp_path, said, sizes=(100_000,))
     content = first.path.read_bytes()
     record = first.path.with_name(first.path.name + ".json")
@@ -87,14 +87,14 @@ def test_what_is_not_what_it_was_is_made_again(tmp_path: Path, said: io.StringIO
     assert ("is made again" in said.getvalue()) == damage.startswith("a byte")
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: Path, said: io.StringIO) -> None:
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path, said: io.StringIO) -> None:
     (tmp_path / "inputs" / ".part-1").mkdir(parents=True)
     (tmp_path / "inputs" / ".part-1" / "half.bin").write_bytes(b"half")
     made(tmp_path, said, sizes=(1000,))
     assert kept(tmp_path) == ["generated-1000-1.bin", "generated-1000-1.bin.json"]
 
 
-def test_a_file_is_read_where_it_lies(tmp_path: Path, said: io.StringIO) -> None:
+def test_input_file_is_read_in_place(tmp_path: Path, said: io.StringIO) -> None:
     (tmp_path / "film.mp4").write_bytes(FILM)
     found = made(tmp_path, said, source=tmp_path / "film.mp4")
     assert found.path == tmp_path / "film.mp4"
@@ -103,7 +103,7 @@ def test_a_file_is_read_where_it_lies(tmp_path: Path, said: io.StringIO) -> None
     assert kept(tmp_path) == []
 
 
-def test_a_film_is_repeated_by_ffmpeg(tmp_path: Path, said: io.StringIO) -> None:
+def test_film_is_repeated_by_ffmpeg(tmp_path: Path, said: io.StringIO) -> None:
     """Whatever its name is: ffmpeg's list has quotes and escapes of its own."""
     put_ffmpeg(tmp_path)
     film = tmp_path / "it's\n a 'film'.MP4"
@@ -137,7 +137,7 @@ def test_bytes_are_repeated_where_ffmpeg_is_not_or_cannot(
 
 
 class Counting(Reporter):
-    """Counts how often a step tells how far it is."""
+    """Count how often a step reports progress."""
 
     def __init__(self) -> None:
         super().__init__(Console(file=io.StringIO()))
@@ -158,7 +158,7 @@ class Counting(Reporter):
 
 
 @pytest.mark.parametrize(("content", "times"), [(b"small", 2_000_000), (b"0123456789abcdef" * 200_000, 3)])
-def test_a_repeated_file_is_written_in_large_pieces(tmp_path: Path, content: bytes, times: int) -> None:
+def test_repeated_file_is_written_in_large_pieces(tmp_path: Path, content: bytes, times: int) -> None:
     """A piece for each of two million repetitions would take 17 s."""
     (tmp_path / "data.bin").write_bytes(content)
     request, reporter = CompareRequest(source=tmp_path / "data.bin", repeat=times), Counting()
@@ -167,7 +167,7 @@ def test_a_repeated_file_is_written_in_large_pieces(tmp_path: Path, content: byt
     assert reporter.steps["writing the input, MB"] <= 3
 
 
-def test_a_file_that_changed_is_repeated_anew(tmp_path: Path, said: io.StringIO) -> None:
+def test_file_that_changed_is_repeated_anew(tmp_path: Path, said: io.StringIO) -> None:
     (tmp_path / "data.bin").write_bytes(b"one" * 50)
     first = made(tmp_path, said, source=tmp_path / "data.bin", repeat=2)
     (tmp_path / "data.bin").write_bytes(b"two" * 50)
@@ -176,7 +176,7 @@ def test_a_file_that_changed_is_repeated_anew(tmp_path: Path, said: io.StringIO)
     assert second.path.read_bytes() == b"two" * 100
 
 
-def test_only_what_is_not_there_yet_needs_room(tmp_path: Path, said: io.StringIO) -> None:
+def test_existing_inputs_need_no_disk_space(tmp_path: Path, said: io.StringIO) -> None:
     made(tmp_path, said, sizes=(1000,))
     both = CompareRequest(sizes=(1000, 2000))
     assert bytes_to_write(both, tmp_path / "inputs") == 2000
@@ -187,7 +187,9 @@ def test_only_what_is_not_there_yet_needs_room(tmp_path: Path, said: io.StringIO
 
 
 @pytest.mark.parametrize("has_ffmpeg", [False, True])
-def test_what_was_repeated_before_needs_no_room(tmp_path: Path, said: io.StringIO, has_ffmpeg: bool) -> None:
+def test_input_repeated_before_needs_no_disk_space(
+    tmp_path: Path, said: io.StringIO, has_ffmpeg: bool
+) -> None:
     if has_ffmpeg:
         put_ffmpeg(tmp_path)
     film = tmp_path / "film.mp4"
@@ -205,11 +207,11 @@ def test_what_was_repeated_before_needs_no_room(tmp_path: Path, said: io.StringI
     [
         ("missing.bin", "can't be read: No such file"),
         ("empty.bin", "is empty"),
-        ("folder", "is no file"),
-        pytest.param("pipe", "is no file", id="a pipe, which is not waited for"),
+        ("folder", "is not a regular file"),
+        pytest.param("pipe", "is not a regular file", id="a pipe, which is not waited for"),
     ],
 )
-def test_an_input_that_cannot_be_read_is_told(tmp_path: Path, name: str, why: str) -> None:
+def test_input_that_cannot_be_read_is_reported(tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / "empty.bin").touch()
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")

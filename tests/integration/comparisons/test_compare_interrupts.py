@@ -92,7 +92,7 @@ def start(bench: Bench, after: int) -> tuple[subprocess.Popen[str], psutil.Proce
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_keeps_what_was_measured(bench: Bench, number: signal.Signals) -> None:
+def test_interrupt_keeps_what_was_measured(bench: Bench, number: signal.Signals) -> None:
     """Two warm-ups and three trials are over, and a fourth one runs."""
     child, program = start(bench, after=5)
     child.send_signal(number)
@@ -107,7 +107,7 @@ def test_an_interrupt_keeps_what_was_measured(bench: Bench, number: signal.Signa
 
 
 @pytest.mark.slow
-def test_an_interrupt_while_the_report_is_drawn_says_how_to_draw_it(bench: Bench) -> None:
+def test_interrupt_while_the_report_is_drawn_reports_how_to_draw_it(bench: Bench) -> None:
     """Statistics and drawing take a second or more; results.json is complete before they begin."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "NODEKILN_BUILD": str(bench.folder / "build")}
     words = ["--binaries", "a,b", "--workload", bench.workload(COPY), "--size", "1k", "--gc-rounds", "0"]
@@ -137,7 +137,7 @@ def test_an_interrupt_while_the_report_is_drawn_says_how_to_draw_it(bench: Bench
     assert [path.name for path in folder.iterdir()] == ["results.json"]
 
 
-def test_an_interrupt_before_the_first_trial_leaves_nothing(bench: Bench) -> None:
+def test_interrupt_before_the_first_trial_leaves_nothing(bench: Bench) -> None:
     child, program = start(bench, after=0)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=PATIENCE)
@@ -146,7 +146,7 @@ def test_an_interrupt_before_the_first_trial_leaves_nothing(bench: Bench) -> Non
     assert_over(program)
 
 
-def test_nothing_runs_on_where_we_are_killed_and_what_was_measured_is_there(bench: Bench) -> None:
+def test_killed_comparison_ends_its_programs_and_keeps_results(bench: Bench) -> None:
     child, program = start(bench, after=4)
     child.kill()
     child.communicate(timeout=PATIENCE)
@@ -157,7 +157,7 @@ def test_nothing_runs_on_where_we_are_killed_and_what_was_measured_is_there(benc
     assert len(facts["trials"]) == 2
 
 
-def test_what_a_killed_run_was_writing_is_removed_and_what_it_measured_is_not(bench: Bench) -> None:
+def test_outputs_of_a_killed_run_are_removed_and_results_kept(bench: Bench) -> None:
     experiments = bench.folder / "build" / "experiments"
     measured, not_measured = "2026-11-23-075143", "2026-11-23-075143-2"
     for name in (measured, not_measured, "mine"):

@@ -78,7 +78,7 @@ def test_names_that_are_no_utf8_are_kept_as_text(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_names_that_the_locale_can_not_say_are_kept_as_text(folder: Path) -> None:
+def test_names_outside_the_locale_are_kept_as_text(folder: Path) -> None:
     env = {
         "PATH": os.environ["PATH"],
         "HOME": os.environ["HOME"],
@@ -102,7 +102,7 @@ def test_names_that_the_locale_can_not_say_are_kept_as_text(folder: Path) -> Non
 
 
 @NEEDS_GCC
-def test_where_a_release_can_not_be_grafted_builds_are_named(tmp_path: Path) -> None:
+def test_release_that_cannot_be_grafted_suggests_builds(tmp_path: Path) -> None:
     """As 12 and older, whose `return ret;` has no room for another word."""
     old = WRITABLE.replace(b"return ret && !state.errored;", b"return ret;")
     release = compile_node(tmp_path, old, ADAPTERS)

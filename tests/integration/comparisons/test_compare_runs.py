@@ -33,7 +33,7 @@ def test_every_trial_is_measured_verified_and_kept(bench: Bench) -> None:
     assert {path.name for path in done.folder.iterdir()} == {"results.json"}
 
 
-def test_a_program_sees_its_input_and_nothing_of_node_s_settings(bench: Bench) -> None:
+def test_program_sees_its_input_and_nothing_of_node_s_settings(bench: Bench) -> None:
     text = "assert not any(name.startswith('NODE_') for name in os.environ) and words[3:] == ['4096']\ncopy()"
     kept = bench.results(text, high_water_marks=(4096,))
     assert kept.high_water_mark == 4096
@@ -64,7 +64,7 @@ def test_every_binary_is_run_before_the_first_trial(bench: Bench) -> None:
     assert (bench.folder / "mine.mjs.seen").read_text() == "run " * 2
 
 
-def test_a_wrapper_that_takes_no_such_words_is_compared_all_the_same(bench: Bench) -> None:
+def test_wrapper_that_takes_no_such_words_is_compared_all_the_same(bench: Bench) -> None:
     (bench.folder / "c").write_text('#!/bin/sh\n[ "$1" != -e ] || exit 3\n"${0%c}a" "$@"\n')
     (bench.folder / "c").chmod(0o755)
     assert [trial.verified for trial in bench.results(binaries=("a", "c")).trials] == [True, True]
@@ -80,7 +80,7 @@ def test_runs_for_collections_take_turns(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_a_series_is_one_sweep_with_a_point_for_each_pair(bench: Bench) -> None:
+def test_series_is_one_sweep_with_a_point_for_each_pair(bench: Bench) -> None:
     done = bench.compare(warm_ups=1, sizes=(1000, 2000), high_water_marks=(None, 16))
     assert done is not None
     kept = read_results(done.folder)
@@ -95,7 +95,7 @@ def test_a_series_is_one_sweep_with_a_point_for_each_pair(bench: Bench) -> None:
     assert [one.warm_ups for one in kept.experiments] == [1, 0, 0, 0]
 
 
-def test_a_dry_run_tells_and_makes_nothing(bench: Bench) -> None:
+def test_dry_run_reports_and_makes_nothing(bench: Bench) -> None:
     assert bench.compare("raise SystemExit", dry_run=True) is None
     told = bench.said.getvalue()
     assert "comparing a, b" in told
@@ -103,12 +103,12 @@ def test_a_dry_run_tells_and_makes_nothing(bench: Bench) -> None:
     assert not (bench.folder / "build" / "experiments").exists()
 
 
-def test_the_same_binary_twice_shows_what_chance_does(bench: Bench) -> None:
+def test_same_binary_twice_shows_what_chance_does(bench: Bench) -> None:
     kept = bench.results(binaries=("a", "a"))
     assert [binary.label for binary in kept.binaries] == ["a", "a (2)"]
 
 
-def test_the_environment_is_told_without_a_path_or_a_name(bench: Bench) -> None:
+def test_environment_is_reported_without_a_path_or_a_name(bench: Bench) -> None:
     kept = bench.results().environment
     assert kept.cores >= 1
     assert kept.memory_bytes > kept.available_memory_bytes > 0

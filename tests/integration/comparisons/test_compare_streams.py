@@ -24,7 +24,7 @@ ENVIRONMENT = child_environment(os.environ)
         "{ writableLength: '5' }",
     ],
 )
-def test_what_is_no_writable_counts_nothing(node: Path, tmp_path: Path, published: str) -> None:
+def test_other_objects_than_writables_are_not_counted(node: Path, tmp_path: Path, published: str) -> None:
     (tmp_path / "mine.cjs").write_text(
         "const found = require('diagnostics_channel').channel('nodekiln:writable');\n"
         f"for (const one of [{published}, {{ writableLength: 42 }}]) found.publish(one);\n"

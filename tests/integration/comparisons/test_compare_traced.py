@@ -1,4 +1,4 @@
-"""A run that a tracer watches, without the tracer: in its place is a stand-in that tells nothing."""
+"""Traced runs, with a silent stand-in for the tracer."""
 
 from __future__ import annotations
 
@@ -73,19 +73,17 @@ def _open_stdin() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_open_stdin")
-def test_a_program_that_reads_its_stdin_does_not_wait_for_ours(tmp_path: Path) -> None:
+def test_program_that_reads_its_stdin_does_not_wait_for_ours(tmp_path: Path) -> None:
     program = "import select, sys; sys.exit(not select.select([0], [], [], 5)[0] or sys.stdin.read() != '')"
     assert trace(tmp_path, program).ending == "finished"
 
 
-def test_its_time_ends_with_it_and_not_with_our_next_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_of_a_run_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traced, "_LOOK", 20)
     assert 0 < trace(tmp_path, "").wall_ms < 10_000
 
 
-def test_it_is_ended_at_the_limit(tmp_path: Path) -> None:
+def test_run_is_ended_at_the_memory_limit(tmp_path: Path) -> None:
     found = trace(tmp_path, "import time; held = bytearray(10**8); time.sleep(60)", limit=50 * 10**6)
     assert found.ending == "out of memory"
     assert found.wall_ms < 30_000

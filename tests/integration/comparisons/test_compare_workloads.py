@@ -35,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("mark", [None, 3])
 @pytest.mark.parametrize("name", workload_names())
-def test_a_workload_runs_alone_and_loses_nothing(
+def test_workload_runs_alone_and_loses_nothing(
     node: Path, data: Path, tmp_path: Path, name: str, mark: int | None
 ) -> None:
     workload = find_workload(name, tmp_path)
@@ -68,7 +68,7 @@ setTimeout(() => {
 """
 
 
-def test_what_waits_in_published_streams_is_told(node: Path, data: Path, tmp_path: Path) -> None:
+def test_buffered_bytes_of_published_streams_are_reported(node: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "tells.mjs").write_text(TELLS)
     argv = [
         str(node),
@@ -102,7 +102,7 @@ def test_collections_are_written_down_by_their_type(node: Path, tmp_path: Path) 
     assert all(float(start) > 0 and float(took) > 0 for _, start, took in told)
 
 
-def test_a_workload_is_not_disturbed_by_who_listens(node: Path, data: Path, tmp_path: Path) -> None:
+def test_workload_is_not_disturbed_by_who_listens(node: Path, data: Path, tmp_path: Path) -> None:
     """Its descriptor is closed: nobody listens."""
     workload = find_workload("pipeline", tmp_path)
     argv = workload.argv(node, data, tmp_path / "out", options=("--require", str(STREAMS)))

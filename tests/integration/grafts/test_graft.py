@@ -27,7 +27,7 @@ from tests.integration.grafts.desk import (
 pytestmark = NEEDS_GCC
 
 
-def test_a_graft_is_the_release_with_both_edits_two_probes_and_its_name(desk: Desk) -> None:
+def test_graft_is_the_release_with_both_edits_two_probes_and_its_name(desk: Desk) -> None:
     before = desk.release.read_bytes()
     made = desk.graft()
     assert made == desk.build / "binaries" / "v22.20.0-no-backpressure-usdt-graft" / "node"
@@ -45,7 +45,7 @@ def test_a_graft_is_the_release_with_both_edits_two_probes_and_its_name(desk: De
     assert desk.release.read_bytes() == before
 
 
-def test_the_manifest_tells_the_release_every_range_and_the_probes(desk: Desk) -> None:
+def test_manifest_reports_the_release_every_range_and_the_probes(desk: Desk) -> None:
     made = desk.graft()
     facts = manifest(made)
     graft = facts["graft"]
@@ -72,7 +72,7 @@ def ends_of(rows: list[dict[str, Any]]) -> list[tuple[int, int]]:
 @pytest.mark.parametrize(
     ("backpressure", "probes", "padding"), [(False, True, 0), (False, False, 3), (True, True, 1)]
 )
-def test_a_graft_differs_from_its_release_in_the_ranges_of_its_manifest_and_nowhere_else(
+def test_graft_differs_from_its_release_in_the_ranges_of_its_manifest_and_nowhere_else(
     desk: Desk, backpressure: bool, probes: bool, padding: int
 ) -> None:
     desk.release.write_bytes(desk.release.read_bytes() + b"\xff" * padding)
@@ -91,7 +91,7 @@ def test_a_graft_differs_from_its_release_in_the_ranges_of_its_manifest_and_nowh
         assert f"{end - start} bytes at {start:#x}, " in desk.said.getvalue()
 
 
-def test_what_was_appended_is_told_by_its_name(desk: Desk) -> None:
+def test_inspect_names_appended_sections(desk: Desk) -> None:
     graft = manifest(desk.graft())["graft"]
     assert isinstance(graft, dict)
     names = ["section .note.nodekiln", "section .note.stapsdt", "section .stapsdt.base"]
@@ -99,7 +99,7 @@ def test_what_was_appended_is_told_by_its_name(desk: Desk) -> None:
     assert told == [*names, "names of the sections", "section table"]
 
 
-def test_the_caveats_are_said_and_kept(desk: Desk) -> None:
+def test_caveats_are_printed_and_recorded(desk: Desk) -> None:
     graft = manifest(desk.graft())["graft"]
     assert isinstance(graft, dict)
     assert [
@@ -108,7 +108,7 @@ def test_the_caveats_are_said_and_kept(desk: Desk) -> None:
     assert all(remark in desk.said.getvalue() for remark in graft["remarks"])
 
 
-def test_a_graft_that_is_there_is_not_made_again(desk: Desk) -> None:
+def test_graft_that_exists_is_not_made_again(desk: Desk) -> None:
     made = desk.graft()
     then = made.stat().st_mtime_ns
     assert desk.graft() == made
@@ -116,7 +116,7 @@ def test_a_graft_that_is_there_is_not_made_again(desk: Desk) -> None:
     assert "already exists" in desk.said.getvalue()
 
 
-def test_a_graft_that_somebody_changed_is_made_again(desk: Desk) -> None:
+def test_graft_that_somebody_changed_is_made_again(desk: Desk) -> None:
     made = desk.graft()
     whole = made.read_bytes()
     made.write_bytes(whole[:-1] + b"!")
@@ -124,14 +124,14 @@ def test_a_graft_that_somebody_changed_is_made_again(desk: Desk) -> None:
     assert "the file was changed since it was made" in desk.said.getvalue()
 
 
-def test_a_graft_of_another_release_binary_is_made_again(desk: Desk) -> None:
+def test_graft_of_another_release_binary_is_made_again(desk: Desk) -> None:
     desk.graft()
     desk.release.write_bytes(desk.release.read_bytes() + b"\0")
     desk.graft()
     assert "it was made from another release binary" in desk.said.getvalue()
 
 
-def test_a_graft_whose_probes_are_elsewhere_now_is_made_again(desk: Desk) -> None:
+def test_graft_whose_probes_are_elsewhere_now_is_made_again(desk: Desk) -> None:
     made = desk.graft()
     facts = manifest(made)
     facts["graft"]["probes"][0]["address"] += 1  # type: ignore[index]
@@ -147,7 +147,7 @@ def test_probes_alone_leave_every_text_as_it_is(desk: Desk) -> None:
     assert ADAPTERS in made.read_bytes()
 
 
-def test_a_graft_for_another_platform_is_named_for_it_and_not_run(desk: Desk) -> None:
+def test_graft_for_another_platform_is_named_for_it_and_not_run(desk: Desk) -> None:
     data = bytearray(desk.release.read_bytes())
     data[18] = 183 if OTHER.cpu == "arm64" else 62
     desk.release.write_bytes(data)

@@ -37,7 +37,7 @@ def test_probes_are_refused_where_a_file_has_no_notes(desk: Desk, name: str) -> 
     refused(desk, UsageError, f"Probes can't be grafted for {name}", target=Platform.parse(name))
 
 
-def test_a_mac_binary_is_refused_where_it_can_not_be_signed(desk: Desk) -> None:
+def test_mac_binary_is_refused_where_it_cannot_be_signed(desk: Desk) -> None:
     refused(
         desk,
         ToolchainError,
@@ -71,7 +71,7 @@ def mac_release(desk: Desk) -> dict[str, str]:
     return {"PATH": f"{programs}:{os.environ['PATH']}"}
 
 
-def test_a_mac_binary_is_signed_before_it_is_published(desk: Desk) -> None:
+def test_mac_binary_is_signed_before_it_is_published(desk: Desk) -> None:
     environment = mac_release(desk)
     made = desk.graft(target=Platform("darwin", "arm64"), probes=False, environment=environment)
     before, after = desk.release.read_bytes(), made.read_bytes()
@@ -84,7 +84,7 @@ def test_a_mac_binary_is_signed_before_it_is_published(desk: Desk) -> None:
     assert graft["appended"] == [{"what": "code signature", "start": len(before), "length": len(" signed")}]
 
 
-def test_bytes_that_signing_changed_are_told(desk: Desk) -> None:
+def test_bytes_that_signing_changed_are_reported(desk: Desk) -> None:
     environment = mac_release(desk)
     codesign = desk.folder / "bin" / "codesign"
     overwrite = "printf 'cut' | dd of=\"$last\" bs=1 seek=20 conv=notrunc status=none ;;"
@@ -101,7 +101,7 @@ def test_bytes_that_signing_changed_are_told(desk: Desk) -> None:
     assert graft["appended"] == []
 
 
-def test_a_mac_binary_whose_signing_fails_is_not_published(desk: Desk) -> None:
+def test_mac_binary_whose_signing_fails_is_not_published(desk: Desk) -> None:
     environment = mac_release(desk) | {"CODESIGN_FAILS": "3"}
     target = Platform("darwin", "arm64")
     refused(
@@ -127,7 +127,7 @@ def windows(desk: Desk) -> Desk:
 WINDOWS = "v22.20.0-no-backpressure-graft-win-x64"
 
 
-def test_a_windows_binary_has_its_edits_and_says_that_its_signature_is_gone(windows: Desk) -> None:
+def test_windows_binary_has_its_edits_and_reports_that_its_signature_is_gone(windows: Desk) -> None:
     made = windows.graft(target=Platform("win", "x64"), probes=False)
     assert GRAFTED_WRITABLE.replace(b"\n", b"\r\n") in made.read_bytes()
     assert "signature is no longer valid" in windows.said.getvalue()
@@ -136,7 +136,7 @@ def test_a_windows_binary_has_its_edits_and_says_that_its_signature_is_gone(wind
     assert made.read_bytes() == apply(windows.release.read_bytes(), graft)
 
 
-def test_a_strayed_windows_binary_says_what_it_is_and_is_not_grafted_again(windows: Desk) -> None:
+def test_strayed_windows_binary_reports_what_it_is_and_is_not_grafted_again(windows: Desk) -> None:
     win = Platform("win", "x64")
     stray = Path(shutil.copy(windows.graft(target=win, probes=False), windows.folder / "stray.exe"))
     found = inspect(stray, REGISTRY)
@@ -147,7 +147,7 @@ def test_a_strayed_windows_binary_says_what_it_is_and_is_not_grafted_again(windo
     assert inspect(windows.release, REGISTRY).kind is Kind.OTHER
 
 
-def test_a_windows_binary_is_published_and_found_as_an_exe(windows: Desk) -> None:
+def test_windows_binary_is_published_and_found_as_an_exe(windows: Desk) -> None:
     made = windows.graft(target=Platform("win", "x64"), probes=False)
     assert made == windows.build / "binaries" / WINDOWS / "node.exe"
     store = Store(Workspace(windows.build))
@@ -157,7 +157,7 @@ def test_a_windows_binary_is_published_and_found_as_an_exe(windows: Desk) -> Non
     assert "already exists" in windows.said.getvalue()
 
 
-def test_path_and_list_tell_the_exe(windows: Desk) -> None:
+def test_path_and_list_report_the_exe(windows: Desk) -> None:
     made = windows.graft(target=Platform("win", "x64"), probes=False)
     assert windows.inv("path", WINDOWS).stdout == f"{made}\n"
     (row,) = json.loads(windows.inv("list", "--format=json").stdout)

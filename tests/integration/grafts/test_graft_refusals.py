@@ -30,22 +30,22 @@ from tests.integration.grafts.desk import (
 pytestmark = NEEDS_GCC
 
 
-def test_a_truncated_release_is_refused(desk: Desk) -> None:
+def test_truncated_release_is_refused(desk: Desk) -> None:
     desk.release.write_bytes(desk.release.read_bytes()[:-100])
     refused(desk, SourceError, "is cut off, or damaged")
 
 
-def test_a_stripped_release_is_refused_with_probes(desk: Desk) -> None:
+def test_stripped_release_is_refused_with_probes(desk: Desk) -> None:
     subprocess.run(["strip", str(desk.release)], check=True)
     refused(desk, PatchError, "it has no symbol for Heap::CallGCPrologueCallbacks")
 
 
-def test_a_stripped_release_is_fine_without_probes(desk: Desk) -> None:
+def test_stripped_release_is_fine_without_probes(desk: Desk) -> None:
     subprocess.run(["strip", str(desk.release)], check=True)
     assert GRAFTED_WRITABLE in desk.graft(probes=False).read_bytes()
 
 
-def test_a_packed_release_is_refused(desk: Desk) -> None:
+def test_packed_release_is_refused(desk: Desk) -> None:
     header = bytearray(desk.release.read_bytes()[:64])
     header[40:48] = bytes(8)  # no section table
     header[56:64] = bytes(8)  # no program headers
@@ -53,28 +53,28 @@ def test_a_packed_release_is_refused(desk: Desk) -> None:
     refused(desk, PatchError, "packed by UPX", probes=False)
 
 
-def test_a_release_for_another_processor_is_refused(desk: Desk) -> None:
+def test_release_for_another_processor_is_refused(desk: Desk) -> None:
     data = bytearray(desk.release.read_bytes())
     data[18] = 183 if OTHER.cpu == "arm64" else 62
     desk.release.write_bytes(data)
     refused(desk, SourceError, f"is for {OTHER}, and this graft is for {HERE}")
 
 
-def test_a_text_file_is_refused(desk: Desk) -> None:
+def test_text_file_is_refused(desk: Desk) -> None:
     desk.release.write_text("#!/bin/sh\n")
-    refused(desk, SourceError, "is no program for Linux, macOS or Windows")
+    refused(desk, SourceError, "is not a program for Linux, macOS or Windows")
 
 
-def test_a_release_of_another_version_is_refused(desk: Desk) -> None:
+def test_release_of_another_version_is_refused(desk: Desk) -> None:
     refused(desk, SourceError, "is not Node v22.20.1", tag=Tag(22, 20, 1))
 
 
-def test_a_graft_of_a_graft_is_refused(desk: Desk) -> None:
+def test_graft_of_a_graft_is_refused(desk: Desk) -> None:
     made = desk.graft()
     refused(desk, PatchError, "is already a graft: v22", file=made, backpressure=True)
 
 
-def test_a_release_whose_text_was_changed_already_is_refused(desk: Desk) -> None:
+def test_release_whose_text_was_changed_already_is_refused(desk: Desk) -> None:
     desk.release.write_bytes(desk.release.read_bytes().replace(WRITABLE, GRAFTED_WRITABLE))
     refused(desk, PatchError, "already there")
 
@@ -94,13 +94,13 @@ def test_texts_that_are_not_as_expected_are_refused(desk: Desk, texts: tuple[byt
     refused(desk, PatchError, told)
 
 
-def test_a_binary_that_does_not_do_what_was_planned_is_not_published(desk: Desk) -> None:
+def test_binary_that_does_not_do_what_was_planned_is_not_published(desk: Desk) -> None:
     # Its texts are right, and what it runs is something else.
     compile_node(desk.release.parent, WRITABLE, ADAPTERS, answer=ANSWER.replace("free = ", "free = not "))
     refused(desk, CheckError, "the result of write() on a full stream")
 
 
-def test_a_binary_that_shows_other_texts_is_not_published(desk: Desk) -> None:
+def test_binary_that_shows_other_texts_is_not_published(desk: Desk) -> None:
     compile_node(desk.release.parent, WRITABLE, ADAPTERS, answer=ANSWER.replace("texts[name])", "b'')"))
     refused(desk, CheckError, "the text of its module internal/streams/writable is not what was planned")
 
@@ -123,13 +123,13 @@ def bound_by_permissions() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("bound_by_permissions")
-def test_a_build_folder_that_can_not_be_written_is_told(desk: Desk) -> None:
+def test_build_folder_that_cannot_be_written_is_reported(desk: Desk) -> None:
     desk.build.mkdir(mode=READ_ONLY)
     refused(desk, ToolchainError, "can't be written")
 
 
 @pytest.mark.usefixtures("bound_by_permissions")
-def test_a_folder_of_binaries_that_can_not_be_written_is_named(desk: Desk) -> None:
+def test_folder_of_binaries_that_cannot_be_written_is_named(desk: Desk) -> None:
     (desk.build / "binaries").mkdir(parents=True)
     (desk.build / "binaries").chmod(READ_ONLY)
     before = desk.release.read_bytes()
@@ -140,13 +140,13 @@ def test_a_folder_of_binaries_that_can_not_be_written_is_named(desk: Desk) -> No
 
 
 @pytest.mark.usefixtures("bound_by_permissions")
-def test_a_release_in_a_read_only_folder_is_grafted(desk: Desk) -> None:
+def test_release_in_a_read_only_folder_is_grafted(desk: Desk) -> None:
     desk.release.chmod(READ_ONLY)
     desk.release.parent.chmod(READ_ONLY)
     assert GRAFTED_WRITABLE in desk.graft().read_bytes()
 
 
-def test_a_build_folder_that_can_not_be_made_is_told(desk: Desk) -> None:
+def test_build_folder_that_cannot_be_made_is_reported(desk: Desk) -> None:
     desk.build.write_text("a file")
     with pytest.raises(ToolchainError, match="can't be written"):
         desk.graft()
@@ -162,7 +162,7 @@ exit $code
 """Runs a command in which a folder is a disk of its own, and shows what is there then."""
 
 
-def test_a_full_disk_is_told_and_keeps_nothing_half_made(desk: Desk) -> None:
+def test_full_disk_is_reported_and_keeps_nothing_half_made(desk: Desk) -> None:
     desk.build.mkdir()
     as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     inside = [shutil.which("unshare") or "/", *as_root, "--mount", "/bin/sh", "-c"]
@@ -182,7 +182,7 @@ def test_a_full_disk_is_told_and_keeps_nothing_half_made(desk: Desk) -> None:
     assert "staging" not in done.stdout
 
 
-def test_nothing_to_change_is_wrong_usage(desk: Desk) -> None:
+def test_graft_without_a_change_is_wrong_usage(desk: Desk) -> None:
     refused(desk, UsageError, "No change is selected", backpressure=True, probes=False)
 
 
@@ -191,8 +191,8 @@ def test_nothing_to_change_is_wrong_usage(desk: Desk) -> None:
     [
         ({"platform": "solaris-x64"}, 2, "'solaris-x64' is no platform that can be grafted"),
         ({"platform": "linux"}, 2, "Take one of linux-x64"),
-        ({"release": "."}, 6, "is no file.\n  --release FILE takes a tarball or a binary"),
-        ({"release": "/dev/zero"}, 6, "--release /dev/zero is no file"),
+        ({"release": "."}, 6, "is not a regular file.\n  --release FILE takes a tarball or a binary"),
+        ({"release": "/dev/zero"}, 6, "--release /dev/zero is not a regular file"),
         ({"release": "nothing"}, 6, "can't be read: No such file"),
         ({"tag": "v22.x"}, 2, "is not a tag of a Node release"),
         ({"tag": "v22.20.1"}, 6, "is not Node v22.20.1."),
@@ -200,9 +200,7 @@ def test_nothing_to_change_is_wrong_usage(desk: Desk) -> None:
         ({"words": "4"}, 2, "graft has no option --words"),
     ],
 )
-def test_what_a_user_gets_wrong_is_told_in_a_few_words(
-    desk: Desk, changed: dict[str, str], code: int, told: str
-) -> None:
+def test_user_errors_have_short_messages(desk: Desk, changed: dict[str, str], code: int, told: str) -> None:
     options = {"tag": "v22.20.0", "release": str(desk.release), **changed}
     given = [f"--{name}={value}" for name, value in options.items() if value]
     done = desk.inv("graft", "--no-backpressure", *given)

@@ -20,26 +20,26 @@ pytestmark = NEEDS_GCC
 
 
 @pytest.mark.parametrize("name", ["v22.20.0-no-backpressure-usdt-graft", "stray"])
-def test_a_grafted_file_is_known_wherever_it_goes(desk: Desk, name: str) -> None:
+def test_grafted_file_is_recognized_anywhere(desk: Desk, name: str) -> None:
     stray = shutil.copy2(desk.graft(), desk.folder / name)
     found = inspect(Path(stray), REGISTRY)
     assert (found.kind, found.recipe) == (Kind.GRAFTED, "v22.20.0-no-backpressure-usdt-graft")
     assert (found.backpressure, found.probes) == (False, ("node:gc__start", "node:gc__done"))
 
 
-def test_a_release_is_known_as_not_ours(desk: Desk) -> None:
+def test_release_is_known_as_not_ours(desk: Desk) -> None:
     found = inspect(desk.release, REGISTRY)
     assert (found.kind, found.recipe, found.backpressure, found.probes) == (Kind.OTHER, None, True, ())
 
 
-def test_a_built_binary_is_known_by_its_marks(desk: Desk) -> None:
+def test_built_binary_is_known_by_its_marks(desk: Desk) -> None:
     with desk.release.open("ab") as file:
         file.write(b'{"nodekiln_plan": "abc", "nodekiln_recipe": "v22.20.0-no-backpressure"}')
     found = inspect(desk.release, REGISTRY)
     assert (found.kind, found.recipe, found.plan) == (Kind.BUILT, "v22.20.0-no-backpressure", "abc")
 
 
-def test_an_inspection_reads_alike_for_people_and_machines(desk: Desk) -> None:
+def test_inspection_reads_alike_for_people_and_machines(desk: Desk) -> None:
     found: Facts = inspect(desk.graft(), REGISTRY)
     told = json.loads(json.dumps(found.as_data()))
     assert told["recipe"] == found.recipe
@@ -47,19 +47,19 @@ def test_an_inspection_reads_alike_for_people_and_machines(desk: Desk) -> None:
     assert "write() never returns false because a buffer is full" in found.lines()
 
 
-def test_a_program_that_is_no_node_says_why_nothing_is_known_of_its_write() -> None:
+def test_program_that_is_no_node_reports_why_nothing_is_known_of_its_write() -> None:
     found = inspect(Path(sys.executable).resolve(), REGISTRY)
     assert found.backpressure is None
     assert "not a Node binary" in (found.trouble or "")
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF"])
-def test_an_inspection_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_inspection_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(SourceError):
         inspect(tmp_path / "file", REGISTRY)
 
 
-def test_an_inspection_of_nothing_is_wrong_usage(tmp_path: Path) -> None:
+def test_inspection_of_nothing_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         inspect(tmp_path, REGISTRY)

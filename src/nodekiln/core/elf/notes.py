@@ -228,7 +228,7 @@ class Additions:
 
 
 def add_sections(path: Path, added: Sequence[NewSection]) -> Additions:
-    """Appends sections to a program, and tells all that changed.
+    """Appends sections to a program, and lists all that changed.
 
     The sections, their names and a new section table go to the end; no segment covers them. Meant for a copy;
     until the last write, of the ELF header, the file is what it was. Raises ElfError for a file that can't be

@@ -1,4 +1,4 @@
-"""Medians and paired ratios, each with an interval that holds the true median 95 times in 100.
+"""Medians and paired ratios, each with an interval that contains the true median 95 times in 100.
 
 Ratios are taken within a trial number, between runs that were made one after the other, so that what slows
 the machine for a while slows both sides. What follows from them is put into words in verdict.py.
@@ -41,7 +41,7 @@ class Estimate:
 
     @property
     def holds_one(self) -> bool:
-        """For ratios: whether no difference is shown."""
+        """True if a ratio shows no difference."""
         return self.low <= 1 <= self.high
 
 

@@ -140,7 +140,7 @@ def find_failure(analysis: Analysis | SweepAnalysis) -> CheckError | None:
         f"There is nothing to compare: {'; '.join(texts)}.",
         remedy="Take a smaller --size; or --memory-limit, with which that is a result."
         if "out of memory" in endings
-        else "The workload run alone tells more: BINARY FILE INPUT OUTPUT",
+        else "Run the workload alone for details: BINARY FILE INPUT OUTPUT",
     )
 
 

@@ -128,7 +128,7 @@ def input_sizes(request: CompareRequest) -> tuple[int, ...]:
         return request.sizes
     try:
         if not stat.S_ISREG(request.source.stat().st_mode):  # a pipe would wait, a device never end
-            raise UsageError(f"--input {request.source} is no file.", remedy=_TAKES)
+            raise UsageError(f"--input {request.source} is not a regular file.", remedy=_TAKES)
         with request.source.open("rb") as file:
             size = file.seek(0, 2)
     except OSError as error:

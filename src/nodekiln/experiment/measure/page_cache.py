@@ -82,7 +82,7 @@ def _drop_all(programs: Mapping[str, Path]) -> list[str]:
     """Return the names of those that stay in memory."""
     staying = []
     for name, program in programs.items():
-        with suppress(OSError):  # a file system that can't: its share tells
+        with suppress(OSError):  # a file system that can't: the share shows it
             drop(program)
         if program.stat().st_size > _SMALL and (cached_share(program) or 0) > _LITTLE:
             staying.append(name)
@@ -90,7 +90,7 @@ def _drop_all(programs: Mapping[str, Path]) -> list[str]:
 
 
 def _run_once(program: Path, env: Mapping[str, str]) -> None:
-    with suppress(OSError, KilnError):  # whatever goes wrong here, the first trial will tell
+    with suppress(OSError, KilnError):  # the first trial reports what goes wrong here
         capture([str(program), "-e", _SCRIPT], env=env, timeout=_TIMEOUT)
 
 

@@ -98,16 +98,16 @@ def run(draft: Draft, settings: Settings, *, show: Show, done: Callable[[], None
     for number in range(1, draft.request.gc_rounds + 1):
         for method in METHODS:
             for label in next(in_turn[method]):
-                tell = _counter(f"{label}, collections by {method}", show)
+                on_count = _counter(f"{label}, collections by {method}", show)
                 draft.gc_runs.append(
-                    gcruns.measure(method, draft.setup, subjects[label], number, settings, tell)
+                    gcruns.measure(method, draft.setup, subjects[label], number, settings, on_count)
                 )
                 done()
         for label in next(in_turn[_JOINT]) if _is_joint(draft.request) else ():
             if _has_probes(draft, label, number):
-                tell = _counter(f"{label}, collections by all ways at once", show)
+                on_count = _counter(f"{label}, collections by all methods at once", show)
                 draft.joint_runs.append(
-                    gcruns.measure_jointly(draft.setup, subjects[label], number, settings, tell)
+                    gcruns.measure_jointly(draft.setup, subjects[label], number, settings, on_count)
                 )
             done()
     draft.is_complete = True

@@ -48,7 +48,7 @@ def orders(labels: Sequence[str], seed: str) -> Iterator[tuple[str, ...]]:
     """Yield the order of the labels in each round, endlessly; the same for a seed everywhere.
 
     As many rounds as there are labels make a block: the rotations of one random order, shuffled. In a block
-    every label stands in every place once, so that whatever number of rounds is taken, the times that two
+    every label is in every position once, so that whatever number of rounds is taken, the times that two
     labels came first differ by one at most.
     """
     chance = random.Random(seed)  # noqa: S311 (an order, no secret)
@@ -72,7 +72,7 @@ OnBytes = Callable[[int], None]
 def find_loss(output: Path, sha256: str, on_bytes: OnBytes = lambda _: None) -> str:
     """Return the fault of an output whose input has that hash, "" if there is none."""
     if not output.is_file():  # a pipe would wait for ever
-        return "the output is no file" if output.exists() else "there is no output"
+        return "the output is not a regular file" if output.exists() else "there is no output"
     try:
         if hash_file(output, on_bytes) == sha256:
             return ""

@@ -1,4 +1,4 @@
-"""Run as a program: starts another, tells its memory while it runs, and at the end its times and its peak.
+"""Run as a program: starts another, reports its memory while it runs, and at the end its times and its peak.
 
     python -I watch.py INTERVAL LIMIT ARGV ...
 
@@ -43,7 +43,7 @@ _LIKELY_VICTIM = b"1000"
 
 
 def main(interval: float, limit: int, argv: list[str]) -> None:
-    """Starts, looks until it ends, and tells."""
+    """Starts the program, samples it until it ends, and reports."""
     _prepare(limit)
     streams, theirs = os.pipe()
     os.set_blocking(streams, False)

@@ -320,7 +320,7 @@ def load(text: bytes | str, origin: str = "results.json") -> Experiment | Sweep:
         head: Any = msgspec.json.decode(text)
         if not isinstance(head, dict) or head.get("format") != FORMAT:
             raise UsageError(
-                f"{origin} holds no results of ./inv compare.", remedy="Name the folder of a run."
+                f"{origin} does not contain results of ./inv compare.", remedy="Name the folder of a run."
             )
         schema = head.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
@@ -359,7 +359,7 @@ def read_results(folder: Path) -> Experiment | Sweep:
     remedy = "./inv report takes the folder of a run: build/experiments/<time>."
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a pipe would wait, a device never end
-            raise UsageError(f"{file} is no file.", remedy=remedy)
+            raise UsageError(f"{file} is not a regular file.", remedy=remedy)
         text = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} can't be read: {error.strerror}.", remedy=remedy) from None

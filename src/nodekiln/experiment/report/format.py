@@ -18,13 +18,13 @@ _SCALES: dict[MetricUnit, tuple[tuple[float, str], ...]] = {
 
 
 def quantity(value: float, unit: MetricUnit) -> str:
-    """71.2 MB, 1.20 s, 24 objects: three figures, in the unit that suits the size."""
+    """Format as 71.2 MB, 1.20 s, 24 objects: three figures, in the unit that suits the size."""
     divisor, name = scale(value, unit)
     return f"{_figures(value / divisor, value / divisor, name)} {name}"
 
 
 def spread(estimate: Estimate, unit: MetricUnit) -> str:
-    """71.2 MB (70.9 to 71.6): the median and what is around it, in one unit."""
+    """Format as 71.2 MB (70.9 to 71.6): the median and its interval, in one unit."""
     divisor, name = scale(estimate.value, unit)
     middle = estimate.value / divisor
     value, low, high = (
@@ -34,25 +34,25 @@ def spread(estimate: Estimate, unit: MetricUnit) -> str:
 
 
 def ratio(estimate: Estimate) -> str:
-    """4.6 (4.5 to 4.7): a ratio and what is around it."""
+    """Format as 4.6 (4.5 to 4.7): a ratio and its interval."""
     value, around = ratio_parts(estimate)
     return value if estimate.count == 1 else f"{value} ({around})"
 
 
 def ratio_parts(estimate: Estimate) -> tuple[str, str]:
-    """("4.6", "4.5 to 4.7")."""
+    """Return ("4.6", "4.5 to 4.7")."""
     three = (estimate.value, estimate.low, estimate.high)
     value, low, high = (f"{one:.{_ratio_decimals(three)}f}" for one in three)
     return value, f"{low} to {high}"
 
 
 def percent(share: Estimate) -> str:
-    """2.10% of a share from 0 to 1."""
+    """Format a share from 0 to 1 as 2.10%."""
     return f"{_figures(share.value * 100, share.value * 100, '%')}%"
 
 
 def deviation(ratio: Estimate) -> str:
-    """+1.2% (-0.3 to +2.0): how far a ratio is from 1."""
+    """Format the distance of a ratio from 1 as +1.2% (-0.3 to +2.0)."""
     value, low, high = (f"{(one - 1) * 100:+.1f}" for one in (ratio.value, ratio.low, ratio.high))
     return f"{value}%" if ratio.count == 1 else f"{value}% ({low} to {high})"
 
@@ -80,7 +80,7 @@ def _figures(value: float, leading: float, unit: str) -> str:
 
 
 def _ratio_decimals(ratios: Sequence[float]) -> int:
-    """Three near 1, where they tell, and fewer the farther off."""
+    """Return three near 1, where they matter, and fewer the farther off."""
     if all(0.9 < one < 1.1 for one in ratios):
         return 3
     return 2 if ratios[0] < 2 else 1 if ratios[0] < 100 else 0

@@ -1,6 +1,6 @@
 """Render an experiment as plain text in 80 columns, the same in a terminal, a pipe and a mail.
 
-The trials stand as in the post that the experiment comes from, so that the two can be laid side by side.
+The table of trials has the layout of the post that the experiment comes from, for comparison.
 """
 
 from __future__ import annotations
