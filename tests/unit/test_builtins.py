@@ -73,3 +73,17 @@ def test_ambiguous_texts_are_refused(data: bytes, told: str) -> None:
     with pytest.raises(PatchError, match=r"^node") as caught:
         locate(data, "node")
     assert told in caught.value.message
+
+
+def test_copy_in_a_snapshot_is_distinguished_from_the_text_by_its_length() -> None:
+    copy = b"\3\0\0\0" + len(WRITABLE_TEXT).to_bytes(4, "little") + WRITABLE_TEXT
+    for data in (BOTH + copy + b"\7", BOTH[:4] + copy + b"\0\7" + BOTH[4:]):
+        found = locate(data, "node")[WRITABLE]
+        assert data[found.start - 4 : found.start] != len(WRITABLE_TEXT).to_bytes(4, "little")
+        assert found.text == WRITABLE_TEXT
+
+
+def test_two_texts_of_which_one_has_another_length_before_it_are_refused() -> None:
+    copy = (len(WRITABLE_TEXT) + 1).to_bytes(4, "little") + WRITABLE_TEXT
+    with pytest.raises(PatchError, match="more than once"):
+        locate(BOTH + copy + b"\0", "node")

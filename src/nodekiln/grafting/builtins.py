@@ -18,6 +18,7 @@ from nodekiln.core.errors import PatchError
 _TABLE = Path(__file__).with_name("builtins.toml")
 _MAX_LENGTH = 2**20
 """Bytes. Node's longest own module has 0.2 MB; a stretch without a NUL that is longer is something else."""
+_MAX_PLACES = 3
 _DIRECTIVE = b"'use strict';"
 _PACKED = b"UPX!"
 _PACKED_WITHIN = 4096
@@ -65,22 +66,43 @@ def _locate(data: Buffer, name: str, landmark: str, paths: list[str]) -> Iterato
         wide = data.find(landmark.encode("utf-16-le")) >= 0
         why = "its text is stored with two bytes per character" if wide else "its text was not found"
         raise PatchError(f"{name}: {path}: {why}, which no graft can change.", remedy="Build this release.")
-    if len(places) > 1:
+    if len(places) == 1:
+        yield _cut(data, name, path, places[0])
+        return
+    own = [place for place in places if all(_is_copy(data, place, each) for each in places if each != place)]
+    if len(own) != 1:
         where = " and ".join(f"{place:#x}" for place in places)
         raise PatchError(f"{name}: {path}: its text occurs more than once, around {where}.")
-    yield _cut(data, name, path, places[0])
+    yield _cut(data, name, path, own[0])
+
+
+def _is_copy(data: Buffer, place: int, other: int) -> bool:
+    """Return True if `other` is in V8's copy of the text around `place`, as in a startup snapshot.
+
+    The copy is a string of V8's heap, so its length is before it.
+    """
+    before, end = _bounds(data, place)
+    text = bytes(data[before + 1 : end])
+    start = other - (place - before - 1)
+    return start >= 4 and data[start - 4 : start + len(text)] == len(text).to_bytes(4, "little") + text
 
 
 def _places(data: Buffer, landmark: bytes) -> list[int]:
-    """Return the first two offsets, enough to distinguish one match from several."""
-    first = data.find(landmark)
-    second = data.find(landmark, first + 1) if first >= 0 else -1
-    return [place for place in (first, second) if place >= 0]
+    """Return the first three offsets, one more than a release has."""
+    places: list[int] = []
+    while len(places) < _MAX_PLACES and (place := data.find(landmark, places[-1] + 1 if places else 0)) >= 0:
+        places.append(place)
+    return places
+
+
+def _bounds(data: Buffer, place: int) -> tuple[int, int]:
+    """Return the offsets of the NULs around a place; -1 if there is none within reach."""
+    before = data.rfind(b"\0", max(0, place - _MAX_LENGTH), place)
+    return before, data.find(b"\0", place, place + _MAX_LENGTH)
 
 
 def _cut(data: Buffer, name: str, path: str, place: int) -> Builtin:
-    before = data.rfind(b"\0", max(0, place - _MAX_LENGTH), place)
-    end = data.find(b"\0", place, place + _MAX_LENGTH)
+    before, end = _bounds(data, place)
     if before < 0 or end < 0:
         raise PatchError(f"{name}: {path}: the end of its text was not found.")
     text = bytes(data[before + 1 : end])
