@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from rich.console import Console
 from nodekiln.changes.registry import Registry
 from nodekiln.core.elf.file import open_elf
 from nodekiln.core.elf.notes import read_identity, read_probes
-from nodekiln.core.errors import KilnError
+from nodekiln.core.errors import KilnError, PatchError
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
@@ -44,7 +46,9 @@ _BUILT = os.environ.get("NODEKILN_BUILT")  # the fixtures hide it from the tests
 
 Fetch = Callable[[str], Path]
 WITH_PROBES = ("20.20.2", "22.20.0", "24.21.0", "26.10.0")
-VERSIONS = ("18.20.8", *WITH_PROBES)
+IN_SNAPSHOT = ("18.12.1", "18.17.1")
+"""writable.js is in their startup snapshot, compressed in the first."""
+VERSIONS = (*IN_SNAPSHOT, "18.20.8", *WITH_PROBES)
 LINUX = Platform("linux", "x64")
 ARM64 = Platform("linux", "arm64")
 WAYS = ("on the main thread", "in a worker")
@@ -225,6 +229,10 @@ def test_graft_differs_from_its_release_only_in_what_its_manifest_reports(pair: 
         expected[place] = change["new"].encode()
     for change in told_of["rewritten"]:
         place = slice(change["start"], change["start"] + change["length"])
+        if change["old"] is None:  # too long to be in the manifest
+            assert change["what"] == "startup snapshot"
+            expected[place] = after[place]
+            continue
         assert before[place].hex() == change["old"]
         expected[place] = bytes.fromhex(change["new"])
     assert hashlib.sha256(after[: len(before)]).digest() == hashlib.sha256(expected).digest()
@@ -321,6 +329,64 @@ def test_stripped_22_still_gets_its_probes(fetch_release: Fetch, tmp_path: Path)
         "node:gc__start",
         "node:gc__done",
     )
+
+
+CHANGE = """\
+name = "third"
+summary = "returns another value"
+why = "Shows which text runs."
+tags = ">=18"
+graft = { patches = true }
+
+[[patch]]
+file = "third.patch"
+tags = ">=18"
+why = "So."
+"""
+PATCH = """\
+Subject: Return another value
+
+So.
+
+diff --git a/lib/internal/streams/writable.js b/lib/internal/streams/writable.js
+--- a/lib/internal/streams/writable.js
++++ b/lib/internal/streams/writable.js
+@@ -357,3 +357,3 @@
+   if (typeof encoding === 'string')
+-    encoding = StringPrototypeToLowerCase(encoding);
++    encoding = 'ucs2'                              ;
+   if (!Buffer.isEncoding(encoding))
+"""
+
+
+def test_change_of_a_module_in_the_snapshot_that_no_check_covers_switches_it_off(
+    fetch_release: Fetch, tmp_path: Path
+) -> None:
+    home = tmp_path / "changes" / "third"
+    home.mkdir(parents=True)
+    (home / "change.toml").write_text(CHANGE)
+    (home / "third.patch").write_text(PATCH)
+    stock, build = fetch_release("18.12.1"), tmp_path / "build"
+    settings = Settings.read(
+        environ={**os.environ, "NODEKILN_BUILD": str(build), "NODEKILN_PATCHES": str(home.parent)},
+        config=None,
+        root=tmp_path,
+        patches=PATCHES,
+        cwd=tmp_path,
+        venv=None,
+    )
+    request = GraftRequest(tag=Tag(18, 12, 1), changes=("third",), file=stock)
+    with pytest.raises(PatchError, match="internal/streams/writable: in the built-in startup snapshot"):
+        graft(replace(request, keep_snapshot=True), settings, Reporter(Console(quiet=True)))
+    assert not list((build / "binaries").glob("*"))
+    made = graft(request, settings, Reporter(Console(quiet=True)))
+    script = "console.log(new stream.Writable().setDefaultEncoding('utf8')._writableState.defaultEncoding)"
+    for binary, encoding in ((stock, "utf8"), (made, "ucs2")):
+        shown = subprocess.run([binary, "-e", script], check=True, capture_output=True, text=True).stdout
+        assert shown.strip() == encoding
+    facts = json.loads((made.parent / "manifest.json").read_text())
+    [remark] = [text for text in facts["graft"]["remarks"] if "is switched off" in text]
+    assert re.search(r"\d+ ms of CPU time instead of \d+ ms", remark)
 
 
 def refused(folder: Path, tag: str, file: Path, told: str) -> None:

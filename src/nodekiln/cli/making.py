@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         "platform": "platform of the binary: linux-arm64, darwin-x64, win-x64, ... (default: this machine's)",
         "release": "official binary, or tarball with one, to start from (default: download it)",
         "mirror": "URL of a folder like nodejs.org/dist (default: NODEKILN_MIRROR, or nodejs.org)",
+        "keep-snapshot": "refuse a graft that starts slower, without the built-in startup snapshot",
         "force": "make it although it exists",
         "dry-run": "print what would be downloaded and made",
         "format": FORMAT,
@@ -63,6 +64,7 @@ def graft(
     platform: str = "",
     release: str = "",
     mirror: str = "",
+    keep_snapshot: bool = False,
     force: bool = False,
     dry_run: bool = False,
     format: str = "text",  # noqa: A002 (the option's name)
@@ -85,6 +87,7 @@ def graft(
         file=settings.cwd / release if release else None,
         mirror=mirror or None,
         force=force,
+        keep_snapshot=keep_snapshot,
     )
     if dry_run:
         origin = release or mirror or "nodejs.org/dist, or npm if that is unreachable"

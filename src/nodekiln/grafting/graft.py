@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nodekiln.core.edit import Edit, Plan, Span
 from nodekiln.core.elf.file import Buffer
+from nodekiln.core.elf.notes import Rewritten
 from nodekiln.core.errors import CheckError, PatchError, SourceError, ToolchainError
 from nodekiln.core.process import capture
 from nodekiln.core.recipe import Recipe, Tag
@@ -154,7 +155,7 @@ def changes(builtins: Mapping[str, Builtin], fitted: Plan) -> tuple[Change, ...]
     return tuple(sorted(found, key=lambda change: change.start))
 
 
-def write(source: Path, target: Path, ranges: Sequence[Change]) -> None:
+def write(source: Path, target: Path, ranges: Sequence[Change | Rewritten]) -> None:
     """Copy `source` to `target`, executable, with the ranges changed.
 
     Raises SourceError if `source` no longer holds what the ranges were made from.

@@ -13,6 +13,7 @@ from pathlib import Path
 from nodekiln.binaries import selfcheck
 from nodekiln.binaries.freshness import WantedGraft, graft_differences
 from nodekiln.binaries.selfcheck import Expected, Findings, check_prints
+from nodekiln.binaries.startup import startup_cpu
 from nodekiln.binaries.store import file_name
 from nodekiln.changes import diff
 from nodekiln.changes.registry import Registry
@@ -61,7 +62,9 @@ def graft(request: GraftRequest, settings: Settings, reporter: Reporter) -> Path
                 reporter=reporter,
             )
         with job.timed("plan"):
-            graft_plan = plan_graft(release.path, job.recipe, job.platform, job.registry)
+            graft_plan = plan_graft(
+                release.path, job.recipe, job.platform, job.registry, keep_snapshot=request.keep_snapshot
+            )
         if not request.force and (path := _already_there(job, release, graft_plan)) is not None:
             return path
         return _make(job, release, graft_plan)
@@ -149,6 +152,8 @@ def _make(job: GraftJob, release: Release, graft_plan: GraftPlan) -> Path:
             seen = _prove(job, binary) if graft_plan.probes else None
         if job.is_native:
             check_prints(job.changes, binary, job.settings.environment)
+        with job.timed("start-up"):
+            startup = _measure_startup(job, release, binary) if graft_plan.snapshot.is_off else None
         made = Made(
             binary=binary,
             release=release,
@@ -156,6 +161,7 @@ def _make(job: GraftJob, release: Release, graft_plan: GraftPlan) -> Path:
             additions=additions,
             findings=findings,
             probes_seen=seen,
+            startup=startup,
         )
         path = job.store.publish(
             binary,
@@ -181,6 +187,14 @@ def _check(job: GraftJob, binary: Path, graft_plan: GraftPlan) -> Findings:
         env=job.settings.environment,
         again=_RETRY,
     )
+
+
+def _measure_startup(job: GraftJob, release: Release, binary: Path) -> tuple[float, float] | None:
+    """Return the CPU seconds of a start of the release and of the graft; None for another platform."""
+    if not job.is_native:
+        return None
+    before, after = startup_cpu((release.path, binary), env=job.settings.environment)
+    return before, after
 
 
 def _prove(job: GraftJob, binary: Path) -> str:

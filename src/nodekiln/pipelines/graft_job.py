@@ -46,6 +46,8 @@ class GraftRequest:
     mirror: str | None = None
     """URL of a folder like nodejs.org/dist."""
     force: bool = False
+    keep_snapshot: bool = False
+    """Refuse a graft for which the built-in startup snapshot must be switched off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,8 @@ class Made:
     """None if the binary can't be run on this machine."""
     probes_seen: str | None
     """None if no probes were added."""
+    startup: tuple[float, float] | None
+    """CPU seconds of a start of the release and of the graft; None unless its snapshot is switched off."""
 
 
 def manifest(job: GraftJob, made: Made) -> Manifest:
@@ -161,15 +165,34 @@ def _grafted(job: GraftJob, made: Made) -> Grafted:
             AddedProbe(probe.provider, probe.name, probe.address, probe.arguments)
             for probe in made.graft_plan.probes
         ),
-        remarks=_remarks(job, made.graft_plan),
+        remarks=_remarks(job, made),
     )
 
 
-def _remarks(job: GraftJob, graft_plan: GraftPlan) -> tuple[str, ...]:
+def _snapshot_remark(made: Made) -> str | None:
+    """Return what happened to the built-in startup snapshot; None if it is the release's."""
+    edit = made.graft_plan.snapshot
+    if not edit.modules:
+        return None
+    contains = f"the built-in startup snapshot contains {', '.join(edit.modules)}"
+    if not edit.is_off:
+        return f"{contains}, and was changed as well"
+    if made.startup is None:
+        return f"{contains}, and is switched off: start-up takes more CPU time"
+    before, after = made.startup
+    return (
+        f"{contains}, and is switched off: start-up takes {after * 1000:.0f} ms of CPU time instead of"
+        f" {before * 1000:.0f} ms ({after / before:.1f} times)"
+    )
+
+
+def _remarks(job: GraftJob, made: Made) -> tuple[str, ...]:
     """Return notes for users of the binary."""
-    remarks = []
+    graft_plan, remarks = made.graft_plan, []
     if graft_plan.ranges:
         remarks.append(_SNAPSHOTS)
+    if (snapshot := _snapshot_remark(made)) is not None:
+        remarks.append(f"{snapshot[0].upper()}{snapshot[1:]}.")
     if graft_plan.probes:
         remarks.append(_PROBES)
     if job.platform.os in _SIGNATURES:
@@ -195,6 +218,8 @@ def report(job: GraftJob, made: Made) -> None:
     if made.probes_seen is not None:
         checks.append(f"probes: {made.probes_seen}")
     job.reporter.say(f"self-check: {'; '.join(checks)}")
+    if made.graft_plan.snapshot.is_off:
+        job.reporter.say(_snapshot_remark(made) or "")
     job.reporter.say(f"grafted {job.recipe.name} in {format_duration(sum(job.seconds.values()))}")
-    for remark in _remarks(job, made.graft_plan):
+    for remark in _remarks(job, made):
         detail(remark)

@@ -33,6 +33,7 @@ from nodekiln.grafting.graft import Change as ChangedBytes
 from nodekiln.grafting.graft import changes, differing, find_mark, fit, make_mark, write
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.probes import gc_probes
+from nodekiln.grafting.snapshot import NO_SNAPSHOT_EDIT, SnapshotEdit, plan_snapshot
 
 _SIGNATURE = "code signature"
 
@@ -47,10 +48,16 @@ class GraftPlan:
     """SHA-256 of each changed module's new text, by Node's id of the module."""
     probes: tuple[Probe, ...]
     """The probes that are added."""
+    snapshot: SnapshotEdit = NO_SNAPSHOT_EDIT
+    """What changes in the built-in startup snapshot."""
 
 
-def plan_graft(binary: Path, recipe: Recipe, target: Platform, registry: Registry) -> GraftPlan:
+def plan_graft(
+    binary: Path, recipe: Recipe, target: Platform, registry: Registry, *, keep_snapshot: bool = False
+) -> GraftPlan:
     """Plan every byte that changes in the official binary; write nothing.
+
+    `keep_snapshot`: refuse what needs the built-in startup snapshot switched off.
 
     Raises PatchError if something does not fit, SourceError for a file that is not this release.
     """
@@ -78,7 +85,11 @@ def plan_graft(binary: Path, recipe: Recipe, target: Platform, registry: Registr
             _check_graftable(change, recipe.tag)
         names = tuple(change.name for change in edited)
         mark = make_mark(recipe.tag, names, MARKED) if elf is None else b""
-        return _plan_edits(data, str(binary), replace(recipe, changes=names), probes, mark, registry)
+        planned, fitted = _plan_edits(data, str(binary), replace(recipe, changes=names), mark, registry)
+        texts = {module_id(edit.path): (edit.base or b"", edit.after) for edit in fitted.edits}
+        is_checked = all(change.rewrite is not None for change in edited)  # by the self-check, path by path
+        snapshot = plan_snapshot(data, elf, texts, may_change=is_checked, keep=keep_snapshot)
+        return replace(planned, probes=probes, snapshot=snapshot)
 
 
 def _check_graftable(change: Change, tag: Tag) -> None:
@@ -92,8 +103,9 @@ def _check_graftable(change: Change, tag: Tag) -> None:
 
 
 def _plan_edits(
-    data: Buffer, name: str, recipe: Recipe, probes: tuple[Probe, ...], mark: bytes, registry: Registry
-) -> GraftPlan:
+    data: Buffer, name: str, recipe: Recipe, mark: bytes, registry: Registry
+) -> tuple[GraftPlan, Plan]:
+    """Return the plan without probes, and its edits as they fit into the binary."""
     builtins = locate(data, name)
     before = {path: builtin.text for path, builtin in builtins.items()}
     plan = planner.plan(recipe, before.get, registry)
@@ -112,7 +124,7 @@ def _plan_edits(
     ):
         raise PatchError(f"{name}: the changed text is not recognized as changed.")
     texts = {module_id(edit.path): hashlib.sha256(edit.after).hexdigest() for edit in fitted.edits}
-    return GraftPlan(plan=plan, ranges=changes(builtins, fitted), texts=texts, probes=probes)
+    return GraftPlan(plan=plan, ranges=changes(builtins, fitted), texts=texts, probes=()), fitted
 
 
 @contextmanager
@@ -129,19 +141,24 @@ def apply_plan(
     release: Path, target: Path, recipe: Recipe, platform: Platform, graft_plan: GraftPlan
 ) -> Additions:
     """Write the changed copy of a release and return the differences besides the planned ranges."""
-    write(release, target, graft_plan.ranges)
+    rewritten = graft_plan.snapshot.rewritten
+    write(release, target, [*graft_plan.ranges, *rewritten])
     if platform.os != "linux":
-        return Additions((), ())
+        return Additions(rewritten, ())
     identity = Identity(
         recipe=recipe.name, plan=graft_plan.plan.digest, route="graft", changes=recipe.changes
     )
     probes = probe_sections(graft_plan.probes) if graft_plan.probes else ()
-    return add_sections(target, (identity_section(identity), *probes))
+    added = add_sections(target, (identity_section(identity), *probes))
+    return replace(added, rewritten=(*rewritten, *added.rewritten))
 
 
 def signed_ranges(release: Path, made: Path, graft_plan: GraftPlan) -> Additions:
     """Return what codesign changed in a copy, found by comparing the bytes."""
-    own = {at for change in graft_plan.ranges for at in range(change.start, change.start + len(change.new))}
+    planned = graft_plan.snapshot.rewritten
+    starts = [(change.start, len(change.new)) for change in graft_plan.ranges]
+    starts += [(change.start, len(change.new)) for change in planned]
+    own = {at for start, length in starts for at in range(start, start + length)}
     with mapped(release) as before, mapped(made) as after:
         rewritten = tuple(
             Rewritten(_SIGNATURE, start, before[start:end], after[start:end])
@@ -149,4 +166,6 @@ def signed_ranges(release: Path, made: Path, graft_plan: GraftPlan) -> Additions
             if not own.issuperset(range(start, end))
         )
         more = len(after) - len(before)
-        return Additions(rewritten, (Appended(_SIGNATURE, len(before), more),) if more > 0 else ())
+        return Additions(
+            (*planned, *rewritten), (Appended(_SIGNATURE, len(before), more),) if more > 0 else ()
+        )
