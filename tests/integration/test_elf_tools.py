@@ -261,6 +261,35 @@ def test_function_that_the_compiler_copied_into_its_caller_is_refused(
     assert f"Heap::CollectGarbage does not call Heap::CallGC{name}Callbacks" in refusal(node)
 
 
+INCREMENTAL = "_ZN2v88internal4Heap41InvokeIncrementalMarkingPrologueCallbacksEv"
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ("calls += 8;", ["gc__start", "gc__done", "gc__start"]),
+        ("prologue(heap, 8, 0); calls++;", ["gc__start", "gc__done"]),
+        ("prologue(heap, 8, 0);", ["gc__start", "gc__done"]),  # a jump at -O2
+    ],
+)
+def test_start_of_incremental_marking_gets_a_probe_unless_it_calls_the_function(
+    compile_program: Compile, body: str, names: list[str]
+) -> None:
+    source = COLLECT.replace(
+        "int main",
+        f'void begin(void *heap) __asm__("{INCREMENTAL}");\n'
+        f"__attribute__((noinline)) void begin(void *heap) {{ {body} }}\nint main",
+    )
+    node = compile_program("-O2", "-fno-inline", source=source)
+    with open_elf(node) as elf:
+        probes = gc_probes(elf)
+        [begin] = elf.find_symbols([INCREMENTAL])[INCREMENTAL]
+    assert [probe.name for probe in probes] == names
+    if len(probes) > 2:
+        assert probes[2].address == begin.address
+        assert probes[2].arguments == {"x64": "4@$8 4@$0 8@%rdi", "arm64": "4@8 4@0 8@x0"}[elf.machine]
+
+
 def test_call_from_elsewhere_is_not_enough(compile_program: Compile) -> None:
     node = compile_program(source=COLLECT.replace(COLLECT_GARBAGE, "someone_else"))
     assert "Heap::CollectGarbage does not call Heap::CallGCPrologueCallbacks" in refusal(node)

@@ -30,7 +30,9 @@ pytestmark = pytest.mark.release
 
 INLINED = "18.20.8"
 """Its compiler inlined V8's two functions into the one that collects, so probes on them would never fire."""
-RUNNABLE = ("20.20.2", "22.20.0", "24.21.0", "26.10.0")
+COPIED = "22.0.0"
+"""Its compiler copied the first of V8's functions into the one that starts incremental marking."""
+RUNNABLE = ("20.20.2", COPIED, "22.20.0", "24.21.0", "26.10.0")
 ARM64 = "22.20.0-arm64"
 Fetch = Callable[[str], Path]
 ME = Identity(recipe="v0.0.0-usdt", plan="ef" * 32, route="graft")
@@ -41,15 +43,17 @@ for (let round = 0; round < 40; round++) {
   for (let i = 0; i < 30000; i++) kept.push({ i, text: 'x' + i });
   if (round % 10 === 9) { kept.length = 0; gc(); }
 }
+for (let i = 0; i < 2e6; i++) kept.push({ i, text: 'x' + i }); // for incremental marking
 """
 COUNT = """
 usdt:%s:node:gc__start { printf("start %%d %%d\\n", tid, arg0); }
 usdt:%s:node:gc__done { printf("done %%d %%d\\n", tid, arg0); }
 END { printf("ended\\n"); }
 """
-LINE = re.compile(r"\[(\d+):0x[0-9a-f]+\] +\d+ ms: (Scavenge|Minor|Mark-Compact|Mark-sweep)")
+LINE = re.compile(r"\[(\d+):0x[0-9a-f]+\] +\d+ ms: (?:Incremental )?(Scavenge|Minor|Mark-Compact|Mark-sweep)")
 COMPARABLE = {1, 2, 4}
 """GC types that --trace-gc prints a line for."""
+INCREMENTAL = 8
 
 
 def graft(release: Path, folder: Path) -> tuple[Path, tuple[Probe, ...]]:
@@ -79,7 +83,9 @@ def test_probes_are_added_and_nothing_else_changes(
     with open_elf(node) as elf:
         assert read_probes(elf) == probes
         assert read_identity(elf) == ME
-        symbols = elf.find_symbols(["_ZN2v88internal4Heap23CallGC"]).popitem()[1]
+        symbols = {*elf.find_symbols(["_ZN2v88internal4Heap23CallGC"]).popitem()[1]}
+        if version == COPIED:
+            symbols.update(elf.find_symbols(["_ZN2v88internal4Heap41InvokeIncrementalMarkingP"]).popitem()[1])
     assert {probe.address for probe in probes} == {symbol.address for symbol in symbols}
     before, after = release.read_bytes(), bytearray(node.read_bytes())
     after[40:48], after[60:62] = before[40:48], before[60:62]  # where the section table is, and its length
@@ -192,7 +198,8 @@ def test_probes_fire_as_often_as_trace_gc_prints(fetch_release: Fetch, version: 
             sum(times for (name, kind), times in fired.items() if name == what and kind in COMPARABLE)
             == printed
         )
-    for kind in COMPARABLE:
+    for kind in (*COMPARABLE, INCREMENTAL):
         assert fired["start", kind] == fired["done", kind]
+    assert fired["start", INCREMENTAL] > 0
     assert fired["start", 1] > 0
     assert fired["start", 4] >= 4  # one for each gc()

@@ -10,7 +10,7 @@ one the probes are refused, as for all of Node 18, whose compiler copied both fu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from nodekiln.core.elf.file import Elf, Symbol
 from nodekiln.core.elf.notes import PROBES, Probe
@@ -38,20 +38,22 @@ def code_of(elf: Elf, symbol: Symbol) -> bytes:
     return b"" if offset is None else bytes(elf.data[offset : offset + min(symbol.size, _MAX_FUNCTION_SIZE)])
 
 
-def calls(elf: Elf, symbol: Symbol) -> Iterator[tuple[int, int]]:
-    """Address and target of a function's direct calls; on x64 also of what only looks like a call.
+def calls(elf: Elf, symbol: Symbol, *, jumps: bool = False) -> Iterator[tuple[int, int]]:
+    """Yield address and target of a function's direct calls, and of its jumps if `jumps`.
 
-    That leads anywhere: one of 2**32 places for each byte of the function.
+    On x64 also of what only looks like a call. That leads anywhere: one of 2**32 places for each byte of the
+    function.
     """
     code = code_of(elf, symbol)
     if elf.machine == "x64":
-        for call in re.finditer(rb"\xe8(?=(.{4}))", code, re.DOTALL):
+        for call in re.finditer(rb"[\xe8\xe9](?=(.{4}))" if jumps else rb"\xe8(?=(.{4}))", code, re.DOTALL):
             at = symbol.address + call.start()
             yield at, at + 5 + int.from_bytes(call[1], "little", signed=True)
     else:
+        kinds = (0b100101, 0b000101) if jumps else (0b100101,)  # bl, b
         for inside in range(0, len(code) - 3, 4):
             word = int.from_bytes(code[inside : inside + 4], "little")
-            if word >> 26 == 0b100101:  # bl, and a signed distance of 26 bits, in instructions
+            if word >> 26 in kinds:  # and a signed distance of 26 bits, in instructions
                 at = symbol.address + inside
                 yield at, at + 4 * ((word & 0x3FF_FFFF ^ 0x200_0000) - 0x200_0000)
 
@@ -89,6 +91,20 @@ third and first argument. arm64 names whole registers because bcc, hence bpftrac
 cuts them.
 """
 
+_INCREMENTAL = {
+    "gc__start": (
+        "Heap::InvokeIncrementalMarkingPrologueCallbacks",
+        "_ZN2v88internal4Heap41InvokeIncrementalMarkingPrologueCallbacksEv",
+    ),
+    "gc__done": (
+        "Heap::InvokeIncrementalMarkingEpilogueCallbacks",
+        "_ZN2v88internal4Heap41InvokeIncrementalMarkingEpilogueCallbacksEv",
+    ),
+}
+"""They call the functions above with the type 8 and no flags. In 22.0 and 22.1 the compiler has copied the
+first of those into the first of these, which therefore gets a second probe of that name."""
+_INCREMENTAL_ARGUMENTS = {"x64": "4@$8 4@$0 8@%rdi", "arm64": "4@8 4@0 8@x0"}
+
 _COLD = ".cold"
 """Suffix of the unlikely part of a function, which GCC splits off; it is no entry point."""
 
@@ -107,7 +123,7 @@ def gc_probes(elf: Elf) -> tuple[Probe, ...]:
     if any(section.name == PROBES for section in elf.sections):
         raise _refusal(elf, "it has probes already")
     starts = [start for _, start in _FUNCTIONS.values()]
-    found = elf.find_symbols([*starts, _COLLECT, _PERFORM])
+    found = elf.find_symbols([*starts, _COLLECT, _PERFORM, *(name for _, name in _INCREMENTAL.values())])
     places = {name: _place(elf, function, found[start]) for name, (function, start) in _FUNCTIONS.items()}
     if len(set(places.values())) < len(places):
         raise _refusal(elf, "the linker folded the two functions into one")
@@ -122,10 +138,27 @@ def gc_probes(elf: Elf) -> tuple[Probe, ...]:
             f"Heap::CollectGarbage does not call {uncalled[0]}, which the compiler has inlined (as in Node"
             " 18), so its probe would never fire",
         )
-    return tuple(
-        Probe(provider=PROVIDER, name=name, address=address, arguments=_ARGUMENTS[elf.machine])
-        for name, address in places.items()
+    return (
+        *(
+            Probe(provider=PROVIDER, name=name, address=address, arguments=_ARGUMENTS[elf.machine])
+            for name, address in places.items()
+        ),
+        *_incremental_probes(elf, places, found),
     )
+
+
+def _incremental_probes(
+    elf: Elf, places: Mapping[str, int], found: Mapping[str, tuple[Symbol, ...]]
+) -> Iterator[Probe]:
+    """Yield a probe for each function of incremental marking that does not call the one with the probe."""
+    for name, (function, symbol_name) in _INCREMENTAL.items():
+        entries = _entries(found[symbol_name])
+        if not entries:  # before 20; or copied into its only caller
+            continue
+        address = _place(elf, function, found[symbol_name])
+        if places[name] not in {target for _, target in calls(elf, entries[0], jumps=True)}:
+            arguments = _INCREMENTAL_ARGUMENTS[elf.machine]
+            yield Probe(provider=PROVIDER, name=name, address=address, arguments=arguments)
 
 
 def _entries(symbols: tuple[Symbol, ...]) -> list[Symbol]:

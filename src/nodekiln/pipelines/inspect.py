@@ -89,7 +89,9 @@ def inspect(path: Path, registry: Registry) -> Facts:
         platform = recognise(data[:HEAD], str(path))
         elf = parse(data, str(path)) if platform.os == "linux" else None
         probes = (
-            None if elf is None else tuple(f"{probe.provider}:{probe.name}" for probe in read_probes(elf))
+            None
+            if elf is None
+            else tuple(dict.fromkeys(f"{probe.provider}:{probe.name}" for probe in read_probes(elf)))
         )
         grafted = _graft(data) if elf is None else read_identity(elf)
         identity = grafted or find_marks(data) or Identity(recipe="", plan="", route="")
