@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -114,6 +115,25 @@ def test_intact_objects_are_read_after_damaged_ones(planned: Kiln) -> None:
             objects.read(commit, WRITABLE)
         assert objects.read(commit, "src/node_version.h") is not None
         assert objects.kind(commit) == "commit"
+
+
+@pytest.mark.parametrize("name", ["HEAD", "config"])
+def test_pipe_in_place_of_a_file_of_the_mirror_is_damage(planned: Kiln, name: str) -> None:
+    file = mirror_of(planned) / name
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(SourceError) as refusal:
+        plan(planned)
+    assert says_what_to_move(refusal.value, planned)
+
+
+@pytest.mark.parametrize("setting", ["core.sshCommand=touch", "remote.x.uploadpack=touch", "include.path=/x"])
+def test_foreign_setting_of_the_mirror_is_refused_before_git_obeys_it(planned: Kiln, setting: str) -> None:
+    config = mirror_of(planned) / "config"
+    subprocess.run(["git", "config", "--file", str(config), *setting.split("=")], check=True)
+    with pytest.raises(SourceError, match=setting.partition("=")[0].lower()) as refusal:
+        plan(planned)
+    assert str(config) in str(refusal.value.remedy)
 
 
 def test_git_that_was_killed_is_no_damage(planned: Kiln) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import os
 import re
 import shutil
+import socket
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from rich.console import Console
 from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
+from nodekiln.grafting import download
 from nodekiln.grafting.download import Server, UnreachableError
 from nodekiln.grafting.download import fetch as fetch_release
 from nodekiln.grafting.platforms import Platform
@@ -64,6 +67,9 @@ class Site:
     breaks_after: list[int] = field(default_factory=list)
     """Bytes of a tarball after which the connection breaks, once each."""
     ranges: bool = True
+    drips_every: float = 0
+    """Seconds between the single bytes of an endless answer; 0 for whole answers."""
+    is_over: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     """Path, Range and Authorization of each request."""
 
@@ -84,6 +90,13 @@ def handler(site: Site) -> type[BaseHTTPRequestHandler]:
             content = site.files.get(self.path)
             if content is None:
                 self.send_error(404)
+                return
+            if site.drips_every:
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(OSError):  # until the client hangs up
+                    while not site.is_over.wait(site.drips_every):
+                        self.wfile.write(b"x")
                 return
             start = int(re.sub(r"\D", "", wanted)) if wanted and site.ranges else 0
             if start and start >= len(content):
@@ -110,6 +123,7 @@ def serve(host: str) -> Iterator[Site]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield site
+    site.is_over.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -142,7 +156,16 @@ def reporter(said: io.StringIO) -> Reporter:
 
 def get(site: Site, folder: Path, reporter: Reporter, *, path: str = "/dist", user: str = "") -> Release:
     mirror = site.url.replace("//", f"//{user}") + path
-    return obtain(TAG, LINUX, folder=folder, file=None, mirror=mirror, env={}, reporter=reporter)
+    return obtain(
+        TAG,
+        LINUX,
+        folder=folder,
+        file=None,
+        mirror=mirror,
+        allow_unsigned=True,
+        env={},
+        reporter=reporter,
+    )
 
 
 def part(folder: Path) -> Path:
@@ -161,7 +184,7 @@ def test_release_is_fetched_checked_and_unpacked(site: Site, tmp_path: Path, rep
     assert got.sha256 == hashlib.sha256(NODE).hexdigest()
     assert got.origin == f"{site.url}/dist/v22.20.0/{TARBALL}"
     assert got.checks[0] == "sha256 as in SHASUMS256.txt"
-    assert got.checks[1] == "signature not checked (SHASUMS256.txt.sig is not there)"
+    assert got.checks[1] == "signature not checked (SHASUMS256.txt.sig not found)"
     assert got.headers is not None
     assert (got.headers / "node" / "node.h").read_bytes() == b"// node.h\n"
     assert leftovers(tmp_path) == []
@@ -183,7 +206,7 @@ def test_release_that_is_kept_reports_what_it_is(
 
     assert fetched == (
         f"release: {site.url}/dist/v22.20.0/{TARBALL}, 200 kB, sha256 as in SHASUMS256.txt,"
-        " signature not checked (SHASUMS256.txt.sig is not there)\n"
+        " signature not checked (SHASUMS256.txt.sig not found)\n"
     )
     assert said.getvalue() == fetched + fetched.replace("release:", "release (kept):")
 
@@ -320,6 +343,7 @@ def test_checksum_list_without_exactly_one_hash_counts_as_missing(
             Server(f"{site.url}/dist", env={}),
             folder=tmp_path,
             signers=(),
+            allow_unsigned=True,
             env={},
             reporter=Reporter(Console(quiet=True)),
         )
@@ -327,7 +351,7 @@ def test_checksum_list_without_exactly_one_hash_counts_as_missing(
 
 def test_list_without_end_is_refused(site: Site, tmp_path: Path, reporter: Reporter) -> None:
     site.files["/dist/v22.20.0/SHASUMS256.txt"] = b"a" * (2**20 + 1)
-    with pytest.raises(SourceError, match="no such file"):
+    with pytest.raises(SourceError, match="more than 1048576 bytes"):
         get(site, tmp_path, reporter)
 
 
@@ -388,7 +412,7 @@ def test_redirect_to_a_file_is_not_followed(site: Site, tmp_path: Path, reporter
     ],
 )
 def test_mirror_that_is_not_a_url_is_wrong_usage(base: str) -> None:
-    with pytest.raises(UsageError, match="is no http"):
+    with pytest.raises(UsageError, match="is not an http"):
         Server(base, env={})
 
 
@@ -399,3 +423,91 @@ def test_list_with_a_wrong_signature_is_refused(site: Site, tmp_path: Path, repo
     mirror = f"{site.url}/dist"
     with pytest.raises(SourceError, match=r"signature of SHASUMS256\.txt is wrong"):
         obtain(TAG, LINUX, folder=tmp_path, file=None, mirror=mirror, env=env, reporter=reporter)
+
+
+def strict(site: Site, folder: Path, reporter: Reporter, env: dict[str, str]) -> Release:
+    mirror = f"{site.url}/dist"
+    return obtain(TAG, LINUX, folder=folder, file=None, mirror=mirror, env=env, reporter=reporter)
+
+
+def test_release_over_http_without_a_signature_is_refused(
+    site: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    with pytest.raises(SourceError, match=r"sig not found.*over http one is required") as caught:
+        strict(site, tmp_path, reporter, {})
+    assert "--allow-unsigned" in str(caught.value.remedy)
+    assert leftovers(tmp_path) == []
+
+
+def test_wrong_signature_with_allow_unsigned_is_ignored_with_a_note(
+    site: Site, tmp_path: Path, said: io.StringIO, reporter: Reporter
+) -> None:
+    if shutil.which("gpg") is None:
+        pytest.skip("there is no gpg")
+    site.files["/dist/v22.20.0/SHASUMS256.txt.sig"] = b"nonsense"
+    env = {"PATH": os.environ["PATH"], "GNUPGHOME": str(tmp_path)}
+    mirror = f"{site.url}/dist"
+    got = obtain(
+        TAG, LINUX, folder=tmp_path, file=None, mirror=mirror, allow_unsigned=True, env=env, reporter=reporter
+    )
+    assert got.path.read_bytes() == NODE
+    assert "signature ignored" in said.getvalue()
+
+
+def test_archive_larger_than_any_release_is_cut_off_and_removed(
+    site: Site, tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_MAX_ARCHIVE", len(ARCHIVE) - 1)
+    with pytest.raises(SourceError, match="not a release's"):
+        get(site, tmp_path, reporter)
+    assert leftovers(tmp_path) == []
+
+
+def test_server_that_sends_byte_after_byte_is_given_up_at_the_deadline(
+    site: Site, tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_DEADLINE", 0.3)
+    site.drips_every = 0.05
+    with pytest.raises(SourceError):
+        get(site, tmp_path, reporter)
+
+
+@pytest.mark.parametrize("target", ["http://[::1", "http://h:99999999/", "http://h/\x01", "//", "http://"])
+def test_redirect_to_an_invalid_url_is_reported(
+    target: str, site: Site, tmp_path: Path, reporter: Reporter
+) -> None:
+    site.redirects["/dist/v22.20.0/SHASUMS256.txt"] = target
+    with pytest.raises(SourceError):
+        get(site, tmp_path, reporter)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 416 No\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabcde\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nx",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx",
+        b"HTTP/9.9 what\r\n\r\n",
+        b"\xff\xfe\n",
+        b"",
+    ],
+    ids=lambda answer: answer[:40].decode("latin-1"),
+)
+def test_answers_that_are_not_http_raise_typed_errors(
+    answer: bytes, tmp_path: Path, reporter: Reporter
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reply() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(9999)
+                        connection.sendall(answer)
+
+        threading.Thread(target=reply, daemon=True).start()
+        with pytest.raises(SourceError):
+            get(Site(f"http://127.0.0.1:{server.getsockname()[1]}"), tmp_path, reporter)

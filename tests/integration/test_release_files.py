@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import tarfile
@@ -56,12 +57,14 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_bare_binary_stays_where_it_is(tmp_path: Path) -> None:
+def test_bare_binary_is_copied_so_that_later_changes_to_it_do_not_matter(tmp_path: Path) -> None:
     file = tmp_path / "node"
     file.write_bytes(NODE)
-    got = get(file, tmp_path)
-    assert (got.path, got.headers, got.checks) == (file, None, ("not checked: a file of the user's",))
-    assert files(tmp_path) == ["node"]
+    got = get(file, tmp_path / "releases")
+    file.write_bytes(b"something else")
+    assert (got.path.read_bytes(), got.headers) == (NODE, None)
+    assert got.sha256 == hashlib.sha256(NODE).hexdigest()
+    assert got.checks == ("not checked: a file of the user's",)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
@@ -130,7 +133,7 @@ def test_binary_that_claims_more_than_any_release_is_refused_before_it_is_writte
         get(file, tmp_path)
 
 
-def test_failing_file_is_named_each_time(tmp_path: Path) -> None:
+def test_release_file_is_named_each_time(tmp_path: Path) -> None:
     said = io.StringIO()
     bare, packed = tmp_path / "node", pack(tmp_path / "node.tgz", {"p/bin/node": NODE})
     bare.write_bytes(NODE)
@@ -140,7 +143,7 @@ def test_failing_file_is_named_each_time(tmp_path: Path) -> None:
 
     lines = said.getvalue().splitlines()
 
-    assert lines[0] == f"release: {bare}, 64 bytes, not checked: a file of the user's"
+    assert lines[0].startswith(f"release: {bare} (sha256 ")
     assert lines[1].startswith(f"release: {packed} (sha256 ")
     assert lines[2].startswith(f"release: {tmp_path}/moved.tgz (sha256 ")
 

@@ -90,11 +90,13 @@ def test_file_that_is_not_a_signature_is_refused(ring: Keyring, signature: bytes
         gpg.check(TEXT, signature, known={ring.fingerprint}, env=ring.env)
 
 
-def test_signature_without_the_key_is_reported_as_not_checked(ring: Keyring) -> None:
+def test_signature_without_the_key_raises_unchecked_error(ring: Keyring) -> None:
     with tempfile.TemporaryDirectory(prefix="ring") as folder:
         env = {**ring.env, "GNUPGHOME": folder}
-        told = gpg.check(TEXT, ring.sign(TEXT), known={ring.fingerprint}, env=env)
-    assert told == f"signature not checked (gpg has no key {ring.fingerprint[-16:]})"
+        with pytest.raises(gpg.UncheckedError, match=f"gpg has no key {ring.fingerprint[-16:]}"):
+            gpg.check(TEXT, ring.sign(TEXT), known={ring.fingerprint}, env=env)
+        assert not gpg.has_key({ring.fingerprint}, env=env)
+    assert gpg.has_key({ring.fingerprint, "F" * 40}, env=ring.env)
 
 
 @pytest.mark.parametrize("wrong_first", [True, False])
@@ -149,9 +151,11 @@ def test_key_that_was_revoked_is_refused() -> None:
             gpg.check(TEXT, signature, known={revoked.fingerprint}, env=revoked.env)
 
 
-def test_signature_without_gpg_is_reported_as_not_checked(tmp_path: Path) -> None:
-    told = gpg.check(TEXT, b"", known=(), env={"PATH": str(tmp_path)})
-    assert told == "signature not checked (gpg not found)"
+def test_signature_without_gpg_raises_unchecked_error(tmp_path: Path) -> None:
+    env = {"PATH": str(tmp_path)}
+    with pytest.raises(gpg.UncheckedError, match="gpg not found"):
+        gpg.check(TEXT, b"", known=(), env=env)
+    assert not gpg.has_key(gpg.signers(), env=env)
 
 
 def test_releasers_keys_are_whole_fingerprints() -> None:

@@ -115,10 +115,12 @@ def get(
     mirror: str | None = NOWHERE,
     said: io.StringIO | None = None,
 ) -> Release:
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    (home / ".npmrc").write_text(f"registry={registry.url}/\n")
     env = {
         "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "npm_config_registry": registry.url,
+        "HOME": str(home),
         "npm_config_cache": str(folder / "cache"),
         "npm_config_fetch_retries": "0",
         "npm_config_update_notifier": "false",
@@ -145,6 +147,16 @@ def test_release_comes_from_npm_where_dist_cannot_be_reached(registry: Registry,
     assert "sha512" in got.checks[0]
     assert got.headers is not None
     assert sorted(path.name for path in left(tmp_path)) == ["node", "node.h", "release.json"]
+
+
+def test_npmrc_of_a_folder_above_is_not_obeyed(registry: Registry, tmp_path: Path) -> None:
+    """npm takes the .npmrc beside the nearest package.json above, and that of a workspace which it is in."""
+    (tmp_path / "package.json").write_text('{"workspaces": ["releases/**"]}')
+    (tmp_path / ".npmrc").write_text("registry=http://127.0.0.1:1/\ndry-run=true\n")
+    said = io.StringIO()
+    got = get(registry, tmp_path, said=said)
+    assert got.path.read_bytes() == NODE
+    assert f"npm registry: {registry.url}" in said.getvalue()
 
 
 def test_release_that_is_kept_from_npm_reports_it_and_npm_is_asked_no_more(

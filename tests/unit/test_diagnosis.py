@@ -66,6 +66,50 @@ ninja: build stopped: subcommand failed.""",
     ("out-of-memory", "g++: internal compiler error: Killed (program cc1plus)"),
     ("out-of-memory", "collect2: fatal error: ld terminated with signal 9 [Killed]"),
     ("out-of-memory", "virtual memory exhausted: Cannot allocate memory"),
+    ("out-of-memory", "g++: schwerwiegender Fehler: Signal Getötet hat Programm cc1plus beendet"),
+    ("out-of-memory", "g++: erreur fatale: signal Processus arrêté a terminé le programme cc1plus"),
+    ("out-of-memory", "make[1]: *** [deps/v8/x.o] Killed: 9"),
+    ("out-of-memory", "LLVM ERROR: out of memory"),
+    (
+        "out-of-memory",
+        "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc",
+    ),
+    ("out-of-memory", "/bin/sh: 1: fork: Cannot allocate memory"),
+    (
+        "runtime-library-too-old",
+        "out/Release/mksnapshot: /lib/x86_64-linux-gnu/libstdc++.so.6: version `GLIBCXX_3.4.32' not found"
+        " (required by out/Release/mksnapshot)",
+    ),
+    (
+        "standard-header-missing",
+        "../deps/v8/src/base/logging.h:154:26: error: 'uint64_t' has not been declared\n"
+        "note: 'uint64_t' is defined in header '<cstdint>'; did you forget it?",
+    ),
+    (
+        "libcxx-char-traits",
+        "error: implicit instantiation of undefined template 'std::char_traits<unsigned short>'",
+    ),
+    ("libatomic", "ld.lld: error: unable to find library -latomic"),
+    ("libatomic", "/usr/bin/ld: cannot find -latomic: No such file or directory"),
+    ("icu-too-old", "ERROR: icu4c v72.x is too old, v73.x or later is required."),
+    ("too-many-open-files", "ninja: fatal: pipe: Too many open files"),
+    ("too-many-processes", "/bin/sh: 0: fork: Resource temporarily unavailable"),
+    ("read-only", "mkdir: cannot create directory 'out': Read-only file system"),
+    ("not-executable", "/bin/sh: 1: /srv/node/out/Release/mksnapshot: Permission denied"),
+    (
+        "lto-version",
+        "lto1: fatal error: bytecode stream in file 'obj/a.o' generated with LTO version 11.3 instead of the"
+        " expected 13.0",
+    ),
+    (
+        "shared-library-missing",
+        "out/Release/torque: error while loading shared libraries: libstdc++.so.6: cannot open shared object"
+        " file: No such file or directory",
+    ),
+    (
+        "distutils",
+        "\x1b[1;35mModuleNotFoundError\x1b[0m: \x1b[35mNo module named 'distutils'\x1b[0m",
+    ),
     (
         "temporary-disk-full",
         """a.cc:3:56: fatal error: error writing to /tmp/small/ccq366JF.s: No space left on device

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from nodekiln.core.files import atomic_write, disk_full_error, hash_file, is_disk_full, staging_directory
+from nodekiln.core.files import (
+    atomic_write,
+    disk_full_error,
+    hash_file,
+    is_disk_full,
+    read_json,
+    read_regular,
+    staging_directory,
+)
 
 
 def test_atomic_write_replaces_content_and_leaves_no_other_file(tmp_path: Path) -> None:
@@ -18,11 +28,12 @@ def test_atomic_write_replaces_content_and_leaves_no_other_file(tmp_path: Path) 
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"after")]
 
 
-def test_atomic_write_to_link_keeps_the_link(tmp_path: Path) -> None:
+def test_atomic_write_replaces_a_link_and_keeps_its_target(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"before")
     (tmp_path / "link").symlink_to("file")
     atomic_write(tmp_path / "link", b"after")
-    assert (tmp_path / "link").readlink() == Path("file")
-    assert (tmp_path / "file").read_bytes() == b"after"
+    assert not (tmp_path / "link").is_symlink()
+    assert [(tmp_path / name).read_bytes() for name in ("link", "file")] == [b"after", b"before"]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -32,12 +43,10 @@ def test_atomic_write_that_fails_leaves_the_old_content(
     file = tmp_path / "file"
     file.write_bytes(b"before")
 
-    def half(path: Path, content: bytes) -> None:
-        with path.open("wb") as opened:
-            opened.write(content[:3])
+    def fail(path: Path, target: Path) -> None:
         raise error
 
-    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(type(error)):
         atomic_write(file, b"after")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"before")]
@@ -47,6 +56,24 @@ def test_atomic_write_replaces_link_to_itself(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     atomic_write(tmp_path / "loop", b"after")
     assert (tmp_path / "loop").read_bytes() == b"after"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("file")])
+def test_read_regular_refuses_pipes_folders_and_links_without_waiting(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    make(tmp_path / "other")
+    assert read_regular(tmp_path / "file") == b"content"
+    with pytest.raises(OSError, match="other"):
+        read_regular(tmp_path / "other")
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"{", b"\xff", b""])
+def test_read_json_raises_value_error_for_damaged_files(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match=r"."):
+        read_json(tmp_path / "file")
 
 
 def test_hash_file_returns_sha256_and_reports_progress(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from nodekiln.core.process import error_line, without_node_options
+from nodekiln.core.process import error_line, with_english_messages, without_node_options
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,22 @@ def test_error_line_is_shortened() -> None:
 def test_without_node_options_keeps_other_variables() -> None:
     env = {"NODE_OPTIONS": "--jitless", "NODE_PATH": "/lib", "NODE_ENV": "production", "PATH": "/bin"}
     assert without_node_options(env) == {"NODE_ENV": "production", "PATH": "/bin"}
+
+
+@pytest.mark.parametrize(
+    ("env", "is_changed"),
+    [
+        ({}, False),
+        ({"LANG": "C.UTF-8"}, False),
+        ({"LANG": "en_US.UTF-8"}, False),
+        ({"LANG": "de_DE.UTF-8"}, True),
+        ({"LANG": "de_DE.UTF-8", "LC_ALL": "C"}, False),
+        ({"LANG": "C.UTF-8", "LANGUAGE": "de"}, False),
+        ({"LANG": "en_US.UTF-8", "LANGUAGE": "de:en"}, True),
+        ({"LANG": "en_US.UTF-8", "LC_MESSAGES": "ja_JP.UTF-8"}, True),
+    ],
+)
+def test_with_english_messages_sets_lc_all_for_other_languages_only(
+    env: dict[str, str], is_changed: bool
+) -> None:
+    assert with_english_messages(env) == ({**env, "LC_ALL": "C"} if is_changed else env)

@@ -21,7 +21,7 @@ import filelock
 
 from nodekiln.binaries.manifest import Manifest, read_facts
 from nodekiln.core.errors import CheckError, KilnError, UsageError
-from nodekiln.core.files import hash_file
+from nodekiln.core.files import hash_file, read_regular
 from nodekiln.core.recipe import check_name, is_name
 from nodekiln.core.settings import Workspace
 
@@ -254,9 +254,11 @@ def _move(old: Path, new: Path) -> None:
 
 def _read(name: str, binary: Path) -> Published:
     try:
-        return Published(name, binary, read_facts((binary.parent / "manifest.json").read_bytes()), None)
-    except OSError:
+        return Published(name, binary, read_facts(read_regular(binary.parent / "manifest.json")), None)
+    except FileNotFoundError:
         return Published(name, binary, None, "manifest.json is missing.")
+    except OSError as error:
+        return Published(name, binary, None, f"manifest.json can't be read: {error.strerror}.")
     except KilnError as error:
         return Published(name, binary, None, error.message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +21,12 @@ from nodekiln.building.progress import MakeProgress, NinjaProgress, make_steps, 
 from nodekiln.building.timings import Timed
 from nodekiln.building.weights import Weights
 from nodekiln.core.errors import BuildError, ToolchainError
-from nodekiln.core.process import capture, run_logged
+from nodekiln.core.process import capture, run_logged, with_english_messages
 from nodekiln.core.reporting import Meter
 
 _OUT = Path("out/Release")
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""Exit codes of a generator that was killed itself, as with all of its control group."""
 _DRY_RUN_TIMEOUT = 300
 """Seconds; make needs some in a fresh tree."""
 
@@ -81,7 +84,7 @@ class Compiler:
 
         Raises BuildError if a step fails (the log is kept).
         """
-        env = {**env, "NINJA_STATUS": "[%f/%t] "}
+        env = {**with_english_messages(env), "NINJA_STATUS": "[%f/%t] "}  # known failures are in English
         for name in ("GNUMAKEFLAGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
             env.pop(name, None)  # options and jobs of a make that runs us are not meant for this one
         steps, seconds = 0, 0.0
@@ -102,7 +105,7 @@ class Compiler:
 
     def _lighter(self, load: Load, returncode: int, callbacks: Callbacks) -> Load:
         """Return the load for a retry; raise BuildError if a retry would not help."""
-        if not callbacks.was_killed(self.log):
+        if returncode not in _KILLED and not callbacks.was_killed(self.log):
             raise BuildError(f"{self.generator} failed with exit code {returncode}.")
         if load.jobs == 1:
             raise BuildError("The system killed a compiler or linker, though it was the only job.")

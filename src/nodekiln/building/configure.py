@@ -19,7 +19,7 @@ from typing import Any
 
 from nodekiln.core.edit import Plan
 from nodekiln.core.errors import BuildError, KilnError
-from nodekiln.core.files import atomic_write, hash_file
+from nodekiln.core.files import atomic_write, hash_file, read_json
 from nodekiln.core.process import Finished, capture, error_line, run_logged
 
 MARKER_PREFIX = "nodekiln_"
@@ -104,7 +104,7 @@ class Configure:
 
     def _read_state(self) -> dict[str, Any] | None:
         try:
-            state = json.loads(self._state.read_text())
+            state = read_json(self._state)
         except (OSError, ValueError):
             return None
         return state if isinstance(state, dict) else None
@@ -125,7 +125,7 @@ class Configure:
         have changed their flags.
         """
         try:
-            done = json.loads(self._state.read_text())
+            done = read_json(self._state)
             fingerprint, written = str(done["fingerprint"]), dict(done["written"])
         except (OSError, ValueError, KeyError, TypeError):
             return ("it has not run yet, or not to the end",)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from nodekiln.core.files import atomic_write
+from nodekiln.core.files import atomic_write, read_json
 
 _STEP = re.compile(r"([A-Z]+(?:-STATIC)?)(?:\(\w+\))? (.*)")
 _COMPILERS = ("CC", "CXX")
@@ -148,7 +148,7 @@ class Weights:
 def read_weights(path: Path) -> Weights:
     """Return the times kept in the file `path`; only the shipped ones if it is missing or damaged."""
     try:
-        rows = json.loads(path.read_text())["steps"]
+        rows = read_json(path)["steps"]
         own = {
             str(key): Expected(math.nan if seconds is None else float(seconds), hit and float(hit))
             for key, (seconds, hit) in rows.items()

@@ -201,7 +201,7 @@ def read_settings(context: Context) -> Settings:
     """Return the settings of this run, from the environment and invoke.yaml."""
     from nodekiln.core.settings import Settings
 
-    return Settings.read(
+    settings = Settings.read(
         environ=os.environ,
         config=context.config.get("nodekiln"),
         root=project_folder(),
@@ -209,6 +209,8 @@ def read_settings(context: Context) -> Settings:
         cwd=Path.cwd(),
         venv=Path(sys.prefix) if sys.prefix != sys.base_prefix else None,
     )
+    settings.workspace.check_owner(os.environ.get("SUDO_UID", ""))
+    return settings
 
 
 def patches_folder() -> Path:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         "release": "official binary, or tarball with one, to start from (default: download it)",
         "mirror": "URL of a folder like nodejs.org/dist (default: NODEKILN_MIRROR, or nodejs.org)",
         "keep-snapshot": "refuse a graft that starts slower, without the built-in startup snapshot",
+        "allow-unsigned": "use a release whose signature is missing, unknown or wrong",
         "force": "make it although it exists",
         "dry-run": "print what would be downloaded and made",
         "format": FORMAT,
@@ -65,6 +66,7 @@ def graft(
     release: str = "",
     mirror: str = "",
     keep_snapshot: bool = False,
+    allow_unsigned: bool = False,
     force: bool = False,
     dry_run: bool = False,
     format: str = "text",  # noqa: A002 (the option's name)
@@ -86,6 +88,7 @@ def graft(
         platform=target,
         file=settings.cwd / release if release else None,
         mirror=mirror or None,
+        allow_unsigned=allow_unsigned,
         force=force,
         keep_snapshot=keep_snapshot,
     )

@@ -8,32 +8,21 @@ from pathlib import Path
 
 import psutil
 
-_CGROUP = Path("/sys/fs/cgroup")
+from nodekiln.core import cgroup
 
 
 def cores() -> int:
-    """Return the CPUs this process may use: its affinity, capped by a cgroup's CPU quota (containers, CI)."""
+    """Return the CPUs this process may use: its affinity, capped by its control groups (containers, CI)."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
-        if quota != "max":
-            usable = min(usable, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass  # no cgroup v2, or no quota
-    return usable
+    limit = cgroup.cpu_limit()
+    return usable if limit is None else min(usable, max(1, int(limit)))
 
 
 def available_memory() -> int:
-    """Return the bytes available without swapping, capped by the cgroup's limit."""
+    """Return the bytes available without swapping, capped by the control groups' limits."""
     available = int(psutil.virtual_memory().available)
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        if limit != "max":
-            used = int((_CGROUP / "memory.current").read_text())
-            available = min(available, max(0, int(limit) - used))
-    except (OSError, ValueError):
-        pass  # no cgroup v2, or no limit
-    return available
+    limit = cgroup.available_memory()
+    return available if limit is None else min(available, limit)
 
 
 def free_disk(path: Path) -> int:

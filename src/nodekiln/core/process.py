@@ -164,6 +164,17 @@ def child_environment(environ: Mapping[str, str], *, venv: Path | None) -> dict[
     return env
 
 
+def with_english_messages(env: Mapping[str, str]) -> dict[str, str]:
+    """Return `env` with LC_ALL=C if programs would print messages in another language.
+
+    Otherwise it is unchanged: LC_ALL is part of ccache's keys.
+    """
+    locale = env.get("LC_ALL") or env.get("LC_MESSAGES") or env.get("LANG") or "C"
+    is_plain = locale.partition(".")[0] in ("C", "POSIX")  # programs then ignore LANGUAGE
+    is_english = locale.startswith("en") and env.get("LANGUAGE", "en").startswith("en")
+    return dict(env) if is_plain or is_english else {**env, "LC_ALL": "C"}
+
+
 def without_node_options(env: Mapping[str, str]) -> dict[str, str]:
     """Return `env` without NODE_OPTIONS and NODE_PATH, which change what a Node program loads and does."""
     return {name: value for name, value in env.items() if name not in ("NODE_OPTIONS", "NODE_PATH")}

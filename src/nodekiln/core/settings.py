@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import filelock
 
 from nodekiln.core.errors import ToolchainError, UsageError
+from nodekiln.core.files import atomic_write, read_json
+from nodekiln.core.ownership import untrusted
 from nodekiln.core.process import child_environment
 from nodekiln.core.recipe import check_arguments, parse_argument_lines
 
@@ -65,6 +67,27 @@ class Workspace:
         """Lock files, outside the folders they protect so that those can be removed."""
         return self.root / "locks"
 
+    def check_owner(self, sudo_uid: str = "") -> None:
+        """Raise ToolchainError if somebody else could put files into the build folder or lead us out of it.
+
+        `sudo_uid` is the variable of that name, "" if it is not set.
+
+        What is in there is run and obeyed: binaries, git's configuration, the scripts of working trees. The
+        folder itself may be a link, or be like /tmp, where others may add files but not replace ours; the
+        folders in it may not.
+        """
+        folders = (self.root, self.mirror, self.trees, self.binaries, self.releases, self.timings)
+        for folder in (*folders, self.experiments, self.inputs, self.locks):
+            try:
+                found = folder.stat() if folder == self.root else folder.lstat()
+            except OSError:  # it does not exist yet, or the step that needs it reports why
+                continue
+            if (reason := untrusted(found, sudo_uid, allow_sticky=folder == self.root)) is not None:
+                raise ToolchainError(
+                    f"{folder} {reason}, so its content can't be trusted.",
+                    remedy="Make it yours alone (chown, chmod go-w), or name another with NODEKILN_BUILD.",
+                )
+
     def prepare(self) -> None:
         """Create the build folder; raises ToolchainError if it can't be written."""
         try:
@@ -86,7 +109,7 @@ class Workspace:
             self._acquire(lock)
         try:
             with suppress(OSError):  # `clean` must work on a full disk
-                holder.write_text(json.dumps({"pid": os.getpid(), "purpose": purpose}))
+                atomic_write(holder, json.dumps({"pid": os.getpid(), "purpose": purpose}).encode())
             yield
         finally:
             with suppress(OSError):
@@ -123,7 +146,7 @@ class Workspace:
 
 def _describe(holder: Path) -> str:
     try:
-        owner = json.loads(holder.read_text())
+        owner = read_json(holder)
         return f"process {owner['pid']} ({owner['purpose']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another run"

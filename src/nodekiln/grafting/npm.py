@@ -16,15 +16,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nodekiln.core.errors import SourceError
-from nodekiln.core.process import capture
+from nodekiln.core.process import Captured, capture
 from nodekiln.core.recipe import Tag
-from nodekiln.core.reporting import Reporter
+from nodekiln.core.reporting import Reporter, escape_unprintable
 from nodekiln.grafting.download import Download, UnreachableError
 from nodekiln.grafting.platforms import Platform
 
 _TABLE = Path(__file__).with_name("npm.toml")
 _INTEGRITY = re.compile(r"\bsha512-([A-Za-z0-9+/]{86}==)", re.ASCII)
 _RELEASE = re.compile(r"(0|[1-9]\d{0,3})(\.(0|[1-9]\d{0,3})){2}", re.ASCII)
+_OPTIONS = ("--workspaces=false", "--dry-run=false", "--ignore-scripts", "--json=false", "--color=false")
+"""They override settings in the user's .npmrc with which npm would print or write something else."""
 _TIMEOUT = 60 * 60
 """Seconds for 50 MB, as npm itself gives up on a stalled connection."""
 
@@ -40,10 +42,12 @@ def fetch(
     npm = shutil.which("npm", path=env.get("PATH", ""))
     if npm is None:
         raise UnreachableError("npm not found.")
+    registry = _run(npm, "config", "get", "registry", folder=folder, env=env).stdout.decode(errors="replace")
+    reporter.say(f"npm registry: {_without_secrets(registry.strip()) or 'unknown'}")
     failures = []
     for package in tomllib.loads(_TABLE.read_text())[str(platform)]:
         wanted = f"{package}@{tag.major}.{tag.minor}.{tag.patch}"
-        answer = capture([npm, "view", wanted, "dist.integrity"], env=env, cwd=folder, timeout=_TIMEOUT)
+        answer = _run(npm, "view", wanted, "dist.integrity", folder=folder, env=env)
         integrity = _INTEGRITY.search(answer.stdout.decode(errors="replace"))
         if answer.returncode == 0 and integrity is not None:
             return _pack(
@@ -59,7 +63,7 @@ def versions(platform: Platform, *, folder: Path, env: Mapping[str, str]) -> tup
     if npm is None:
         return ()
     package = tomllib.loads(_TABLE.read_text())[str(platform)][0]
-    answer = capture([npm, "view", package, "versions", "--json"], env=env, cwd=folder)
+    answer = _run(npm, "view", package, "versions", "--json", folder=folder, env=env)
     try:
         listed = json.loads(answer.stdout)
     except ValueError:
@@ -68,11 +72,17 @@ def versions(platform: Platform, *, folder: Path, env: Mapping[str, str]) -> tup
     return tuple(Tag.parse(word) for word in words if isinstance(word, str) and _RELEASE.fullmatch(word))
 
 
+def _run(npm: str, *words: str, folder: Path, env: Mapping[str, str]) -> Captured:
+    """Run npm with `folder` as its project: without --prefix it obeys the .npmrc of any folder above."""
+    argv = [npm, f"--prefix={folder}", *_OPTIONS, *words]
+    return capture(argv, env=env, cwd=folder, timeout=_TIMEOUT)
+
+
 def _pack(
     npm: str, wanted: str, digest: bytes, *, folder: Path, env: Mapping[str, str], reporter: Reporter
 ) -> Download:
     with reporter.progress(f"npm pack {wanted}"):
-        answer = capture([npm, "pack", "--silent", wanted], env=env, cwd=folder, timeout=_TIMEOUT)
+        answer = _run(npm, "pack", "--silent", wanted, folder=folder, env=env)
     packed = list(folder.glob("*.tgz"))
     if answer.returncode != 0 or len(packed) != 1:
         raise UnreachableError(f"npm pack {wanted} failed" + _error(answer.text) + ".")
@@ -87,6 +97,13 @@ def _pack(
     return Download(
         packed[0], f"npm {wanted}", ("sha512 integrity of the registry, a repackaging by others",)
     )
+
+
+def _without_secrets(url: str) -> str:
+    """Return a registry's URL without user and password."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return escape_unprintable(f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}")
 
 
 def _error(text: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from nodekiln.core.archives import RefusedError, check_length, is_archive, read_members
 from nodekiln.core.errors import SourceError
-from nodekiln.core.files import hash_file, staging_directory
+from nodekiln.core.files import hash_file, is_disk_full, open_regular, read_json, staging_directory
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter, format_size
 from nodekiln.grafting import gpg, npm
@@ -128,6 +128,7 @@ def obtain(
     folder: Path,
     file: Path | None,
     mirror: str | None,
+    allow_unsigned: bool = False,
     env: Mapping[str, str],
     reporter: Reporter,
 ) -> Release:
@@ -149,7 +150,14 @@ def obtain(
     downloads.mkdir(exist_ok=True)
     try:
         got = fetch(
-            tag, platform, server, folder=downloads, signers=gpg.signers(), env=env, reporter=reporter
+            tag,
+            platform,
+            server,
+            folder=downloads,
+            signers=gpg.signers(),
+            allow_unsigned=allow_unsigned,
+            env=env,
+            reporter=reporter,
         )
     except UnreachableError as error:
         if kept is not None:
@@ -203,18 +211,26 @@ def check_given(file: Path) -> bytes:
 
 
 def _given(tag: Tag, platform: Platform, file: Path, folder: Path, reporter: Reporter) -> Release:
-    """Use a user's binary in place; unpack a tarball once, under its hash."""
-    head = check_given(file)
-    sha256 = hash_file(file)
-    checks = ("not checked: a file of the user's",)
-    if not is_archive(head):
-        _expect(platform, head, str(file))
-        return Release(file, str(tag), str(platform), str(file), checks, sha256, None)
-    place = folder / f"{tag}-{platform}-{sha256[:12]}"
-    origin = f"{file} (sha256 {sha256})"
-    if (kept := _kept(tag, platform, place, reporter)) is not None:
-        return replace(kept, origin=origin)  # the same tarball may have lain elsewhere
-    return _keep(tag, platform, Download(file, origin, checks), place)
+    """Copy a user's binary, or unpack a tarball, once, under its hash."""
+    check_given(file)
+    with staging_directory(folder, _STAGING) as staging:
+        # Its bytes may change while they are read, so everything that follows is about a copy.
+        copied = staging / file.name
+        try:
+            shutil.copyfile(file, copied)
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise SourceError(f"--release {file} can't be read: {error.strerror}.", remedy=_TAKES) from None
+        head = check_given(copied)
+        if not is_archive(head):
+            _expect(platform, head, str(file))
+        sha256 = hash_file(copied)
+        place = folder / f"{tag}-{platform}-{sha256[:12]}"
+        origin = f"{file} (sha256 {sha256})"
+        if (kept := _kept(tag, platform, place, reporter)) is not None:
+            return replace(kept, origin=origin)  # the same file may have been elsewhere
+        return _keep(tag, platform, Download(copied, origin, ("not checked: a file of the user's",)), place)
 
 
 def _kept(tag: Tag, platform: Platform, place: Path, reporter: Reporter) -> Release | None:
@@ -222,11 +238,12 @@ def _kept(tag: Tag, platform: Platform, place: Path, reporter: Reporter) -> Rele
     if not place.exists():
         return None
     try:
-        record_data = json.loads((place / _RECORD).read_text())
+        record_data = read_json(place / _RECORD)
         record = _Record(
             str(record_data["origin"]), tuple(map(str, record_data["checks"])), str(record_data["sha256"])
         )
-        whole = hash_file(place / "node") == record.sha256
+        with open_regular(place / "node"):  # neither a link nor a pipe
+            whole = hash_file(place / "node") == record.sha256
     except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:

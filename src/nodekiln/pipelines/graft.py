@@ -58,6 +58,7 @@ def graft(request: GraftRequest, settings: Settings, reporter: Reporter) -> Path
                 folder=releases,
                 file=request.file,
                 mirror=request.mirror,
+                allow_unsigned=request.allow_unsigned,
                 env=settings.environment,
                 reporter=reporter,
             )

@@ -45,6 +45,8 @@ class GraftRequest:
     file: Path | None = None
     mirror: str | None = None
     """URL of a folder like nodejs.org/dist."""
+    allow_unsigned: bool = False
+    """Use a release whose signature is missing, unknown or wrong."""
     force: bool = False
     keep_snapshot: bool = False
     """Refuse a graft for which the built-in startup snapshot must be switched off."""

@@ -13,7 +13,7 @@ from nodekiln.building.timings import Timed, Timings
 from nodekiln.building.weights import Weights, key_of, read_weights, write_weights
 from nodekiln.core import figures
 from nodekiln.core.errors import BuildError, UsageError
-from nodekiln.core.files import atomic_write
+from nodekiln.core.files import atomic_write, read_regular
 from nodekiln.core.recipe import check_name
 from nodekiln.core.reporting import Reporter, format_duration
 
@@ -73,7 +73,7 @@ class TimingStore:
     def get(self, name: str) -> Timings:
         """Return the timings of a recipe's last build; raise UsageError if none are kept."""
         try:
-            return Timings.from_json(self.path(name).read_text(errors="replace"))
+            return Timings.from_json(read_regular(self.path(name)).decode(errors="replace"))
         except FileNotFoundError:
             kept = sorted(path.stem for path in self.folder.glob("[!.]*.json"))
             raise UsageError(

@@ -21,7 +21,7 @@ import git
 from git.objects.fun import tree_entries_from_data
 
 from nodekiln.core.errors import SourceError
-from nodekiln.core.files import staging_directory
+from nodekiln.core.files import open_regular, staging_directory
 from nodekiln.source.git_errors import damaged
 from nodekiln.source.git_runner import GitError, GitRunner
 from nodekiln.source.location import Location
@@ -144,8 +144,12 @@ def _lines(object_ids: Iterable[str]) -> bytes:
 _READING = "reading.git"
 _MAX_CACHED_FOLDERS = 1000
 """A folder of Node has some 30 entries: a thousand folders take about 5 MB."""
-_UNSET = 1
-"""Exit code of `git config --get` for a missing key."""
+_OUR_SETTING = re.compile(
+    r"core\.(repositoryformatversion|filemode|bare|ignorecase|precomposeunicode|symlinks|logallrefupdates)"
+    r"|extensions\.(partialclone|objectformat|refstorage)"
+    r"|remote\.[0-9a-f]{12}\.(promisor|partialclonefilter|url|fetch)"
+)
+"""Keys of the mirror's configuration, as git prints them, that git and `register` write."""
 _NOT_A_REPOSITORY = "not in a git directory"
 _FETCH_AGAIN = "Run the command again where the repository can be reached."
 Answer = TypeVar("Answer")
@@ -222,16 +226,26 @@ def _make_reading(mirror: Path) -> None:
 
 
 def is_registered(mirror: Path, location: Location) -> bool:
-    """Return True if the mirror exists and has `location` as a remote. Raises SourceError if git fails."""
+    """Return True if the mirror exists and has `location` as a remote.
+
+    Raises SourceError if git fails, or if the mirror's configuration has settings that are not ours: git runs
+    the programs that some of them name.
+    """
     if not mirror.is_dir():
         return False
     try:
-        GitRunner(mirror).run("config", "--get", f"remote.{location.key}.url")
-    except GitError as error:
-        if error.status != _UNSET:
-            raise damaged(mirror, error) from None
-        return False
-    return True
+        with open_regular(mirror / "HEAD"), open_regular(mirror / "config"):
+            pass  # a pipe in their place would stop git
+        listed = GitRunner(mirror).run("config", "--file", str(mirror / "config"), "--list", "-z")
+    except (OSError, GitError) as error:
+        raise damaged(mirror, error if isinstance(error, GitError) else str(error)) from None
+    keys = {entry.partition("\n")[0] for entry in listed.decode(errors="replace").split("\0") if entry}
+    if foreign := sorted(key for key in keys if not _OUR_SETTING.fullmatch(key)):
+        raise SourceError(
+            f"The configuration of the mirror has settings that nodekiln did not make: {', '.join(foreign)}.",
+            remedy=f"Remove them from {mirror / 'config'}.",
+        )
+    return f"remote.{location.key}.url" in keys
 
 
 def remove_leftovers(mirror: Path) -> None:

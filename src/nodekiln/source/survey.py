@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from nodekiln.core.edit import Edit, Plan, blob_id
 from nodekiln.core.errors import SourceError
-from nodekiln.core.files import atomic_write
+from nodekiln.core.files import atomic_write, read_json
 from nodekiln.source.checkout import LINK, Checkout, Entry
 
 _SCHEMA = 1
@@ -68,7 +68,7 @@ class Record:
         Raises SourceError for the record of a later version, OSError if the file can't be read.
         """
         try:
-            data = json.loads(file.read_bytes())
+            data = read_json(file)
             if data["schema"] > _SCHEMA:
                 raise SourceError(
                     f"The working tree {file.parent} was created by a later version of nodekiln.",

@@ -15,6 +15,7 @@ from nodekiln.core.files import is_disk_full
 
 _KILLED = "out-of-memory"
 """The entry of failures.toml."""
+_COLORS = re.compile(r"\x1b\[[\d;]{0,20}[mK]")
 _SHOWN_LINES = 12
 _DIAGNOSED = 2 * 2**20
 """Bytes at the end of a log that are searched for known symptoms."""
@@ -48,7 +49,11 @@ def known_failures() -> tuple[Failure, ...]:
 
 
 def diagnose(log_text: str) -> tuple[Failure, ...]:
-    """Return every known failure in the log, the most specific first. About 0.2 s for 2 MB."""
+    """Return every known failure in the log, the most specific first. About 0.2 s for 2 MB.
+
+    Colors in it are ignored, as of a Python traceback under FORCE_COLOR.
+    """
+    log_text = _COLORS.sub("", log_text)
     return tuple(
         failure
         for failure in known_failures()

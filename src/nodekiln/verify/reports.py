@@ -65,7 +65,7 @@ def publish(
         if _is_stream(output):
             output.write_bytes(content)
         else:
-            atomic_write(output, content)
+            atomic_write(Path(os.path.realpath(output)), content)  # a link of the user's stays one
     summary = environment.get(_SUMMARY)
     if form == "github" and summary:
         with Path(summary).open("a", encoding="utf-8", errors="backslashreplace") as file:

@@ -196,7 +196,7 @@ def test_graft_without_a_change_is_wrong_usage(desk: Desk) -> None:
         ({"release": "nothing"}, 6, "can't be read: No such file"),
         ({"tag": "v22.x"}, 2, "is not a tag of a Node release"),
         ({"tag": "v22.20.1"}, 6, "is not Node v22.20.1."),
-        ({"mirror": "ftp://localhost/dist", "release": ""}, 2, "no http(s) URL"),
+        ({"mirror": "ftp://localhost/dist", "release": ""}, 2, "not an http(s) URL"),
         ({"words": "4"}, 2, "graft has no option --words"),
     ],
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nodekiln.core import platform as machine
 from nodekiln.core.errors import SourceError, UsageError
-from nodekiln.core.files import hash_file
+from nodekiln.core.files import hash_file, read_json
 from nodekiln.core.process import error_line, run_logged
 from nodekiln.core.reporting import Reporter, format_size
 from nodekiln.experiment.inputs.resource_checks import check_disk, disk_needed
@@ -207,7 +207,7 @@ def _kept(recipe: _Recipe, folder: Path, reporter: Reporter) -> tuple[Path, str,
     """Path, SHA-256 and how it was made; a file that is not what was written once is made again."""
     path, record = folder / recipe.name, folder / f"{recipe.name}.json"
     try:
-        facts = json.loads(record.read_text())
+        facts = read_json(record)
         if _hashed(path, reporter) == facts["sha256"]:
             return path, facts["sha256"], str(facts["how"])
         reporter.say(f"{path} is not what it was, and is made again")
