@@ -419,6 +419,23 @@ def test_graft_is_refused(fetch_release: Fetch, tmp_path: Path) -> None:
     refused(tmp_path, "v22.20.0", made, "is already a graft: v22.20.0-no-backpressure-usdt-graft")
 
 
+def test_single_executable_made_from_a_graft_is_inspected_and_not_grafted_again(
+    fetch_release: Fetch, tmp_path: Path
+) -> None:
+    made = make(tmp_path / "first", "v26.10.0", file=fetch_release("26.10.0"))
+    (tmp_path / "main.js").write_text("console.log('ran')")
+    program = {"main": "main.js", "output": "single", "disableExperimentalSEAWarning": True}
+    (tmp_path / "sea.json").write_text(json.dumps(program))
+    subprocess.run([made, "--build-sea", "sea.json"], cwd=tmp_path, check=True, capture_output=True)
+    single = tmp_path / "single"
+    ran = subprocess.run([single], check=True, capture_output=True, text=True)
+    assert "ran" in ran.stdout
+    found = inspect(single, REGISTRY)
+    assert (found.kind, found.single_executable, found.recipe) == (Kind.GRAFTED, True, made.parent.name)
+    assert found.backpressure is False
+    refused(tmp_path, "v26.10.0", single, "is a single executable")
+
+
 def test_12_is_refused_with_the_reason(fetch_release: Fetch, tmp_path: Path) -> None:
     told = r"`return true;` does not fit over `return ret;`"
     refused(tmp_path, "v12.22.12", fetch_release("12.22.12"), told)

@@ -72,6 +72,15 @@ def find_mark(data: Buffer, implied: tuple[str, ...]) -> Recipe | None:
     return Recipe(tag=Tag.parse(tag.decode()), changes=changes, graft=True)
 
 
+_FUSE = b"NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2:"
+"""In every Node from 18.16 on; followed by 1 if a program was put into the binary."""
+
+
+def is_single_executable(data: Buffer) -> bool:
+    """Return True for a Node binary that contains a program, which it runs in place of scripts."""
+    return data.find(_FUSE + b"1") >= 0
+
+
 def find_codesign(env: Mapping[str, str]) -> str:
     """Return the path of codesign; raise ToolchainError if it is not installed (only macOS has it)."""
     found = shutil.which("codesign", path=env.get("PATH", ""))

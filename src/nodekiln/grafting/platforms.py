@@ -17,6 +17,7 @@ _PROCESSORS = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "ar
 _ELF_MACHINES = {62: "x64", 183: "arm64"}
 _MACH_CPUS = {0x0100_0007: "x64", 0x0100_000C: "arm64"}
 _PE_MACHINES = {0x8664: "x64", 0xAA64: "arm64"}
+_ZIP = b"PK\3\4"
 _MACH_64 = b"\xcf\xfa\xed\xfe"
 _PE_OFFSET = 0x3C  # offset of the PE header's address in the DOS header
 
@@ -57,6 +58,11 @@ def recognise(head: bytes, name: str) -> Platform:
         place = int.from_bytes(head[_PE_OFFSET : _PE_OFFSET + 4], "little")
         if head[place : place + 4] == b"PE\0\0":
             return _platform("win", _PE_MACHINES, int.from_bytes(head[place + 4 : place + 6], "little"), name)
+    if head.startswith(_ZIP):
+        raise SourceError(
+            f"{name} is a zip archive or a Python wheel.",
+            remedy="Unpack it (unzip FILE -d FOLDER), and name the Node binary in it with --release.",
+        )
     raise SourceError(f"{name} is not a program for Linux, macOS or Windows.", remedy=_wanted())
 
 

@@ -30,7 +30,7 @@ from nodekiln.core.errors import PatchError, SourceError
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.builtins import locate, module_id
 from nodekiln.grafting.graft import Change as ChangedBytes
-from nodekiln.grafting.graft import changes, differing, find_mark, fit, make_mark, write
+from nodekiln.grafting.graft import changes, differing, find_mark, fit, is_single_executable, make_mark, write
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.probes import gc_probes
 from nodekiln.grafting.snapshot import NO_SNAPSHOT_EDIT, SnapshotEdit, plan_snapshot
@@ -62,6 +62,11 @@ def plan_graft(
     Raises PatchError if something does not fit, SourceError for a file that is not this release.
     """
     with mapped(binary) as data:
+        if is_single_executable(data):
+            raise PatchError(
+                f"{binary} is a single executable: it runs its own program, so a graft can't be checked.",
+                remedy="Graft the official release, then make the single executable from the graft.",
+            )
         elf = parse(data, str(binary)) if target.os == "linux" else None
         identity = None if elf is None else read_identity(elf)
         marked = find_mark(data, MARKED) if identity is None else None

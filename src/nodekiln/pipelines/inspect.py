@@ -13,15 +13,22 @@ from nodekiln.binaries.store import Published, Store
 from nodekiln.changes.hooks import MARKED
 from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Misfit, Refusal, no_memo
-from nodekiln.core.elf.file import Buffer, open_elf, parse
-from nodekiln.core.elf.notes import Identity, Probe, find_marks, read_identity, read_probes
+from nodekiln.core.elf.file import Buffer, ElfError, open_elf, parse
+from nodekiln.core.elf.notes import (
+    Identity,
+    Probe,
+    find_marks,
+    read_identity,
+    read_probes,
+    search_identity,
+)
 from nodekiln.core.errors import KilnError, SourceError, UsageError
 from nodekiln.core.files import hash_file
 from nodekiln.core.recipe import is_name
 from nodekiln.core.reporting import format_size
 from nodekiln.core.settings import Settings
 from nodekiln.grafting.builtins import locate
-from nodekiln.grafting.graft import find_mark
+from nodekiln.grafting.graft import find_mark, is_single_executable
 from nodekiln.grafting.platforms import HEAD, recognise
 from nodekiln.pipelines.graft_plan import mapped
 
@@ -42,6 +49,8 @@ class Facts:
     kind: Kind
     platform: str
     recipe: str | None
+    single_executable: bool
+    """True if a program was put into the binary, which runs in place of scripts."""
     changes: tuple[str, ...] | None
     """Names of the changes that the file says it has; None if it says nothing."""
     plan: str | None
@@ -65,7 +74,7 @@ class Facts:
         }
         facts = {
             "file": self.path,
-            "is": f"{self.kind}, for {self.platform}",
+            "is": f"{self.kind}, for {self.platform}{', a single executable' * self.single_executable}",
             "recipe": self.recipe,
             "changes": None if self.changes is None else ", ".join(self.changes) or "none",
             "plan": self.plan,
@@ -87,13 +96,10 @@ def inspect(path: Path, registry: Registry) -> Facts:
         raise UsageError(f"{path} does not exist or is not a file.")
     with mapped(path) as data:
         platform = recognise(data[:HEAD], str(path))
-        elf = parse(data, str(path)) if platform.os == "linux" else None
-        probes = (
-            None
-            if elf is None
-            else tuple(dict.fromkeys(f"{probe.provider}:{probe.name}" for probe in read_probes(elf)))
+        is_single = is_single_executable(data)
+        grafted, probes = (
+            _read_notes(data, str(path), is_single) if platform.os == "linux" else (_graft(data), None)
         )
-        grafted = _graft(data) if elf is None else read_identity(elf)
         identity = grafted or find_marks(data) or Identity(recipe="", plan="", route="")
         kind = Kind.GRAFTED if grafted else Kind.BUILT if identity.recipe else Kind.OTHER
         try:
@@ -106,6 +112,7 @@ def inspect(path: Path, registry: Registry) -> Facts:
         kind=kind,
         platform=str(platform),
         recipe=identity.recipe or None,
+        single_executable=is_single,
         changes=identity.changes,
         plan=identity.plan or None,
         backpressure=backpressure,
@@ -114,6 +121,22 @@ def inspect(path: Path, registry: Registry) -> Facts:
         sha256=hash_file(path),
         size=size,
     )
+
+
+def _read_notes(data: Buffer, name: str, is_single: bool) -> tuple[Identity | None, tuple[str, ...] | None]:
+    """Return the identity and the probes of an ELF file; probes None if the notes are damaged.
+
+    The tools that make single executables damage notes: what they left of ours is searched for. Raises
+    ElfError for other files.
+    """
+    try:
+        elf = parse(data, name)
+        probes = tuple(dict.fromkeys(f"{probe.provider}:{probe.name}" for probe in read_probes(elf)))
+    except ElfError:
+        if not is_single:
+            raise
+        return search_identity(data, name), None
+    return search_identity(data, name) if is_single else read_identity(elf), probes
 
 
 def _graft(data: Buffer) -> Identity | None:

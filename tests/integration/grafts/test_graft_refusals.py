@@ -65,6 +65,17 @@ def test_text_file_is_refused(desk: Desk) -> None:
     refused(desk, SourceError, "is not a program for Linux, macOS or Windows")
 
 
+def test_wheel_is_refused_by_name(desk: Desk) -> None:
+    desk.release.write_bytes(b"PK\x03\x04" + bytes(100))
+    refused(desk, SourceError, "Python wheel")
+
+
+def test_single_executable_is_refused(desk: Desk) -> None:
+    with desk.release.open("ab") as file:
+        file.write(b"NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2:1")
+    refused(desk, PatchError, "is a single executable")
+
+
 def test_release_of_another_version_is_refused(desk: Desk) -> None:
     refused(desk, SourceError, "is not Node v22.20.1", tag=Tag(22, 20, 1))
 

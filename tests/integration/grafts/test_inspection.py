@@ -63,3 +63,33 @@ def test_inspection_of_something_else_is_refused(tmp_path: Path, content: bytes)
 def test_inspection_of_nothing_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         inspect(tmp_path, REGISTRY)
+
+
+FUSE = b"NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2:"
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_single_executable_made_from_a_graft_is_reported_as_both(desk: Desk, damaged: bool) -> None:
+    made = bytearray(desk.graft().read_bytes() + FUSE + b"1")
+    if damaged:  # as tools leave a section table behind that others can't read
+        made[60:62] = b"\xff\xff"
+    single = desk.folder / "single"
+    single.write_bytes(made)
+    found = inspect(single, REGISTRY)
+    assert (found.kind, found.single_executable) == (Kind.GRAFTED, True)
+    assert (found.recipe, found.backpressure) == ("v22.20.0-no-backpressure-usdt-graft", False)
+    assert found.probes == (None if damaged else ("node:gc__start", "node:gc__done"))
+
+
+def test_unused_fuse_makes_no_single_executable(desk: Desk) -> None:
+    with desk.release.open("ab") as file:
+        file.write(FUSE + b"0")
+    assert not inspect(desk.release, REGISTRY).single_executable
+
+
+def test_damaged_binary_that_is_no_single_executable_is_refused(desk: Desk) -> None:
+    data = bytearray(desk.graft().read_bytes())
+    data[60:62] = b"\xff\xff"
+    (desk.folder / "damaged").write_bytes(data)
+    with pytest.raises(SourceError):
+        inspect(desk.folder / "damaged", REGISTRY)

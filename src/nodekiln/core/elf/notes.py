@@ -31,6 +31,7 @@ _PROBE_NOTE = 3
 _IDENTITY_NOTE = 0x6B696C6E
 _IDENTITY_SCHEMA = 1
 _MAX_IDENTITY = 4096
+_LOOSE_IDENTITY = re.compile(rb'nodekiln\0{4}(\{"schema": [ -~]{1,4096}\})')
 _MAX_COUNT = 10_000
 """Notes before a file is taken for a hostile one; a Node with every probe we know of has eleven."""
 BYTES = 1
@@ -123,25 +124,40 @@ def read_identity(elf: Elf) -> Identity | None:
     Raises ElfError for a note that can't be read: damaged, or of a newer schema. The texts are printable.
     """
     notes = [text for kind, text in _notes(elf, IDENTITY, b"nodekiln") if kind == _IDENTITY_NOTE]
-    if not notes:
-        return None
+    if len(notes) > 1:
+        raise _damaged(elf.file)
+    return _parse_identity(notes[0][:_MAX_IDENTITY], elf.file) if notes else None
+
+
+def search_identity(data: Buffer, file: str) -> Identity | None:
+    """Return the identity in a note that no section covers any more, or None without exactly one such text.
+
+    Tools that put a program into a Node binary (single executables) move notes and lose their sections.
+    """
+    found = {match[1] for match in _LOOSE_IDENTITY.finditer(data)}
+    return _parse_identity(found.pop(), file) if len(found) == 1 else None
+
+
+def _parse_identity(text: bytes, file: str) -> Identity:
     try:
-        facts = json.loads(notes[0][:_MAX_IDENTITY])
+        facts = json.loads(text)
         schema = int(facts["schema"])
         texts = [facts[name] for name in ("recipe", "plan", "route")]
         changes = facts.get("changes")  # missing in grafts of earlier versions
-        if len(notes) > 1 or not all(
-            isinstance(text, str) and text.isprintable() for text in (*texts, *(changes or ()))
-        ):
+        if not all(isinstance(text, str) and text.isprintable() for text in (*texts, *(changes or ()))):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ElfError(elf.file, "has a note of nodekiln that is damaged") from None
+        raise _damaged(file) from None
     if schema > _IDENTITY_SCHEMA:
-        raise ElfError(elf.file, f"has a note of a newer nodekiln (schema {schema})")
+        raise ElfError(file, f"has a note of a newer nodekiln (schema {schema})")
     recipe, plan, route = texts
     return Identity(
         recipe=recipe, plan=plan, route=route, changes=None if changes is None else tuple(changes)
     )
+
+
+def _damaged(file: str) -> ElfError:
+    return ElfError(file, "has a note of nodekiln that is damaged")
 
 
 def find_marks(data: Buffer) -> Identity | None:
