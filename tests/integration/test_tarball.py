@@ -192,6 +192,16 @@ def test_sources_may_be_at_the_top_level(
     ]
 
 
+def test_attribute_files_of_macos_are_left_out_and_counted(
+    workspace: Workspace, reporter: Reporter, said: io.StringIO, save: Callable[..., Path]
+) -> None:
+    doubles = (member(f"._{TOP}", b"\0\5\x16\7"), inside("._a", b"\0\5\x16\7"), inside("b/._c", b""))
+    file = save(gzip.compress(archive(*doubles, HEADER, inside("a", b"x"), inside("b/c", b"y"))))
+    done = import_tarball(workspace, TAG, file, reporter)
+    assert done.files == 3
+    assert "left out 3 files" in said.getvalue()
+
+
 def test_many_folders_in_a_row_are_no_padding(
     workspace: Workspace, reporter: Reporter, save: Callable[..., Path]
 ) -> None:

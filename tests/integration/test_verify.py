@@ -316,7 +316,7 @@ def test_each_drift_has_its_status_and_findings(
         ("v20.1.0", f"is not a source tree of Node: it has no {HEADER}"),
         ("v20.1.1", "names a blob, not a commit"),
         ("v20.1.2", "names a tree, not a commit"),
-        ("v20.1.3", f"{WRITABLE} of v20.1.3 has 3 MiB"),
+        ("v20.1.3", f"{WRITABLE} of v20.1.3 has 3145918 bytes"),
         ("v20.1.4", f"{WRITABLE} of v20.1.4 is not UTF-8"),
         ("v20.1.5", f"{WRITABLE} of v20.1.5 is not UTF-8"),
         ("v20.1.6", f"{NET} of v20.1.6 (blob "),

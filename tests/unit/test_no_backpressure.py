@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nodekiln.changes.no_backpressure import PATHS, plan_backpressure
+from nodekiln.core import limits
 from nodekiln.core.edit import Conflict, Edit, Misfit, Refusal
 
 NEWER, OLDER, ADAPTERS, OUTGOING = PATHS
@@ -470,3 +471,10 @@ def test_unknown_path_by_highwatermark_is_a_missing_anchor_with_name_and_line(co
     [conflict] = refused({NEWER: RELEASE_22 + b"function writeFast(state) {\n" + code + b"\n}\n"})
     assert (conflict.path, conflict.misfit) == (NEWER, Misfit.NO_MATCH)
     assert conflict.place == "function writeFast, line 9"
+
+
+def test_script_that_takes_too_long_to_parse_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PARSE_SECONDS", 0.1)
+    refusal = plan_backpressure({"lib/internal/streams/writable.js": b'"' * 1_900_000}.get)
+    assert isinstance(refusal, Refusal)
+    assert [conflict.misfit for conflict in refusal.conflicts] == [Misfit.UNPARSABLE]

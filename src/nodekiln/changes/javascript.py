@@ -5,6 +5,7 @@ Trees are walked, not queried: for 100,000 nested functions, a walk takes 0.1 s 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,11 +14,13 @@ from itertools import islice
 import tree_sitter_javascript
 from tree_sitter import Language, Node, Parser
 
+from nodekiln.core import limits
 from nodekiln.core.edit import Conflict, Misfit
 
 _JAVASCRIPT = Language(tree_sitter_javascript.language())
 
 
+_PIECE = 2**16
 _FEW = 50
 """Occurrences of a name that are looked up one by one; for more, the whole tree is walked."""
 
@@ -59,6 +62,9 @@ def parse(path: str, content: bytes) -> Script | Conflict:
 
     The latest results are kept: a rewrite parses its result, and verify checks it again (5 ms).
     """
+    if len(content) > limits.UNTIMED_SCRIPT and not _parses_in_time(content):
+        text = f"parsing its {len(content)} bytes takes more than {limits.PARSE_SECONDS} s"
+        return Conflict(path, "the whole file", Misfit.UNPARSABLE, text)
     root = Parser(_JAVASCRIPT).parse(content).root_node
     if not root.has_error:
         return Script(path, content, root)
@@ -67,6 +73,19 @@ def parse(path: str, content: bytes) -> Script | Conflict:
     line = wrong.start_point.row + 1
     text = "tree-sitter-javascript reports a syntax error"
     return Conflict(path, f"line {line}", Misfit.UNPARSABLE, text)
+
+
+def _parses_in_time(content: bytes) -> bool:
+    """Parse for a limited time: the error recovery takes minutes for some texts, and bytes can't be timed."""
+    end = time.thread_time() + limits.PARSE_SECONDS
+    try:
+        Parser(_JAVASCRIPT).parse(
+            lambda offset, _: content[offset : offset + _PIECE],
+            progress_callback=lambda *_: time.thread_time() > end,
+        )
+    except ValueError:
+        return False
+    return True
 
 
 def walk(node: Node) -> Iterator[Node]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from nodekiln.core import limits
 from nodekiln.core.errors import SourceError
 from nodekiln.core.platform import free_disk
 from nodekiln.core.reporting import format_size
@@ -22,8 +23,6 @@ from nodekiln.core.reporting import format_size
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _CHUNK = 2**20
-_MAX_RECORD = 2**26
-"""Bytes of a file of our own that is read whole; timings of a whole Node have 0.4 MB."""
 _DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL_TEXT = re.compile(
     r"^(?!remote:).*(?:\bENOSPC\b|\bEDQUOT\b|no space left on device|disk quota exceeded)",
@@ -71,12 +70,12 @@ def open_regular(path: Path, *, follow: bool = False) -> IO[bytes]:
     return os.fdopen(handle, "rb", buffering=0)
 
 
-def read_regular(path: Path) -> bytes:
-    """Return the content of a regular file of our own. Raises OSError, also for one that is too large."""
-    with open_regular(path) as file:
-        content = file.read(_MAX_RECORD + 1) or b""
-    if len(content) > _MAX_RECORD:
-        raise OSError(errno.EFBIG, f"more than {format_size(_MAX_RECORD)}", str(path))
+def read_regular(path: Path, *, follow: bool = False) -> bytes:
+    """Return the content of a regular file. Raises OSError, also for more than `limits.RECORD` bytes."""
+    with open_regular(path, follow=follow) as file:
+        content = file.read(limits.RECORD + 1) or b""
+    if len(content) > limits.RECORD:
+        raise OSError(errno.EFBIG, f"it has more than {format_size(limits.RECORD)}", str(path))
     return content
 
 

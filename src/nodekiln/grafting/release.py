@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from nodekiln.core import limits
 from nodekiln.core.archives import RefusedError, check_length, is_archive, read_members
 from nodekiln.core.errors import SourceError
 from nodekiln.core.files import hash_file, is_disk_full, open_regular, read_json, staging_directory
@@ -67,6 +68,8 @@ def _take(source: io.BufferedReader[Any], folder: Path, binary: Path) -> None:
             continue
         if target == binary and member.size > _MAX_BINARY:
             raise RefusedError("has a binary that is larger than any release's")
+        if target != binary and member.size > limits.RELEASE_HEADER:
+            raise RefusedError(f"has a header of {member.size} bytes; the limit is {limits.RELEASE_HEADER}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             file = target.open("xb")
@@ -82,6 +85,8 @@ def _target(member: tarfile.TarInfo, folder: Path) -> Path | None:
     """Return the target path of a member, or None to skip it."""
     if not member.isreg():
         return None
+    if member.sparse is not None:  # a header of 1 kB can stand for 2 GB of zeros
+        raise RefusedError(f"contains a sparse file, {member.name!r}")
     if _BINARY.fullmatch(member.name):
         return folder / "node"
     header = _HEADER.fullmatch(member.name)

@@ -33,6 +33,7 @@ LIMITS = Limits()
 BLOB, PROGRAM, LINK = "100644", "100755", "120000"
 """Git's file modes."""
 
+_APPLE_DOUBLE = "._"
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _IGNORED_BY_HFS = re.compile(r"[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
@@ -62,25 +63,27 @@ class Listing:
     limits: Limits
     entries: dict[str, Entry] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
+    apple_doubles: int = 0
+    """Files left out: macOS's tar packs a file's attributes as another file, named ._ and the file's name."""
 
     def add_folder(self, path: str) -> None:
-        """Notes a folder and all above it. Raises RefusedError if one of them is a file or a link, and for
+        """Record a folder and all above it. Raises RefusedError if one of them is a file or a link, and for
         too many."""
         while path and path not in self.folders:
             if path in self.entries:
                 kind = "a link" if self.entries[path].mode == LINK else "a file"
-                raise RefusedError(f"holds {path!r} both as {kind} and as a folder")
+                raise RefusedError(f"contains {path!r} both as {kind} and as a folder")
             self.folders.add(path)
             if len(self.folders) > self.limits.members:
                 raise RefusedError(f"has more than {self.limits.members:,} folders")
             path = path.rpartition("/")[0]
 
     def add(self, path: str, entry: Entry) -> None:
-        """Notes a file or a link. Raises RefusedError if its path is taken."""
+        """Record a file or a link. Raises RefusedError if its path is taken."""
         if path in self.entries:
-            raise RefusedError(f"holds {path!r} twice")
+            raise RefusedError(f"contains {path!r} twice")
         if path in self.folders:
-            raise RefusedError(f"holds {path!r} both as a folder and as something else")
+            raise RefusedError(f"contains {path!r} both as a folder and as something else")
         self.add_folder(path.rpartition("/")[0])
         self.entries[path] = entry
 
@@ -123,6 +126,9 @@ def read_archive(source: io.BufferedReader[Any], listing: Listing) -> Iterator[M
         path = _clean(member.name)
         if member.isdir():
             listing.add_folder(path)
+            continue
+        if path.rpartition("/")[2].startswith(_APPLE_DOUBLE):
+            listing.apple_doubles += 1
             continue
         entry = _entry(member, path, count, listing)
         listing.add(path, entry)

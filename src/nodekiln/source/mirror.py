@@ -20,6 +20,7 @@ from weakref import finalize
 import git
 from git.objects.fun import tree_entries_from_data
 
+from nodekiln.core import limits
 from nodekiln.core.errors import SourceError
 from nodekiln.core.files import open_regular, staging_directory
 from nodekiln.source.git_errors import damaged
@@ -299,6 +300,11 @@ class Objects:
         blob = self.find(commit, path)
         if blob is None:
             return None
+        header = self._ask(self._git.get_object_header, blob)
+        if header is not None and header[2] > limits.SOURCE_FILE:
+            raise SourceError(
+                f"{path} of commit {commit[:12]} has {header[2]} bytes; the limit is {limits.SOURCE_FILE}."
+            )
         content = self._content(blob)
         if content is None:
             self.batch.check()

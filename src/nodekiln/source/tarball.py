@@ -99,8 +99,10 @@ def import_tarball(
                 _new_repository(workspace.mirror) as repository,
                 reporter.progress(f"{file.name}, bytes") as meter,
             ):
-                made = _store(repository, tag, _Source(file, size, meter), sha256, limits)
+                made, left_out = _store(repository, tag, _Source(file, size, meter), sha256, limits)
                 _publish(repository, workspace.mirror, tag, made.commit)
+            if left_out:
+                reporter.say(f"left out {left_out} files of macOS's tar (._NAME, attributes of NAME)")
     except RefusedError as refusal:
         raise SourceError(f"{str(file)!r} {refusal}.", remedy=wanted) from None
     except (GitError, OSError) as error:
@@ -250,7 +252,8 @@ def _new_repository(mirror: Path) -> Iterator[Path]:
         yield folder
 
 
-def _store(repository: Path, tag: Tag, source: _Source, sha256: str, limits: Limits) -> Tarball:
+def _store(repository: Path, tag: Tag, source: _Source, sha256: str, limits: Limits) -> tuple[Tarball, int]:
+    """Return the stored tarball and the number of files that were left out."""
     listing, name = Listing(limits), source.path.name
     versions: dict[int, Tag | None] = {}
     with source, io.BufferedReader(source, _CHUNK) as reader, fast_import(repository) as stream:
@@ -277,7 +280,7 @@ def _store(repository: Path, tag: Tag, source: _Source, sha256: str, limits: Lim
         )
         stream.commit(_ref(tag), message, ((path, entry.mode, entry.mark) for path, entry in entries.items()))
     commit = GitRunner(repository).run("rev-parse", "--verify", _ref(tag)).decode().strip()
-    return Tarball(tag, commit, name, sha256, len(entries), size)
+    return Tarball(tag, commit, name, sha256, len(entries), size), listing.apple_doubles
 
 
 def _publish(repository: Path, mirror: Path, tag: Tag, commit: str) -> None:

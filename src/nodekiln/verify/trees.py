@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from nodekiln.core import limits
 from nodekiln.core.edit import Part, Read, Remember
 from nodekiln.core.errors import SourceError
 from nodekiln.core.recipe import Tag
@@ -24,8 +25,6 @@ _MAX_MEMO = 16 * 2**20
 """Bytes of the files that memoized results were computed from; a result holds them before and after."""
 _ENTRY_OVERHEAD = 2000
 """Bytes that a small entry takes besides its content."""
-_MAX_FILE = 2 * 2**20
-"""Bytes: the largest file of Node that a plan reads has 0.1 MB."""
 
 
 @dataclass(slots=True)
@@ -114,9 +113,9 @@ class Trees:
 
     def _read(self, tag: Tag, path: str, blob: str) -> bytes:
         header = self.headers.get(blob)
-        if header is not None and header.size > _MAX_FILE:
+        if header is not None and header.size > limits.SOURCE_FILE:
             raise SourceError(
-                f"{path} of {tag} has {header.size / 2**20:.0f} MiB, and the limit is {_MAX_FILE >> 20} MiB."
+                f"{path} of {tag} has {header.size} bytes, and the limit is {limits.SOURCE_FILE}."
             )
         content = None
         if self._is_readable(blob):
@@ -127,7 +126,7 @@ class Trees:
 
     def _is_readable(self, blob: str) -> bool:
         header = self.headers.get(blob)
-        return header is not None and header.kind == "blob" and header.size <= _MAX_FILE
+        return header is not None and header.kind == "blob" and header.size <= limits.SOURCE_FILE
 
 
 def _is_utf8(content: bytes) -> bool:

@@ -11,9 +11,10 @@ import struct
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
+from nodekiln.core import limits
 from nodekiln.core.errors import SourceError
 
 NOTE = 7
@@ -42,8 +43,6 @@ _LOAD, _CAN_EXECUTE = 1, 1
 _SYMTAB, _STRTAB, _NOBITS, _DYNSYM = 2, 3, 8, 11
 _FUNCTION = 2
 
-_MAX_TABLE = 2**28
-"""Bytes of one symbol or string table; the largest in a release has 14 MB. More is refused."""
 _MAX_NAME = 4096
 _MAX_COUNT = 10_000
 """Occurrences of a name above which a file is rejected as hostile."""
@@ -105,7 +104,7 @@ class Elf:
 
     def content(self, section: Section) -> bytes:
         """Return a section's bytes; raise ElfError for more than 2**28."""
-        if section.stored > _MAX_TABLE:
+        if section.stored > limits.ELF_TABLE:
             raise ElfError(self.file, f"has {section.stored} bytes in {section.name!r}: too many to be true")
         return bytes(self.data[section.offset : section.offset + section.stored])
 
@@ -147,7 +146,7 @@ class Elf:
         strings = self.sections[table.link] if table.link < len(self.sections) else None
         if strings is None or strings.kind != _STRTAB or table.entry != _SYMBOL.size:
             raise ElfError(self.file, f"has a symbol table, {table.name!r}, that can't be read")
-        if max(table.size, strings.size) > _MAX_TABLE or table.size % _SYMBOL.size:
+        if max(table.size, strings.size) > limits.ELF_TABLE or table.size % _SYMBOL.size:
             raise ElfError(self.file, f"has a symbol table, {table.name!r}, of an impossible size")
         # A name may be the end of a longer one (linkers share tails), so any occurrence will do.
         begins: dict[int, str] = {}
@@ -161,11 +160,7 @@ class Elf:
             memoryview(self.data) as everything,
             everything[table.offset : table.offset + table.size] as entries,
         ):
-            hits = [
-                number
-                for number, (name,) in enumerate(struct.iter_unpack("<I20x", entries))
-                if name in begins
-            ]
+            hits = _matching(entries, begins)
         if len(hits) > _MAX_COUNT:
             raise ElfError(self.file, f"has more than {_MAX_COUNT} symbols of the same name")
         for number in hits:
@@ -179,6 +174,12 @@ class Elf:
 
     def _text(self, strings: Section, place: int) -> str:
         return _text(self.file, self.data, strings.offset + place, strings.offset + strings.size)
+
+
+def _matching(entries: memoryview, names: Collection[int]) -> list[int]:
+    """Return the numbers of the symbols with one of the `names` (places in the string table)."""
+    numbered = enumerate(struct.iter_unpack("<I20x", entries))
+    return list(islice((number for number, (name,) in numbered if name in names), _MAX_COUNT + 1))
 
 
 @contextmanager
@@ -217,6 +218,8 @@ def parse(data: Buffer, file: str) -> Elf:
         raise ElfError(file, "has tables whose entries have another size than those of 64-bit programs")
     if shoff and (not 0 < shnum < RESERVED or shstrndx >= shnum):
         raise ElfError(file, "has a section table that can't be read")
+    if shoff and shnum > limits.ELF_SECTIONS:
+        raise ElfError(file, f"has {shnum} sections, and the limit is {limits.ELF_SECTIONS}")
     lines = SECTION.size * shnum if shoff else 0
     _check_ranges(
         file,
@@ -264,9 +267,15 @@ def _sections(data: Buffer, file: str, table: bytes | bytearray, names: int) -> 
     if start + size > len(data):
         raise ElfError(file, "is cut off, or damaged: its section names lie beyond its end")
     return tuple(
-        Section(_text(file, data, start + name, start + size), kind, address, offset, length, link, entry)
+        Section(
+            _section_name(file, data, start + name, start + size), kind, address, offset, length, link, entry
+        )
         for name, kind, _, address, offset, length, link, _, _, entry in lines
     )
+
+
+def _section_name(file: str, data: Buffer, place: int, end: int) -> str:
+    return _text(file, data, place, min(end, place + limits.ELF_SECTION_NAME))
 
 
 def _text(file: str, data: Buffer, place: int, end: int) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodekiln.core import limits
 from nodekiln.core.elf.file import HEADER, NOTE, RESERVED, SECTION, Buffer, Elf, ElfError, open_elf
 
 PROBES = ".note.stapsdt"
@@ -191,7 +192,13 @@ def _notes(elf: Elf, name: str, owner: bytes) -> Iterator[tuple[int, bytes]]:
     """Type and description of this owner's notes in all sections of that name."""
     count = 0
     for section in elf.sections:
-        data = elf.content(section) if section.name == name and section.kind == NOTE else b""
+        if section.name != name or section.kind != NOTE:
+            continue
+        if section.stored > limits.ELF_NOTES:
+            raise ElfError(
+                elf.file, f"has {section.stored} bytes of notes, and the limit is {limits.ELF_NOTES}"
+            )
+        data = elf.content(section)
         position = 0
         while position < len(data):
             count += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from nodekiln.core import limits
 from nodekiln.core.errors import UsageError
 from nodekiln.core.recipe import Tag
 from nodekiln.core.settings import parse_list
@@ -15,7 +16,7 @@ DEFAULT_TAG = Tag(22, 20, 0)
 DEFAULT_SIZE = 512 * 10**6
 DEFAULT_TRIALS = 5
 DEFAULT_SEED = 1
-_MAX_TRIALS = 1000
+_MAX_TRIALS = limits.TRIALS
 _MAX_BYTES = 10**13
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([kKmMgGtT]?)(i?)[bB]?", re.ASCII)

@@ -8,6 +8,7 @@ docs/results.schema.json from these classes and the texts under their fields.
 from __future__ import annotations
 
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +18,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from nodekiln.core import limits
 from nodekiln.core.errors import UsageError
+from nodekiln.core.files import read_regular
 
 SCHEMA = 2
 """Raised with every change after which an older nodekiln could misread a file.
@@ -33,7 +36,7 @@ MAX_INTEGER = 2**53 - 1
 Version = Annotated[int, Meta(ge=1, le=SCHEMA)]
 Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Number = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
-Milliseconds = Annotated[float, Meta(ge=0)]
+Milliseconds = Annotated[float, Meta(ge=0, le=limits.MILLISECONDS)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Label = Annotated[str, Meta(min_length=1, max_length=80)]
 
@@ -244,6 +247,14 @@ class Experiment:
         named |= {run.binary for run in self.joint_runs}
         if unknown := named - set(labels):
             raise ValueError(f"no binary is called {min(unknown)!r}")
+        for what, labels_of in (
+            ("trials", [trial.binary for trial in self.trials]),
+            ("measured runs", [run.binary + run.method for run in self.gc_runs]),
+            ("joint runs", [run.binary for run in self.joint_runs]),
+        ):
+            most = max(Counter(labels_of).values(), default=0)
+            if most > limits.TRIALS:
+                raise ValueError(f"{most} {what} of one binary, and the limit is {limits.TRIALS}")
         _unique("trial", [(trial.binary, trial.number) for trial in self.trials])
         _unique("GC run", [(run.binary, run.method, run.number) for run in self.gc_runs])
         _unique("joint run", [(run.binary, run.number) for run in self.joint_runs])
@@ -360,7 +371,7 @@ def read_results(folder: Path) -> Experiment | Sweep:
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a pipe would wait, a device never end
             raise UsageError(f"{file} is not a regular file.", remedy=remedy)
-        text = file.read_bytes()
+        text = read_regular(file, follow=True)
     except OSError as error:
         raise UsageError(f"{file} can't be read: {error.strerror}.", remedy=remedy) from None
     return load(text, str(file))
