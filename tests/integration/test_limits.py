@@ -1,4 +1,4 @@
-"""Inputs of up to 10 MB that would take memory or time without end are refused, with the limit in the error."""
+"""Inputs that would take memory or time without end are refused, with the limit in the error."""
 
 from __future__ import annotations
 
