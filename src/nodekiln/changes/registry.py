@@ -38,6 +38,8 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: str
     why: str
     slot: str = ""
+    base: str = ""
+    """The tag that the patch was made for: the base of a merge into another tag."""
 
 
 class Configure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,6 +95,8 @@ class Entry:
     tags: TagRange
     slot: str
     why: str
+    base: Tag | None = None
+    """The tag that the patch was made for, if change.toml records it."""
 
 
 @dataclass(frozen=True)
@@ -151,33 +155,38 @@ CONFIGURE_FILES = ("configure.py", "configure")
 
 @dataclass(frozen=True)
 class Registry:
-    """All changes in some folders of changes, the built-in ones first."""
+    """All changes in some folders of changes, the built-in ones first, and some single changes."""
 
     folders: tuple[Path, ...]
+    singles: tuple[Path, ...] = ()
     _loaded: dict[str, Change] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, settings: Settings) -> Registry:
         """Return the changes that a run may select."""
-        return cls(settings.patch_folders)
+        return cls(settings.patch_folders, settings.change_folders)
 
     @cached_property
     def _homes(self) -> Mapping[str, Path]:
         found: dict[str, Path] = {}
-        for folder in self.folders:
-            homes = sorted(path for path in folder.glob(f"*/{FILE}") if path.is_file())
-            for home in (path.parent for path in homes):
-                if (other := found.setdefault(home.name, home)) != home:
-                    raise PatchError(
-                        f"Two changes are named {home.name}: {other} and {home}.",
-                        remedy="Rename one of the folders, and `name` in its change.toml.",
-                    )
+        listed = [path.parent for folder in self.folders for path in sorted(folder.glob(f"*/{FILE}"))]
+        for home in (*(home for home in listed if (home / FILE).is_file()), *self.singles):
+            other = found.setdefault(home.name, home)
+            if other != home and not (home.is_dir() and other.samefile(home)):
+                raise PatchError(
+                    f"Two changes are named {home.name}: {other} and {home}.",
+                    remedy="Rename one of the folders, and `name` in its change.toml.",
+                )
         return found
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all changes, those of each folder in alphabetical order."""
         return tuple(self._homes)
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of a change, which may be invalid."""
+        return self._homes[name]
 
     def get(self, name: str) -> Change:
         """Return a change; raise UsageError for an unknown name, PatchError for an invalid change.toml."""
@@ -338,7 +347,15 @@ def _entry(change: str, row: _Row, contents: Mapping[str, bytes]) -> Entry:
     patch = parse(f"{change}/{row.file}", contents[row.file])
     if not patch.body:
         raise ValueError("it has no text below its Subject that says what it does and why")
-    return Entry(patch, TagRange.parse(row.tags), row.slot or row.file, row.why)
+    base = _parse_base(row.base) if row.base else None
+    return Entry(patch, TagRange.parse(row.tags), row.slot or row.file, row.why, base)
+
+
+def _parse_base(text: str) -> Tag:
+    try:
+        return Tag.parse(text)
+    except UsageError as error:
+        raise ValueError(f"base: {error.message}") from None
 
 
 def _coverage(served: TagRange, entries: list[Entry]) -> Iterator[str]:
@@ -373,11 +390,20 @@ def _near(tag: Tag) -> Iterator[Tag]:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    """Return the files of a change by path, without hidden ones; raise PatchError for symbolic links.
+
+    A link could point to anything outside, which the change's hash would not show.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if any(part.startswith(".") for part in name.split("/")):
+            continue
+        if path.is_symlink():
+            raise _invalid(folder, [f"{name} is a symbolic link; use a copy of the file"])
+        if path.is_file():
+            found[name] = path.read_bytes()
+    return found
 
 
 def _invalid(folder: Path, problems: list[str]) -> PatchError:

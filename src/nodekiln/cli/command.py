@@ -5,6 +5,7 @@ Each command resolves its options once, into the frozen request of a pipeline. O
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import os
@@ -197,8 +198,11 @@ def _interrupt(number: int, frame: object) -> NoReturn:  # noqa: ARG001 (the sig
     raise KeyboardInterrupt
 
 
-def read_settings(context: Context) -> Settings:
-    """Return the settings of this run, from the environment and invoke.yaml."""
+def read_settings(context: Context, changes: Sequence[str] | None = None) -> Settings:
+    """Return the settings of this run, from the environment, invoke.yaml and the folders that --change names.
+
+    Raises UsageError if such a folder is not a change.
+    """
     from nodekiln.core.settings import Settings
 
     settings = Settings.read(
@@ -210,7 +214,24 @@ def read_settings(context: Context) -> Settings:
         venv=Path(sys.prefix) if sys.prefix != sys.base_prefix else None,
     )
     settings.workspace.check_owner(os.environ.get("SUDO_UID", ""))
-    return settings
+    folders = tuple(_change_folder(settings.cwd, word) for word in changes or () if is_change_path(word))
+    return dataclasses.replace(settings, change_folders=folders)
+
+
+def is_change_path(word: str) -> bool:
+    """Return whether --change names a folder; a name has no slash."""
+    return "/" in word or word in (".", "..")
+
+
+def _change_folder(cwd: Path, word: str) -> Path:
+    folder = Path(os.path.normpath(cwd / word))
+    if not (folder / "change.toml").is_file():
+        reason = "it has no change.toml" if folder.is_dir() else "no such folder"
+        raise UsageError(
+            f"--change {word} is not a change: {reason}.",
+            remedy="./inv change new NAME makes one, and ./inv change list shows those that exist.",
+        )
+    return folder
 
 
 def patches_folder() -> Path:
@@ -249,11 +270,15 @@ def select_changes(
 
 
 def known_changes(settings: Settings, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that --change was given, in order; raise UsageError for an unknown one."""
+    """Return the names that --change was given, in order; raise UsageError for an unknown one.
+
+    `settings` are those that read_settings returned for the same words.
+    """
     from nodekiln.changes.registry import Registry
 
     registry = Registry.of(settings)
-    return tuple(registry.get(name).name for name in names)
+    given = (_change_folder(settings.cwd, name).name if is_change_path(name) else name for name in names)
+    return tuple(registry.get(name).name for name in given)
 
 
 def change_names() -> list[str]:
@@ -265,7 +290,7 @@ def change_names() -> list[str]:
 def change_help() -> str:
     """Return the --help text of --change, with the changes that exist."""
     known = ", ".join(change_names())
-    return f"add a change from patches/ or NODEKILN_PATCHES; repeatable (known: {known})"
+    return f"add a change from patches/ or NODEKILN_PATCHES, or its folder; repeatable (known: {known})"
 
 
 def more_arguments(settings: Settings, args: str, file: str) -> tuple[str, ...]:

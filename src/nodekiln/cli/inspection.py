@@ -189,8 +189,8 @@ def timings(context: Context, name: str, format: str = "text") -> None:  # noqa:
         " each major from 18 on)",
         "since": "skip tags before this one",
         "pre": "include pre-releases (v27.0.0-alpha.1); one that does not fit is a warning",
-        "recipe": "stock, or changes joined with -, as no-backpressure-usdt; comma-separated (default: all"
-        " combinations of the standard changes and --change)",
+        "recipe": "stock, or changes joined with -, as no-backpressure-usdt; comma-separated (default: the"
+        " changes of --change in their order, else all combinations of the standard ones)",
         "change": change_help(),
         "depth": "plan, compile (syntax of patched files) or build",
         "explain": "show each hunk that does not fit beside the tag's lines",
@@ -226,7 +226,7 @@ def verify(
     from nodekiln.verify.run import VerifyRequest, verify
     from nodekiln.verify.tagspec import TagSpec
 
-    settings, reporter = read_settings(context), make_reporter(context)
+    settings, reporter = read_settings(context, change), make_reporter(context)
     form, file = check_format(format), check_output(settings.cwd / output) if output else None
     request = VerifyRequest(
         tags=TagSpec.parse(tags or None, since or None, pre=pre),

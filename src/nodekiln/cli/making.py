@@ -79,7 +79,7 @@ def graft(
     from nodekiln.pipelines.graft import GraftRequest, graft
     from nodekiln.pipelines.shorthand import release_tag
 
-    settings, reporter, as_json = read_settings(context), make_reporter(context), is_json(format)
+    settings, reporter, as_json = read_settings(context, change), make_reporter(context), is_json(format)
     target = Platform.parse(platform) if platform else None
     mirror = mirror or os.environ.get("NODEKILN_MIRROR", "")
     request = GraftRequest(
@@ -155,7 +155,7 @@ def build(
     Fetches the tag, applies the changes, checks the toolchain, compiles, runs the binary, publishes it under
     build/binaries and prints its path.
     """
-    settings, reporter, count = read_settings(context), make_reporter(context), number("--jobs", jobs)
+    settings, reporter, count = read_settings(context, change), make_reporter(context), number("--jobs", jobs)
     tool_options = tools(launcher, linker, clean_env=clean_env)
     as_json = is_json(format)
     if matrix and not (backpressure and probes):
@@ -215,7 +215,7 @@ def patch(
     accept_moved_tag: bool = False,
 ) -> None:
     """Print the changes to a release's source as a diff."""
-    settings, reporter = read_settings(context), make_reporter(context)
+    settings, reporter = read_settings(context, change), make_reporter(context)
     changes = select_changes(settings, backpressure, probes, change or ())
     recipe = make_recipe(settings, _source_tag(tag, repository, context), changes, "", "", "")
     from nodekiln.changes import diff

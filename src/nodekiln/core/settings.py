@@ -165,6 +165,8 @@ class Settings:
     """The folder of the built-in changes."""
     more_patches: Path | None = None
     """Another folder of changes, from NODEKILN_PATCHES."""
+    change_folders: tuple[Path, ...] = ()
+    """Folders of single changes, from --change PATH."""
     environment: Mapping[str, str]
     """For child processes."""
     cwd: Path

@@ -91,13 +91,15 @@ def all_kinds(registry: Registry, more: tuple[str, ...] = ()) -> tuple[Kind, ...
 
 
 def parse_kinds(text: str | None, registry: Registry, more: tuple[str, ...] = ()) -> tuple[Kind, ...]:
-    """Return the kinds named in a comma-separated list; for None, all of `all_kinds`.
+    """Return the kinds named in a comma-separated list.
+
+    For None, they are the one with the changes `more`, or all of `all_kinds` without them.
 
     Raises UsageError for a name that does not join names of changes.
     """
-    kinds = all_kinds(registry, more)
     if text is None:
-        return kinds
+        return (Kind(more),) if more else all_kinds(registry)
+    kinds = all_kinds(registry, more)
     named = set()
     for name in parse_list(text, str, "--recipe"):
         changes = () if name == STOCK else registry.parse_names(name) or None
