@@ -1,6 +1,7 @@
 """Renders a plan as a unified diff that git apply accepts, and colors a diff for a terminal.
 
-The hunks come from the spans, not from comparing files: exact, and linear in the size of the file.
+The hunks come from the spans, not from comparing files: exact, and linear in the size of the file. Only
+`compare` compares two files, where nothing but the files is known.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from itertools import accumulate
 
 from rich.text import Text
 
-from nodekiln.core.edit import Edit, Plan, split_lines
+from nodekiln.core.edit import Edit, Plan, Span, split_lines
 from nodekiln.core.reporting import escape_unprintable
 
 _CONTEXT = 3
@@ -32,6 +34,29 @@ class _Change:
     @property
     def growth(self) -> int:
         return len(self.new) - (self.end - self.start)
+
+
+def compare(path: str, before: bytes | None, after: bytes, reason: str) -> Edit | None:
+    """Return the edit that turns `before` (None: no such file) into `after`; None if they are equal."""
+    if before is None:
+        return Edit(path, None, (Span(0, 0, after, reason),))
+    old, new = split_lines(before), split_lines(after)
+    bounds = [0, *accumulate(map(len, old))]
+    shorter = min(len(old), len(new))
+    head = next((at for at in range(shorter) if old[at] != new[at]), shorter)
+    tail = next((at for at in range(shorter - head) if old[-1 - at] != new[-1 - at]), shorter - head)
+    matcher = SequenceMatcher(None, old[head : len(old) - tail], new[head : len(new) - tail], autojunk=False)
+    spans = tuple(
+        Span(
+            bounds[head + start],
+            bounds[head + end],
+            b"".join(new[head + new_start : head + new_end]),
+            reason,
+        )
+        for kind, start, end, new_start, new_end in matcher.get_opcodes()
+        if kind != "equal"
+    )
+    return Edit(path, before, spans) if spans else None
 
 
 def render(plan: Plan) -> bytes:

@@ -138,6 +138,8 @@ def _file(name: str, file: PatchedFile, lines: list[str]) -> FileDiff:
     if file.is_binary_file or file.is_symlink or file.is_submodule:
         raise _unusable(name, f"{shown}: only text in plain files can be patched")
     path = file.target_file.removeprefix("b/")
+    if any(part in ("", ".", "..", ".git") for part in path.split("/")):
+        raise _unusable(name, f"{shown}: the path is outside of the tree")
     mode = None if file.target_mode == (_PLAIN_MODE if added else file.source_mode) else file.target_mode
     return FileDiff(path, added, tuple(_hunks(name, file, lines)), mode)
 

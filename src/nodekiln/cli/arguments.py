@@ -83,7 +83,7 @@ class _Parser:
             if word.startswith("-") and word != "-":
                 self._take_option(word, rest)
             else:
-                self._take_word(word)
+                self._take_word(self._with_subword(word, rest))
         if not any(name in self._result.options for name in ("--help", "--list", "--version")):
             for call in self._result.calls:
                 self._check_complete(call)
@@ -123,6 +123,25 @@ class _Parser:
         else:
             value = _value(name, value, rest, context.flags)
             call.options[key] = [*call.options.get(key, []), value] if is_list else value
+
+    def _with_subword(self, word: str, rest: list[str]) -> str:
+        """Return `word`, or a task of two words ("change new") if it is the first of one.
+
+        Asked for help, the first word alone means all of them. Raises UsageError for an unknown second word.
+        """
+        family = [name.partition(" ")[2] for name in self._contexts if name.startswith(f"{word} ")]
+        if self._result.calls or not family:
+            return word
+        if rest and rest[0] in family:
+            return f"{word} {rest.pop(0)}"
+        if any(name in rest for name in ("--help", "-h")) or "--help" in self._result.options:
+            self._result.calls += [Call(f"{word} {name}") for name in family[:-1]]
+            return f"{word} {family[-1]}"
+        given = f" not {rest[0]!r}" if rest else ""
+        raise UsageError(
+            f"{word} requires one of {', '.join(family)}{',' * bool(given)}{given}.",
+            remedy=f"./inv {word} --help shows them.",
+        )
 
     def _take_word(self, word: str) -> None:
         if self._result.calls and not self._is_task_after_words(word):

@@ -14,10 +14,10 @@ from invoke.exceptions import Exit
 from invoke.executor import Executor
 
 import nodekiln
-from nodekiln.cli import arguments, command, inspection, making, measuring, upkeep, usage
+from nodekiln.cli import arguments, changing, command, inspection, making, measuring, upkeep, usage
 from nodekiln.core.errors import KilnError, SourceError, UsageError
 
-MODULES = (making, measuring, inspection, upkeep)
+MODULES = (making, changing, measuring, inspection, upkeep)
 
 
 def collect() -> Collection:

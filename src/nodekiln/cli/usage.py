@@ -22,6 +22,7 @@ from nodekiln.core.errors import KilnError, UsageError
 GROUPS = {
     "Make a binary": ("graft", "build", "patch", "import-tarball"),
     "Measure": ("compare", "report", "trace", "timings"),
+    "Change": ("change list", "change show", "change check", "change new"),
     "Look": ("list", "path", "inspect", "probes", "doctor", "verify"),
     "Maintain": ("clean", "test", "check"),
 }
@@ -33,6 +34,7 @@ _FIRST = (
 _COMPLETION = Path(__file__).parent / "shells"
 SHELLS = ("bash", "fish", "zsh")
 _TAKES_BINARY = ("path", "probes", "timings", "compare", "inspect")
+_TAKES_CHANGE = ("change show", "change check", "change refresh")
 _BINARY_OPTIONS = ("--binary", "--binaries")
 
 
@@ -106,9 +108,13 @@ def candidates(words: Sequence[str], tasks: Collection) -> list[str]:
     An empty list leaves it to the shell, which offers files.
     """
     *before, word = words or [""]
-    name = next((each for each in before if each in tasks.task_names), None)
+    name, family = _task_of(before, tasks)
+    if name is None and not word.startswith("-"):
+        if family:
+            return _matching(word, family)
+        return _matching(word, sorted({each.partition(" ")[0] for each in tasks.task_names}))
     if name is None:
-        return _matching(word, [*GLOBAL_OPTIONS] if word.startswith("-") else sorted(tasks.task_names))
+        return _matching(word, [*GLOBAL_OPTIONS])
     context = next(context for context in tasks.to_contexts() if context.name == name)
     if before[-1] in _BINARY_OPTIONS:
         return _binaries_after_commas(word)
@@ -121,6 +127,8 @@ def candidates(words: Sequence[str], tasks: Collection) -> list[str]:
     flag = context.flags.get(before[-1])
     if flag is not None and flag.takes_value:
         return []
+    if name in _TAKES_CHANGE:
+        return _matching(word, change_names())
     if name in _TAKES_BINARY:
         return _matching(word, _binaries())
     if name == "trace" and before[-1] == name:
@@ -128,6 +136,17 @@ def candidates(words: Sequence[str], tasks: Collection) -> list[str]:
 
         return _matching(word, script_names())
     return []
+
+
+def _task_of(words: Sequence[str], tasks: Collection) -> tuple[str | None, list[str]]:
+    """Return the task that the words name; None with the second words if only the first of two is there."""
+    for at, word in enumerate(words):
+        family = sorted(name.partition(" ")[2] for name in tasks.task_names if name.startswith(f"{word} "))
+        if family and at + 1 < len(words):
+            return f"{word} {words[at + 1]}" if words[at + 1] in family else None, family
+        if family or word in tasks.task_names:
+            return None if family else word, family
+    return None, []
 
 
 def _choices(option: str) -> list[str] | None:

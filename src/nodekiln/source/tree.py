@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import stat
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from nodekiln.core.settings import Workspace
 from nodekiln.source.checkout import FOLDER, Checkout, Entry
 from nodekiln.source.git_errors import damaged, is_damage
 from nodekiln.source.git_runner import GitError
-from nodekiln.source.survey import Layer, Record, Survey, Surveyor, parents, printable
+from nodekiln.source.survey import Applied, Layer, Record, Survey, Surveyor, parents, printable
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _INDEX = 8 << 20
@@ -42,6 +43,18 @@ class Changes:
     restored: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     checked_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HandEdits:
+    """What was changed by hand in a tree: contents by path, None for a deleted file.
+
+    `applied` has git's ids of the files that a plan had changed before: base (None: added) and result.
+    """
+
+    commit: str
+    contents: Mapping[str, bytes | None]
+    applied: Mapping[str, Applied]
 
 
 class WorkingTree:
@@ -85,6 +98,29 @@ class WorkingTree:
                 return self._bring(record, commit, plan, entries, discard_edits, meter)
             finally:
                 shutil.rmtree(self._staging, ignore_errors=True)
+
+    def hand_edits(self) -> HandEdits:
+        """Return what was changed by hand since the tree was last completed.
+
+        Raises SourceError if there is no complete tree, or for an edited symbolic link.
+        """
+        record = Record.load(self._state)
+        if record.current is None or record.begun or not self.source.is_dir():
+            raise SourceError(
+                f"There is no complete working tree in {self.folder}.",
+                remedy=f"Make it first: ./inv build {self.folder.name}",
+            )
+        with self._source_errors(record.current.commit):
+            survey = self._surveyor.survey(record, record.current)
+            paths = sorted({*survey.by_hand, *survey.added})
+            contents = {path: self._content(path) for path in paths}
+        return HandEdits(record.current.commit, contents, record.current.applied)
+
+    def _content(self, path: str) -> bytes | None:
+        mode = self._surveyor.mode(path)
+        if mode and not stat.S_ISREG(mode):
+            raise SourceError(f"{printable(path)} in {self.source} is a link or a folder, not a file.")
+        return (self.source / path).read_bytes() if mode else None
 
     def remove(self) -> None:
         """Delete the whole folder. Raises SourceError if that fails."""
