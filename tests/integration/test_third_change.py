@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nodekiln.changes.registry import FILE, Registry
-from nodekiln.core.errors import PatchError
 from nodekiln.pipelines.inspect import inspect
 from tests.change_folders import PATCHES
 from tests.integration.grafts.desk import ADAPTERS, NEEDS_GCC, WRITABLE, Desk, compile_node, manifest
@@ -24,7 +23,6 @@ name = "third"
 summary = "declares a variable with let"
 why = "Proves that a change needs no Python."
 tags = ">=20,!=20.3.*"
-graft = { patches = true }
 
 [[patch]]
 file = "let.patch"
@@ -117,20 +115,20 @@ def test_tag_outside_of_the_range_is_refused_with_exit_code_4(kiln: Kiln) -> Non
 
 
 def test_option_that_configure_lacks_is_refused_with_exit_code_4(kiln: Kiln) -> None:
-    head = HEAD.replace("graft =", 'configure = { args = ["--with-third"] }\ngraft =')
+    head = HEAD.replace("\n[[patch]]", 'configure = { args = ["--with-third"] }\n\n[[patch]]')
     done = run(kiln, "build", TAG, "--no-probes", "--change=third", head=head)
     assert (done.code, "--with-third" in done.stderr, "third" in done.stderr) == (4, True, True)
 
 
 def test_option_that_configure_has_is_passed(kiln: Kiln) -> None:
-    head = HEAD.replace("graft =", 'configure = { args = ["--shared-zlib"] }\ngraft =')
+    head = HEAD.replace("\n[[patch]]", 'configure = { args = ["--shared-zlib"] }\n\n[[patch]]')
     done = run(kiln, "build", TAG, "--no-probes", "--change=third", head=head)
     assert done.code == 0, done.stderr
     assert kiln.ran()[0] == "configure --ninja --shared-zlib"
 
 
 def test_conflict_with_another_change_names_both(kiln: Kiln) -> None:
-    head = HEAD.replace("graft =", 'conflicts = ["no-backpressure"]\ngraft =')
+    head = HEAD.replace("\n[[patch]]", 'conflicts = ["no-backpressure"]\n\n[[patch]]')
     done = run(kiln, "patch", TAG, "--no-probes", "--no-backpressure", "--change=third", head=head)
     assert (done.code, "no-backpressure and third" in done.stderr) == (4, True)
 
@@ -157,15 +155,3 @@ def test_graft_and_inspect_know_third_change(tmp_path: Path, desk: Desk) -> None
     assert (found.recipe, found.changes, found.backpressure) == ("v22.20.0-third-graft", ("third",), True)
     facts: Any = manifest(made)
     assert [change["name"] for change in facts["changes"]] == ["third"]
-
-
-@NEEDS_GCC
-def test_graft_of_patches_not_marked_as_graftable_is_refused(tmp_path: Path, desk: Desk) -> None:
-    changes = write_change(
-        tmp_path,
-        "  return ret && !state.errored;",
-        head=HEAD.replace("graft = { patches = true }\n", ""),
-    )
-    with pytest.raises(PatchError, match="third"):
-        desk.graft(more=("third",), probes=False, environment={"NODEKILN_PATCHES": str(changes)})
-    assert desk.published() == []

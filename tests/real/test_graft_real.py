@@ -336,7 +336,6 @@ name = "third"
 summary = "returns another value"
 why = "Shows which text runs."
 tags = ">=18"
-graft = { patches = true }
 
 [[patch]]
 file = "third.patch"

@@ -66,8 +66,6 @@ class Graft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     gc_probes: bool = False
     """It adds GC probes to the official binary."""
-    patches: bool = False
-    """The patches change only JavaScript that V8 compiles when it is first called, in place."""
 
 
 class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

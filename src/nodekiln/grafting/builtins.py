@@ -8,17 +8,21 @@ relocations, so a text is known by a line that no other has. `process.binding('n
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodekiln.core.elf.file import Buffer
+from nodekiln.core.elf.file import Buffer, Elf
+from nodekiln.core.elf.segment import file_offset
 from nodekiln.core.errors import PatchError
+from nodekiln.grafting.sites import Site, find_sites, object_name
 
 _TABLE = Path(__file__).with_name("builtins.toml")
 _MAX_LENGTH = 2**20
 """Bytes. Node's longest own module has 0.2 MB; a stretch without a NUL that is longer is something else."""
 _MAX_PLACES = 3
+_MAX_SOURCE = 2**25
+"""Characters; amaro, which is mostly WebAssembly, has 3.4 million."""
 _DIRECTIVE = b"'use strict';"
 _PACKED = b"UPX!"
 _PACKED_WITHIN = 4096
@@ -31,11 +35,38 @@ class Builtin:
     path: str
     start: int
     text: bytes
+    """As in the source tree, in UTF-8."""
+    wide: bool = False
+    """The binary has two bytes for each character."""
+    site: Site | None = None
+    """Where the code names its address and length, if that was found."""
 
 
 def module_id(path: str) -> str:
     """Return Node's id of a module: internal/streams/writable for lib/internal/streams/writable.js."""
-    return path.removeprefix("lib/").removesuffix(".js")
+    module = path if path.startswith("lib/") else f"internal/{path}"  # deps/undici/undici.js
+    return module.removeprefix("lib/").removesuffix(".js").removesuffix(".mjs")
+
+
+def locate_by_symbols(elf: Elf, paths: Iterable[str]) -> Mapping[str, Builtin]:
+    """Return the texts of modules that the code of an ELF file names, by path; empty without symbols."""
+    sites = find_sites(elf)
+    found = {}
+    for path in paths:
+        site = sites.get(object_name(module_id(path)))
+        start = None if site is None else file_offset(elf, site.address)
+        if site is None or start is None or not 0 < site.length <= _MAX_SOURCE:
+            continue
+        text = bytes(elf.data[start : start + site.length])
+        wide = b"\0" in text
+        if wide:
+            text = bytes(elf.data[start : start + 2 * site.length])
+        try:
+            text = text.decode("utf-16-le" if wide else "latin-1").encode()
+        except UnicodeError:
+            continue
+        found[path] = Builtin(path, start, text, wide, site)
+    return found
 
 
 def locate(data: Buffer, name: str) -> Mapping[str, Builtin]:

@@ -124,6 +124,13 @@ def fit(plan: Plan, mark: bytes = b"") -> Plan:
     return Plan(tuple(replace(edit, spans=tuple(_padded(edit))) for edit in marked.edits))
 
 
+def fit_edit(edit: Edit) -> Edit | None:
+    """Return the edit with spans padded to the old length, or None if one of them is too long."""
+    if any(len(span.new) > span.end - span.start for span in edit.spans):
+        return None
+    return replace(edit, spans=tuple(_padded(edit)))
+
+
 def _marked(edits: Iterable[Edit], mark: bytes) -> Iterator[Edit]:
     left = mark
     for edit in edits:
@@ -142,7 +149,8 @@ def _padded(edit: Edit) -> list[Span]:
         if len(span.new) > len(old):
             raise PatchError(
                 f"{edit.path}: {_shown(span.new)} does not fit over {_shown(old)}: it has"
-                f" {len(span.new) - len(old)} byte(s) more, and nothing in a binary can move.",
+                f" {len(span.new) - len(old)} byte(s) more, and a text can only move in a Linux program that"
+                " has its symbols.",
                 remedy="This release needs a build: ./inv build takes the same options.",
             )
         spans.append(replace(span, new=span.new.ljust(len(old))))

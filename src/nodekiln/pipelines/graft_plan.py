@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodekiln.changes import planner
 from nodekiln.changes.hooks import MARKED
+from nodekiln.changes.positions import keeps_positions
 from nodekiln.changes.registry import Change, Registry
-from nodekiln.core.edit import Misfit, Plan, Refusal
-from nodekiln.core.elf.file import Buffer, parse
+from nodekiln.core.edit import Edit, Misfit, Plan, Refusal, Span
+from nodekiln.core.elf.file import Buffer, Elf, open_elf, parse
 from nodekiln.core.elf.notes import (
     Additions,
     Appended,
@@ -26,13 +27,24 @@ from nodekiln.core.elf.notes import (
     probe_sections,
     read_identity,
 )
+from nodekiln.core.elf.segment import add_segment, find_room
 from nodekiln.core.errors import PatchError, SourceError
 from nodekiln.core.recipe import Recipe, Tag
-from nodekiln.grafting.builtins import locate, module_id
+from nodekiln.grafting.builtins import Builtin, locate, locate_by_symbols, module_id
 from nodekiln.grafting.graft import Change as ChangedBytes
-from nodekiln.grafting.graft import changes, differing, find_mark, fit, is_single_executable, make_mark, write
+from nodekiln.grafting.graft import (
+    changes,
+    differing,
+    find_mark,
+    fit,
+    fit_edit,
+    is_single_executable,
+    make_mark,
+    write,
+)
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.probes import gc_probes
+from nodekiln.grafting.relocate import NOTHING_MOVED, Relocation, relocate
 from nodekiln.grafting.snapshot import NO_SNAPSHOT_EDIT, SnapshotEdit, plan_snapshot
 
 _SIGNATURE = "code signature"
@@ -48,6 +60,8 @@ class GraftPlan:
     """SHA-256 of each changed module's new text, by Node's id of the module."""
     probes: tuple[Probe, ...]
     """The probes that are added."""
+    relocation: Relocation = NOTHING_MOVED
+    """The texts that don't fit in place."""
     snapshot: SnapshotEdit = NO_SNAPSHOT_EDIT
     """What changes in the built-in startup snapshot."""
 
@@ -87,31 +101,45 @@ def plan_graft(
         if not edited:
             return GraftPlan(plan=Plan(), ranges=(), texts={}, probes=probes)
         for change in edited:
-            _check_graftable(change, recipe.tag)
+            _check_configure(change, recipe.tag)
         names = tuple(change.name for change in edited)
         mark = make_mark(recipe.tag, names, MARKED) if elf is None else b""
-        planned, fitted = _plan_edits(data, str(binary), replace(recipe, changes=names), mark, registry)
-        texts = {module_id(edit.path): (edit.base or b"", edit.after) for edit in fitted.edits}
+        planned, fitted = _plan_edits(data, elf, str(binary), replace(recipe, changes=names), mark, registry)
+        texts = _before_and_after(fitted.edits)
         is_checked = all(change.rewrite is not None for change in edited)  # by the self-check, path by path
         snapshot = plan_snapshot(data, elf, texts, may_change=is_checked, keep=keep_snapshot)
         return replace(planned, probes=probes, snapshot=snapshot)
 
 
-def _check_graftable(change: Change, tag: Tag) -> None:
-    if change.configure.args or (change.select(tag) and not change.graft.patches):
-        why = "needs configure" if change.configure.args else "has patches that are not marked as graftable"
+def _check_configure(change: Change, tag: Tag) -> None:
+    if change.configure.args:
         raise PatchError(
-            f"The change {change.name} can't be grafted: it {why}.",
-            remedy=f"Build it: ./inv build {tag} --change {change.name}. If the patches only edit JavaScript"
-            f" in place, say so in {change.folder}/change.toml: [graft] patches = true.",
+            f"The change {change.name} can't be grafted: it needs configure.",
+            remedy=f"Build it: ./inv build {tag} --change {change.name}.",
         )
 
 
+def _check_files(changes: Iterable[Change], tag: Tag, known: Collection[str], *, symbols: bool) -> None:
+    """Raise PatchError for patches of files that are not modules in the binary."""
+    for change in changes:
+        patched = {file.path: file.added for patch in change.select(tag) for file in patch.files}
+        unknown = sorted(path for path in patched if patched[path] or path not in known)
+        if unknown:
+            raise PatchError(
+                f"The change {change.name} can't be grafted: its patches change files that are not modules of"
+                f" this binary{'' if symbols else ', or not found without symbols'}: {', '.join(unknown)}.",
+                remedy=f"Build it: ./inv build {tag} --change {change.name}.",
+            )
+
+
 def _plan_edits(
-    data: Buffer, name: str, recipe: Recipe, mark: bytes, registry: Registry
+    data: Buffer, elf: Elf | None, name: str, recipe: Recipe, mark: bytes, registry: Registry
 ) -> tuple[GraftPlan, Plan]:
-    """Return the plan without probes, and its edits as they fit into the binary."""
-    builtins = locate(data, name)
+    """Return the plan without probes, and its edits as they are made in the binary."""
+    chosen = registry.of_recipe(recipe)
+    found = {} if elf is None else locate_by_symbols(elf, planner.paths(recipe, registry))
+    builtins = found or locate(data, name)
+    _check_files(chosen, recipe.tag, builtins, symbols=bool(found))
     before = {path: builtin.text for path, builtin in builtins.items()}
     plan = planner.plan(recipe, before.get, registry)
     if isinstance(plan, Refusal):
@@ -119,17 +147,70 @@ def _plan_edits(
             f"{name}: the change does not fit:\n  " + "\n  ".join(map(str, plan.conflicts)),
             remedy="Start from the official release, as it was downloaded.",
         )
-    fitted = fit(plan, mark)
-    after = before | {edit.path: edit.after for edit in fitted.edits}
-    rewrites = tuple(change.name for change in registry.of_recipe(recipe) if change.rewrite is not None)
+    in_place, relocation = _place(plan, elf, builtins, mark)
+    made = Plan.of((*in_place.edits, *relocation.edits))
+    after = before | {edit.path: edit.after for edit in made.edits}
+    rewrites = tuple(change.name for change in chosen if change.rewrite is not None)
     again = planner.plan(replace(recipe, changes=rewrites), after.get, registry)
     if rewrites and (
         not isinstance(again, Refusal)
         or any(conflict.misfit is not Misfit.ALREADY_THERE for conflict in again.conflicts)
     ):
         raise PatchError(f"{name}: the changed text is not recognized as changed.")
-    texts = {module_id(edit.path): hashlib.sha256(edit.after).hexdigest() for edit in fitted.edits}
-    return GraftPlan(plan=plan, ranges=changes(builtins, fitted), texts=texts, probes=()), fitted
+    ranges, texts = changes(builtins, in_place), _digests(made.edits)
+    return GraftPlan(plan=plan, ranges=ranges, texts=texts, probes=(), relocation=relocation), made
+
+
+def plan_texts(binary: Path, texts: Mapping[str, bytes]) -> GraftPlan:
+    """Plan to give modules of an official Linux binary these texts, by path; the other modules stay.
+
+    Raises PatchError for a module that the binary does not have, or whose text can't be moved.
+    """
+    with mapped(binary) as data:
+        elf = parse(data, str(binary))
+        builtins = locate_by_symbols(elf, texts)
+        unknown = sorted(texts.keys() - builtins.keys())
+        if unknown:
+            raise PatchError(f"{binary}: not among its modules, or not found: {', '.join(unknown)}.")
+        edits = [
+            Edit(path, base, (Span(0, len(base), text, "another text"),))
+            for path, text in sorted(texts.items())
+            if (base := builtins[path].text) != text
+        ]
+        relocation = relocate(elf, builtins, edits) if edits else NOTHING_MOVED
+        snapshot = plan_snapshot(data, elf, _before_and_after(relocation.edits), may_change=False, keep=False)
+        return GraftPlan(
+            plan=Plan.of(relocation.edits),
+            ranges=(),
+            texts=_digests(relocation.edits),
+            probes=(),
+            relocation=relocation,
+            snapshot=snapshot,
+        )
+
+
+def _before_and_after(edits: Iterable[Edit]) -> Mapping[str, tuple[bytes, bytes]]:
+    return {module_id(edit.path): (edit.base or b"", edit.after) for edit in edits}
+
+
+def _digests(edits: Iterable[Edit]) -> Mapping[str, str]:
+    return {module_id(edit.path): hashlib.sha256(edit.after).hexdigest() for edit in edits}
+
+
+def _place(
+    plan: Plan, elf: Elf | None, builtins: Mapping[str, Builtin], mark: bytes
+) -> tuple[Plan, Relocation]:
+    """Split a plan into edits that are made in place, and those whose text is relocated."""
+    if elf is None or all(builtin.site is None for builtin in builtins.values()):
+        return fit(plan, mark), NOTHING_MOVED
+    in_place, moved = [], []
+    for edit in plan.edits:
+        fitted = None if builtins[edit.path].wide else fit_edit(edit)
+        if fitted is not None and keeps_positions(fitted):
+            in_place.append(fitted)
+        else:
+            moved.append(edit)
+    return Plan(tuple(in_place)), relocate(elf, builtins, moved) if moved else NOTHING_MOVED
 
 
 @contextmanager
@@ -146,7 +227,7 @@ def apply_plan(
     release: Path, target: Path, recipe: Recipe, platform: Platform, graft_plan: GraftPlan
 ) -> Additions:
     """Write the changed copy of a release and return the differences besides the planned ranges."""
-    rewritten = graft_plan.snapshot.rewritten
+    rewritten = (*graft_plan.relocation.rewritten, *graft_plan.snapshot.rewritten)
     write(release, target, [*graft_plan.ranges, *rewritten])
     if platform.os != "linux":
         return Additions(rewritten, ())
@@ -154,8 +235,12 @@ def apply_plan(
         recipe=recipe.name, plan=graft_plan.plan.digest, route="graft", changes=recipe.changes
     )
     probes = probe_sections(graft_plan.probes) if graft_plan.probes else ()
+    segment = Additions((), ())
+    if content := graft_plan.relocation.content:
+        with open_elf(target) as elf:
+            segment = add_segment(target, elf, find_room(elf), content)
     added = add_sections(target, (identity_section(identity), *probes))
-    return replace(added, rewritten=(*rewritten, *added.rewritten))
+    return Additions((*rewritten, *segment.rewritten, *added.rewritten), (*segment.appended, *added.appended))
 
 
 def signed_ranges(release: Path, made: Path, graft_plan: GraftPlan) -> Additions:

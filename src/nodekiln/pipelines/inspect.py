@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -27,9 +29,9 @@ from nodekiln.core.files import hash_file
 from nodekiln.core.recipe import is_name
 from nodekiln.core.reporting import format_size
 from nodekiln.core.settings import Settings
-from nodekiln.grafting.builtins import locate
+from nodekiln.grafting.builtins import Builtin, locate, locate_by_symbols
 from nodekiln.grafting.graft import find_mark, is_single_executable
-from nodekiln.grafting.platforms import HEAD, recognise
+from nodekiln.grafting.platforms import HEAD, Platform, recognise
 from nodekiln.pipelines.graft_plan import mapped
 
 
@@ -103,7 +105,7 @@ def inspect(path: Path, registry: Registry) -> Facts:
         identity = grafted or find_marks(data) or Identity(recipe="", plan="", route="")
         kind = Kind.GRAFTED if grafted else Kind.BUILT if identity.recipe else Kind.OTHER
         try:
-            backpressure, trouble = _has_backpressure(data, str(path), registry), None
+            backpressure, trouble = _has_backpressure(data, platform, str(path), registry), None
         except KilnError as error:
             backpressure, trouble = None, error.message
         size = len(data)
@@ -147,14 +149,20 @@ def _graft(data: Buffer) -> Identity | None:
     return Identity(recipe=recipe.name, plan="", route="graft", changes=recipe.changes)
 
 
-def _has_backpressure(data: Buffer, name: str, registry: Registry) -> bool:
+def _has_backpressure(data: Buffer, platform: Platform, name: str, registry: Registry) -> bool:
     """Return whether a rewrite that removes backpressure would still apply; raise KilnError if unknown."""
-    builtins = locate(data, name)
-    found = [
-        change.rewrite.plan(lambda path: builtins[path].text if path in builtins else None, no_memo)
+    rewrites = [
+        change.rewrite
         for change in map(registry.get, registry.standard)
         if change.rewrite is not None and not change.check.backpressure
     ]
+    paths = [path for rewrite in rewrites for path in rewrite.paths]
+    builtins: Mapping[str, Builtin] = {}
+    with suppress(ElfError):  # a single executable, whose tables are damaged
+        builtins = locate_by_symbols(parse(data, name), paths) if platform.os == "linux" else {}
+    builtins = builtins or locate(data, name)
+    texts = {path: builtin.text for path, builtin in builtins.items()}
+    found = [rewrite.plan(texts.get, no_memo) for rewrite in rewrites]
     conflicts = [conflict for each in found if isinstance(each, Refusal) for conflict in each.conflicts]
     if any(conflict.misfit is not Misfit.ALREADY_THERE for conflict in conflicts):
         raise SourceError("; ".join(map(str, conflicts)))
