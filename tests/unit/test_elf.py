@@ -380,7 +380,7 @@ def test_damaged_or_foreign_file_is_refused_with_the_reason(
 
 def test_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(ElfError, match="is not a file that is there"), open_elf(path):
+        with pytest.raises(ElfError, match=r"does not exist|not a regular file"), open_elf(path):
             pass
 
 

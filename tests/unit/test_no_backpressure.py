@@ -478,3 +478,12 @@ def test_script_that_takes_too_long_to_parse_is_refused(monkeypatch: pytest.Monk
     refusal = plan_backpressure({"lib/internal/streams/writable.js": b'"' * 1_900_000}.get)
     assert isinstance(refusal, Refusal)
     assert [conflict.misfit for conflict in refusal.conflicts] == [Misfit.UNPARSABLE]
+
+
+def test_generator_of_the_same_name_is_a_second_declaration() -> None:
+    source = (
+        b"function writeOrBuffer() { const ret = 1; return ret; }\nfunction* writeOrBuffer() { yield 1; }\n"
+    )
+    refusal = plan_backpressure({"lib/internal/streams/writable.js": source}.get)
+    assert isinstance(refusal, Refusal)
+    assert refusal.conflicts[0].misfit is Misfit.SEVERAL_MATCHES

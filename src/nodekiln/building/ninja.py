@@ -164,7 +164,7 @@ def _past_phony(step: str, waits: Mapping[str, set[str]], real: Mapping[str, int
             found.add(before)
         elif before not in seen:
             seen.add(before)
-            ahead += waits[before]
+            ahead += waits.get(before, ())
     return found
 
 

@@ -135,6 +135,8 @@ def _answer(script: Script, function: Node, name: bytes, reason: str) -> Places:
     nested = [node for node in inside if node.type in FUNCTIONS]
     if parts(function)[0].type != "function":
         return conflict("it is async, so what it returns is a promise")
+    if function.type != "function_declaration":
+        return conflict("it is a generator")
     if nested:
         return conflict(f"it holds another function, {lines(nested)}")
     returns = [node for node in inside if node.type == "return_statement" and not _is_undefined(node)]

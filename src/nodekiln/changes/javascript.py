@@ -34,11 +34,11 @@ class Script:
     root: Node
 
     def functions(self, name: bytes) -> list[Node]:
-        """Return all function declarations of that name, at any depth."""
+        """Return all declarations of functions and generators of that name, at any depth."""
         return [
             node
             for node in self.around(name)
-            if node.type == "function_declaration"
+            if node.type in ("function_declaration", "generator_function_declaration")
             and (identifier := node.child_by_field_name("name")) is not None
             and identifier.text == name
         ]

@@ -16,6 +16,7 @@ from unidiff.patch import Hunk as ParsedHunk
 from unidiff.patch import PatchedFile, PatchSet
 
 from nodekiln.core.errors import PatchError
+from nodekiln.core.reporting import escape_unprintable
 
 _DIFF = "diff --git "
 _PLAIN_MODE = "100644"
@@ -104,7 +105,8 @@ def parse(name: str, content: bytes) -> Patch:
     head, found, rest = f"\n{text}".partition(f"\n{_DIFF}")
     if not found:
         raise _unusable(name, f"it has no line that begins with '{_DIFF}'")
-    subject, body = _header(head.removeprefix("\n"))
+    # Of bytes that are not UTF-8, email's parser makes headers that can't be printed.
+    subject, body = _header(head.removeprefix("\n").encode(errors="surrogateescape").decode(errors="replace"))
     if not subject:
         raise _unusable(name, "it has no Subject: above its diff")
     diff = _DIFF + rest
@@ -138,8 +140,8 @@ def _file(name: str, file: PatchedFile, lines: list[str]) -> FileDiff:
     if file.is_binary_file or file.is_symlink or file.is_submodule:
         raise _unusable(name, f"{shown}: only text in plain files can be patched")
     path = file.target_file.removeprefix("b/")
-    if any(part in ("", ".", "..", ".git") for part in path.split("/")):
-        raise _unusable(name, f"{shown}: the path is outside of the tree")
+    if not path.isprintable() or any(part in ("", ".", "..", ".git") for part in path.split("/")):
+        raise _unusable(name, f"{escape_unprintable(shown)}: the path is outside of the tree")
     mode = None if file.target_mode == (_PLAIN_MODE if added else file.source_mode) else file.target_mode
     return FileDiff(path, added, tuple(_hunks(name, file, lines)), mode)
 

@@ -63,7 +63,7 @@ def test(context: Context, slow: bool = False, real: bool = False, only: str = "
     if real:  # tests of one file share builds, which a second worker would make again
         words = ["-n", str(cores()), "--dist", "loadfile", "tests"]
     else:  # tests wait for processes: one worker more than cores takes a sixth less time
-        words = ["-n", str(cores() + 1), "tests/unit", "tests/integration"]
+        words = ["-n", str(cores() + 1), "tests/unit", "tests/integration", *(["tests/fuzz"] if slow else [])]
         words += ["-m", "slow" if slow else "not slow"]
     words += ["-k", only] if only else []
     return follow([sys.executable, "-m", "pytest", *words], cwd=CHECKOUT)

@@ -18,6 +18,8 @@ ELF_NOTES = 2**20
 """Bytes of the notes in one section; a Node with every known probe has 2 kB."""
 ELF_TABLE = 2**28
 """Bytes of one symbol or string table; the largest in a release has 14 MB."""
+PROGRAM = 2**30
+"""Bytes of a program that is read into memory; the largest release has 150 MB."""
 RELEASE_HEADER = 2**24
 """Bytes of one header of a release; the largest has 0.2 MB."""
 RECORD = 2**26

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from nodekiln.core import limits
+
 _PREFIX = re.compile(r"\[\d+:(?:0x)?[0-9a-fA-F]+\]\s+(?P<end>\d+) ms: ")
 """Process, isolate and time. With --trace-gc alone, V8 prints it only in front of a collection."""
 _COLLECTION = re.compile(
@@ -45,7 +47,8 @@ def parse_trace_gc(text: str) -> GcTrace:
     pauses, unknown = [], []
     prefix = _PREFIX.search(text)
     while prefix is not None:
-        if found := _COLLECTION.match(text, prefix.end()):
+        found = _COLLECTION.match(text, prefix.end())
+        if found and max(float(prefix["end"]), float(found["took"])) <= limits.MILLISECONDS:
             pauses.append(Pause(float(prefix["end"]), float(found["took"]), _type(found["kind"])))
             position = found.end()
         else:

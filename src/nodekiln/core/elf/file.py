@@ -7,6 +7,7 @@ A reader of our own: pyelftools takes 3 to 4 s to look at the symbols of a relea
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from nodekiln.core import limits
 from nodekiln.core.errors import SourceError
+from nodekiln.core.files import open_regular
 
 NOTE = 7
 """The type of a section with notes."""
@@ -184,18 +186,22 @@ def _matching(entries: memoryview, names: Collection[int]) -> list[int]:
 
 @contextmanager
 def open_elf(path: Path) -> Iterator[Elf]:
-    """Maps a file and reads its tables; raises ElfError for what is none, or can't be read."""
-    if not path.is_file():  # opening a pipe would wait for its other end
-        raise ElfError(str(path), "is not a file that is there")
+    """Read a file and its tables; raise ElfError for anything but a program, or if it can't be read.
+
+    It is not mapped: a file that another process cuts off would end this one by a signal.
+    """
     try:
-        with path.open("rb") as file:
-            if path.stat().st_size == 0:
-                raise ElfError(str(path), "is empty")
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with open_regular(path, follow=True) as file:
+            if (size := os.fstat(file.fileno()).st_size) > limits.PROGRAM:
+                raise ElfError(str(path), f"has {size} bytes, and the limit is {limits.PROGRAM}")
+            data = file.read()
+    except FileNotFoundError:
+        raise ElfError(str(path), "does not exist") from None
     except OSError as error:
         raise ElfError(str(path), f"can't be read: {error.strerror}") from None
-    with data:
-        yield parse(data, str(path))
+    if not data:
+        raise ElfError(str(path), "is empty")
+    yield parse(data, str(path))
 
 
 def parse(data: Buffer, file: str) -> Elf:

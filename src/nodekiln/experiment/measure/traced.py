@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodekiln.core import limits
 from nodekiln.core.settings import Settings
 from nodekiln.experiment.measure.trials import Setup
 from nodekiln.experiment.measure.watch import SLACK, descent, kill, resident
@@ -49,7 +50,9 @@ def read_perf_hooks_lines(lines: Iterable[str]) -> tuple[Collection, ...]:
     for line in lines:
         with suppress(ValueError):
             kind, start, took = line.split(",")
-            found.append((int(kind), float(start) + float(took), float(took)))
+            end = float(start) + float(took)
+            if abs(end) <= limits.MILLISECONDS:
+                found.append((int(kind), end, float(took)))
     return _in_order(found)
 
 
