@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations, product
 
-from nodekiln.changes import hunks
+from nodekiln.changes import hunks, rewrite
 from nodekiln.changes.hooks import Provider
 from nodekiln.changes.patchfile import Patch
 from nodekiln.changes.registry import CONFIGURE_FILES, FILE, Change, Registry
@@ -77,6 +77,11 @@ def work_out(recipe: Recipe, read: Read, registry: Registry, remember: Remember 
                 conflicts += answer.conflicts
             else:
                 rewritten += (_Made(change.name, "its rewrite", edit) for edit in answer)
+            for each in rewrite.plan(change.name, change.queries, read, remember):
+                if isinstance(each, Edit):
+                    rewritten.append(_Made(change.name, "its rewrite", each))
+                else:
+                    conflicts.append(each)
             chosen += ((change, patch) for patch in change.select(recipe.tag))
     applied = hunks.apply((patch for _, patch in chosen), read, remember)
     outcomes = tuple(_blame(applied.outcomes, chosen, read))

@@ -19,6 +19,9 @@ import msgspec
 
 from nodekiln.changes.hooks import DETECTORS, REWRITES, Detector, Rewrite
 from nodekiln.changes.patchfile import Patch, parse
+from nodekiln.changes.rewrite import Rewrite as Query
+from nodekiln.changes.rewrite import paths as query_paths
+from nodekiln.changes.rewrite import problems as query_problems
 from nodekiln.core.errors import PatchError, UsageError
 from nodekiln.core.recipe import Recipe, Tag, TagRange, check_arguments, is_change_name
 
@@ -77,7 +80,8 @@ class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: str
     standard: bool = False
     conflicts: tuple[str, ...] = ()
-    rewrite: str = ""
+    rewrite: str | tuple[Query, ...] = ""
+    """A name of REWRITES, or [[rewrite]] tables."""
     existing: str = ""
     configure: Configure = Configure()
     check: Check = Check()
@@ -115,6 +119,13 @@ class Change:
     check: Check
     graft: Graft
     rows: tuple[_Row, ...]
+    queries: tuple[Query, ...] = ()
+    """The [[rewrite]] tables."""
+
+    @property
+    def compiles(self) -> bool:
+        """Return whether it may change more than JavaScript."""
+        return bool(self.rows) or any(query.compiles for query in self.queries)
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -139,6 +150,7 @@ class Change:
     def paths(self, tag: Tag) -> tuple[str, ...]:
         """Return the files of the tree that the change may read for this tag, each once."""
         found: tuple[str, ...] = () if self.rewrite is None else self.rewrite.paths
+        found += query_paths(self.queries)
         if self.existing is not None:
             found += self.existing.paths
         if self.configure.args:
@@ -272,7 +284,8 @@ def _load(folder: Path) -> Change:
         tags=TagRange.parse(head.tags),
         standard=head.standard,
         conflicts=head.conflicts,
-        rewrite=REWRITES[head.rewrite] if head.rewrite else None,
+        rewrite=REWRITES[head.rewrite] if head.rewrite and isinstance(head.rewrite, str) else None,
+        queries=() if isinstance(head.rewrite, str) else head.rewrite,
         existing=DETECTORS[head.existing] if head.existing else None,
         configure=head.configure,
         check=head.check,
@@ -300,8 +313,10 @@ def _problems(folder: Path, head: _Head) -> Iterator[str]:
         yield f"{FILE}: {error}"
     for key, known in (("rewrite", REWRITES), ("existing", DETECTORS)):
         value = getattr(head, key)
-        if value and value not in known:
+        if isinstance(value, str) and value and value not in known:
             yield f"{FILE}: {key} = {value!r} is unknown; known: {', '.join(known)}"
+    for number, row in enumerate(() if isinstance(head.rewrite, str) else head.rewrite, 1):
+        yield from (f"rewrite {number}: {problem}" for problem in query_problems(row))
     try:
         check_arguments(list(head.configure.args), f"{FILE}, configure.args")
     except UsageError as error:

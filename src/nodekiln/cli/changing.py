@@ -22,7 +22,7 @@ from nodekiln.cli.command import (
     read_settings,
     require,
 )
-from nodekiln.core.errors import UsageError
+from nodekiln.core.errors import PatchError, UsageError
 
 if TYPE_CHECKING:
     from nodekiln.changes.registry import Change
@@ -68,9 +68,15 @@ def change_check(context: Context, name: str = "") -> None:
 
     Exit code 4 if it is not. ./inv verify checks which releases the change fits.
     """
+    from nodekiln.changes.rewrite import check_query
+
     found = _find(context, name)[1]
-    count = len(found.entries)
-    print(f"{found.name} is valid: {count} patch{'es' * (count != 1)}, sha256 {found.sha256}")
+    patches, rewrites = len(found.entries), len(found.queries)
+    for number, row in enumerate(found.queries, 1):
+        if reason := check_query(row):
+            raise PatchError(f"The change in {found.folder} is invalid: rewrite {number}: {reason}.")
+    counts = f"{patches} patch{'es' * (patches != 1)}, {rewrites} rewrite{'s' * (rewrites != 1)}"
+    print(f"{found.name} is valid: {counts}, sha256 {found.sha256}")
 
 
 @command(
@@ -174,6 +180,9 @@ def _as_data(change: Change) -> dict[str, Any]:
             }
             for entry in change.entries
         ],
+        "rewrites": [
+            {"files": list(row.files), "matches": row.matches, "why": row.why} for row in change.queries
+        ],
     }
 
 
@@ -191,6 +200,8 @@ def _lines(change: Change) -> list[str]:
         base = "" if entry.base is None else f", made for {entry.base}"
         lines += [f"{'patch':8}{entry.patch.name.partition('/')[2]}: {entry.patch.subject}"]
         lines += [f"{'':8}  tags {entry.tags}{base}; {', '.join(entry.patch.paths)}"]
+    for row in change.queries:
+        lines += [f"{'rewrite':8}{', '.join(row.files)}: {row.why}"]
     return lines
 
 

@@ -154,6 +154,7 @@ class Misfit(StrEnum):
     UNPARSABLE = "does not parse"
     UNEXPECTED_SHAPE = "unexpected shape"
     ALREADY_THERE = "already there"
+    QUERY_FAILED = "query failed"
     OVERLAP = "overlap"
     NOT_SERVED = "tag not served"
     NO_OPTION = "configure lacks an option"

@@ -86,7 +86,7 @@ def ordered(recipe: Recipe, registry: Registry, now: str | None) -> tuple[Recipe
     configure run and 5 objects more. `now` is the name of the recipe that the tree holds; it comes first.
     """
     names = tuple(dict.fromkeys((*registry.standard, *recipe.changes)))
-    cheap_first = sorted(names, key=lambda name: bool(registry.get(name).rows))
+    cheap_first = sorted(names, key=lambda name: registry.get(name).compiles)
     every = {chosen: replace(recipe, changes=chosen) for chosen in registry.combinations(names)}
     first = next((chosen for chosen, each in every.items() if each.name == now), ())
     found = []

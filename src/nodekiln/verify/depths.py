@@ -105,10 +105,10 @@ class DeepCheck:
 
     def _has_patches(self, kind: Kind) -> bool:
         registry = Registry.of(self.settings)
-        return any(registry.get(name).rows for name in kind.changes)
+        return any(registry.get(name).compiles for name in kind.changes)
 
     def _compile(self, recipe: Recipe, commit: str | None) -> tuple[Finding, ...]:
-        """Compile the C and C++ files that patches touch; a rewrite touches none."""
+        """Compile the C and C++ files that patches and rewrites touch."""
         source = open_tag(
             recipe, self.repository, self.settings, self.reporter, accept_moved=self.accept_moved
         )

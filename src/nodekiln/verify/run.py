@@ -55,8 +55,7 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Re
         )
     registry = Registry.of(settings)
     kinds = all_kinds(registry) if request.kinds is None else request.kinds
-    # Rewrites change only JavaScript.
-    compiles = any(registry.get(name).rows for kind in kinds for name in kind.changes)
+    compiles = any(registry.get(name).compiles for kind in kinds for name in kind.changes)
     if request.depth is Depth.BUILD or (request.depth is Depth.COMPILE and compiles):
         from nodekiln.verify.depths import check_machine  # imports the build pipeline: 0.1 s
 
