@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from nodekiln.binaries import selfcheck
@@ -23,6 +24,8 @@ from nodekiln.core.recipe import Recipe
 from nodekiln.core.reporting import Reporter, format_size
 from nodekiln.core.settings import Settings
 from nodekiln.grafting.graft import find_codesign, sign
+from nodekiln.grafting.libraries import FOLDER as LIBRARY_FOLDER
+from nodekiln.grafting.libraries import find_libraries
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
 from nodekiln.pipelines.graft_job import GraftJob, GraftRequest, Made, manifest, report
@@ -66,6 +69,8 @@ def graft(request: GraftRequest, settings: Settings, reporter: Reporter) -> Path
             graft_plan = plan_graft(
                 release.path, job.recipe, job.platform, job.registry, keep_snapshot=request.keep_snapshot
             )
+        if request.file is not None and job.platform.os == "linux":
+            graft_plan = replace(graft_plan, libraries=find_libraries(release.path, request.file))
         if not request.force and (path := _already_there(job, release, graft_plan)) is not None:
             return path
         return _make(job, release, graft_plan)
@@ -168,7 +173,7 @@ def _make(job: GraftJob, release: Release, graft_plan: GraftPlan) -> Path:
             binary,
             manifest(job, made),
             patch=diff.render(graft_plan.plan),
-            fill=lambda place: _add_headers(release.headers, place),
+            fill=lambda place: _fill(release, folder, place),
             bring=os.replace,
         )
     report(job, made)
@@ -207,6 +212,13 @@ def _prove(job: GraftJob, binary: Path) -> str:
         raise CheckError(
             error.message, remedy="--no-probes grafts without them; please report this as a bug."
         ) from None
+
+
+def _fill(release: Release, staging: Path, place: Path) -> None:
+    """Add the headers and the libraries that belong beside the binary."""
+    _add_headers(release.headers, place)
+    if (staging / LIBRARY_FOLDER).is_dir():
+        (staging / LIBRARY_FOLDER).rename(place / LIBRARY_FOLDER)
 
 
 def _add_headers(headers: Path | None, place: Path) -> None:

@@ -30,6 +30,7 @@ from nodekiln.core.files import hash_file
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.reporting import Reporter, format_duration
 from nodekiln.core.settings import Settings
+from nodekiln.grafting.libraries import FOLDER as LIBRARY_FOLDER
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release
 from nodekiln.pipelines.graft_plan import GraftPlan
@@ -195,6 +196,9 @@ def _remarks(job: GraftJob, made: Made) -> tuple[str, ...]:
         remarks.append(_SNAPSHOTS)
     if (snapshot := _snapshot_remark(made)) is not None:
         remarks.append(f"{snapshot[0].upper()}{snapshot[1:]}.")
+    if graft_plan.libraries is not None:
+        names = ", ".join(graft_plan.libraries.files)
+        remarks.append(f"It loads {names} from the folder {LIBRARY_FOLDER} beside it: keep them together.")
     if graft_plan.probes:
         remarks.append(_PROBES)
     if job.platform.os in _SIGNATURES:

@@ -42,6 +42,8 @@ from nodekiln.grafting.graft import (
     make_mark,
     write,
 )
+from nodekiln.grafting.libraries import FOLDER as LIBRARY_FOLDER
+from nodekiln.grafting.libraries import Libraries, copy_libraries
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.probes import gc_probes
 from nodekiln.grafting.relocate import NOTHING_MOVED, Relocation, relocate
@@ -64,6 +66,8 @@ class GraftPlan:
     """The texts that don't fit in place."""
     snapshot: SnapshotEdit = NO_SNAPSHOT_EDIT
     """What changes in the built-in startup snapshot."""
+    libraries: Libraries | None = None
+    """Libraries that the release has beside it."""
 
 
 def plan_graft(
@@ -228,6 +232,9 @@ def apply_plan(
 ) -> Additions:
     """Write the changed copy of a release and return the differences besides the planned ranges."""
     rewritten = (*graft_plan.relocation.rewritten, *graft_plan.snapshot.rewritten)
+    if graft_plan.libraries is not None:
+        rewritten = (*rewritten, graft_plan.libraries.search_path)
+        copy_libraries(graft_plan.libraries, target.parent / LIBRARY_FOLDER)
     write(release, target, [*graft_plan.ranges, *rewritten])
     if platform.os != "linux":
         return Additions(rewritten, ())

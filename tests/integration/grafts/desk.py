@@ -98,7 +98,7 @@ int main(int argc, char **argv) {
 """
 
 
-def compile_node(folder: Path, *texts: bytes, answer: str = ANSWER) -> Path:
+def compile_node(folder: Path, *texts: bytes, answer: str = ANSWER, options: Sequence[str] = ()) -> Path:
     """A program with these texts, each in an array of its own."""
     arrays = [f"const char text{number}[] = {literal(text)};" for number, text in enumerate(texts)]
     names = ", ".join(f"text{number}" for number in range(len(texts)))
@@ -108,7 +108,7 @@ def compile_node(folder: Path, *texts: bytes, answer: str = ANSWER) -> Path:
         "python": sys.executable,
     }
     (folder / "node.c").write_text(source)
-    subprocess.run(["gcc", "-w", "-O0", "-o", "node", "node.c"], cwd=folder, check=True)
+    subprocess.run(["gcc", "-w", "-O0", "-o", "node", "node.c", *options], cwd=folder, check=True)
     return folder / "node"
 
 
