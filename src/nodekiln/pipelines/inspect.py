@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nodekiln.binaries.store import Published, Store
-from nodekiln.changes.hooks import MARKED
+from nodekiln.changes.hooks import MARKED, NO_BACKPRESSURE
 from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Misfit, Refusal, no_memo
 from nodekiln.core.elf.file import Buffer, ElfError, open_elf, parse
@@ -106,6 +106,10 @@ def inspect(path: Path, registry: Registry) -> Facts:
         kind = Kind.GRAFTED if grafted else Kind.BUILT if identity.recipe else Kind.OTHER
         try:
             backpressure, trouble = _has_backpressure(data, platform, str(path), registry), None
+        except SourceError as error:
+            backpressure, trouble = None, error.message
+            if grafted and NO_BACKPRESSURE in identity.recipe:
+                trouble = f"made by an earlier nodekiln, some paths still wait: graft it again ({trouble})"
         except KilnError as error:
             backpressure, trouble = None, error.message
         size = len(data)

@@ -12,7 +12,7 @@ import pytest
 from nodekiln.changes.registry import Registry
 from nodekiln.core.errors import SourceError, UsageError
 from nodekiln.pipelines.inspect import Facts, Kind, inspect
-from tests.integration.grafts.desk import NEEDS_GCC, Desk
+from tests.integration.grafts.desk import ADAPTERS, NEEDS_GCC, WRITABLE, Desk, compile_node
 
 REGISTRY = Registry((Path(__file__).parents[3] / "patches",))
 
@@ -93,3 +93,25 @@ def test_damaged_binary_that_is_no_single_executable_is_refused(desk: Desk) -> N
     (desk.folder / "damaged").write_bytes(data)
     with pytest.raises(SourceError):
         inspect(desk.folder / "damaged", REGISTRY)
+
+
+GETTER = b"""
+const getter = {
+  writableNeedDrain: {
+    get() {
+      return this.state.needDrain;
+    },
+  },
+};
+"""
+
+
+def test_graft_with_fewer_edits_than_now_is_reported_as_an_earlier_one(desk: Desk) -> None:
+    compile_node(desk.release.parent, WRITABLE + GETTER, ADAPTERS)
+    data = desk.graft().read_bytes()
+    changed = b"return false               ;"
+    assert data.count(changed) == 1
+    (desk.folder / "old").write_bytes(data.replace(changed, b"return this.state.needDrain;"))
+    found = inspect(desk.folder / "old", REGISTRY)
+    assert (found.kind, found.backpressure) == (Kind.GRAFTED, None)
+    assert "earlier nodekiln" in (found.trouble or "")
