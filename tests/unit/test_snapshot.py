@@ -138,3 +138,7 @@ def test_damaged_checksum_is_not_replaced() -> None:
     snapshot = find_snapshot(bytes(data))
     assert snapshot is not None
     assert snapshot.end is None
+
+
+def test_file_made_to_be_searched_for_ever_has_no_snapshot() -> None:
+    assert find_snapshot(b"1.2.3.4-node.1" * 200_000 + binary(BEFORE)) is None

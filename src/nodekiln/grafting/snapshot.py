@@ -20,6 +20,8 @@ from nodekiln.grafting.graft import differing
 _EMBEDDER = b"-node."
 _VERSION = re.compile(rb"\d{1,3}(\.\d{1,4}){3}-node\.\d{1,4}\0+")
 _VERSION_SIZE = 64
+_MAX_PLACES = 30
+"""Releases have up to eight. Each may lead to a decompression, and a crafted file could have millions."""
 _MAX_NUMBERS = 16
 """Bytes of "10.2.154.26" at most."""
 _WORDS = (3, 4)
@@ -78,7 +80,10 @@ def find_snapshot(data: Buffer) -> Snapshot | None:
 
 def _snapshots(data: Buffer) -> Iterator[Snapshot]:
     place = -1
-    while (place := data.find(_EMBEDDER, place + 1)) >= 0:
+    for _ in range(_MAX_PLACES):
+        place = data.find(_EMBEDDER, place + 1)
+        if place < 0:
+            return
         for version in range(max(0, place - _MAX_NUMBERS), place):
             field = bytes(data[version : version + _VERSION_SIZE])
             if len(field) == _VERSION_SIZE and _VERSION.fullmatch(field):
