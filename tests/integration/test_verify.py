@@ -331,6 +331,15 @@ def test_unreadable_tag_is_an_error_of_that_tag_only(drifted: Report, tag: str, 
     assert why in row.findings[0].text
 
 
+def test_first_failure_shows_what_upstream_changed(drifted: Report) -> None:
+    first = next(failure for failure in drifted.first_failures if str(failure.tag) == "v20.0.2")
+    [finding] = [each for each in row_of(drifted, "v20.0.2").failures if each.hunk.startswith("hunk 2")]
+    assert (finding.since, set(finding.upstream)) == (
+        first.previous,
+        {"-  const backlog = 511;", "+  const backlog = 128;"},
+    )
+
+
 def test_moved_hunk_has_its_offset_and_line(drifted: Report) -> None:
     row = row_of(drifted, "v20.0.1")
     assert row.largest_offset == 3

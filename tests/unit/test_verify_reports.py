@@ -171,6 +171,8 @@ def test_json_has_every_row_and_finding() -> None:
         "line": 12,
         "offset": 0,
         "recipes": ["usdt"],
+        "upstream": [],
+        "since": None,
         "explanation": [
             {"patch": "wanted();", "mark": "|", "line": 12, "tag": "::error::found"},
             {"patch": "", "mark": ">", "line": 13, "tag": "more"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
@@ -146,6 +146,10 @@ class Finding:
     offset: int = 0
     recipes: tuple[str, ...] = ()
     explanation: tuple[LinePair, ...] = ()
+    upstream: tuple[str, ...] = ()
+    """At the first tag that fails: what changed beside the hunk since the tag before, "-" or "+" first."""
+    since: Tag | None = None
+    """The tag before, for `upstream`."""
 
     @property
     def place(self) -> str:
@@ -251,21 +255,7 @@ class Report:
     @property
     def first_failures(self) -> tuple[FirstFailure, ...]:
         """Where each recipe stops fitting, in the order of tags. Unreadable tags are skipped."""
-        found: dict[tuple[Tag, Tag | None], list[str]] = {}
-        for recipe in self.recipes:
-            for tag, previous in self._changes_to_failure(recipe):
-                found.setdefault((tag, previous), []).append(recipe)
-        failures = (FirstFailure(tuple(names), *tags) for tags, names in found.items())
-        return tuple(sorted(failures, key=lambda failure: failure.tag))
-
-    def _changes_to_failure(self, recipe: str) -> Iterator[tuple[Tag, Tag | None]]:
-        statuses = [(row.tag, dict(row.recipes).get(recipe)) for row in self.rows]
-        known = [(tag, status) for tag, status in statuses if status is not None]
-        if known and not known[0][1].is_fine:
-            yield known[0][0], None
-        for (previous, before), (tag, status) in pairwise(known):
-            if before.is_fine and not status.is_fine:
-                yield tag, previous
+        return find_first_failures(self.recipes, self.rows)
 
     @property
     def summary(self) -> str:
@@ -276,3 +266,23 @@ class Report:
         if self.ignored:
             ignored = f"; {self.ignored} tag{'s' * (self.ignored != 1)} without a release's name skipped"
         return f"{tags} of {self.origin}, depth {self.depth}: {counts or 'nothing to verify'}{ignored}"
+
+
+def find_first_failures(recipes: Iterable[str], rows: Sequence[Row]) -> tuple[FirstFailure, ...]:
+    """Return where each recipe stops fitting, in the order of tags."""
+    found: dict[tuple[Tag, Tag | None], list[str]] = {}
+    for recipe in recipes:
+        for tag, previous in _changes_to_failure(recipe, rows):
+            found.setdefault((tag, previous), []).append(recipe)
+    failures = (FirstFailure(tuple(names), *tags) for tags, names in found.items())
+    return tuple(sorted(failures, key=lambda failure: failure.tag))
+
+
+def _changes_to_failure(recipe: str, rows: Sequence[Row]) -> Iterator[tuple[Tag, Tag | None]]:
+    statuses = [(row.tag, dict(row.recipes).get(recipe)) for row in rows]
+    known = [(tag, status) for tag, status in statuses if status is not None]
+    if known and not known[0][1].is_fine:
+        yield known[0][0], None
+    for (previous, before), (tag, status) in pairwise(known):
+        if before.is_fine and not status.is_fine:
+            yield tag, previous

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from nodekiln.core.errors import UsageError
 from nodekiln.core.files import atomic_write
 from nodekiln.verify.outcome import Finding, Report, Row, Status
-from nodekiln.verify.text import explanation, render_github, render_summary, render_table
+from nodekiln.verify.text import explanation, render_github, render_summary, render_table, upstream
 
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 
@@ -127,6 +127,8 @@ def _finding(finding: Finding, explain: bool) -> dict[str, Any]:
         "line": finding.line,
         "offset": finding.offset,
         "recipes": list(finding.recipes),
+        "upstream": list(finding.upstream),
+        "since": None if finding.since is None else str(finding.since),
     }
     if explain:
         data["explanation"] = [
@@ -181,7 +183,8 @@ def _case(
 def _lines(finding: Finding, explain: bool) -> list[str]:
     shown = explanation(finding) if explain else ()
     first, *rest = str(finding).splitlines() or [""]
-    return [f"{finding.status}: {first}", *(f"    | {line}" for line in rest), *shown]
+    head = [f"{finding.status}: {first}", *(f"    | {line}" for line in rest)]
+    return [*head, *upstream(finding), *shown]
 
 
 def _xml_text(text: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from nodekiln.changes import planner
@@ -20,9 +21,10 @@ from nodekiln.core.settings import Settings
 from nodekiln.source.location import OFFICIAL, parse_location
 from nodekiln.source.tagset import Snapshot, TagSet
 from nodekiln.verify.evaluate import evaluate
-from nodekiln.verify.outcome import Depth, Evaluation, Kind, Report, Row, all_kinds
+from nodekiln.verify.outcome import Depth, Evaluation, Kind, Report, Row, all_kinds, find_first_failures
 from nodekiln.verify.tagspec import TagSpec
 from nodekiln.verify.trees import Trees
+from nodekiln.verify.upstream import upstream_lines
 
 _BATCH = 16
 """Tags whose files are read together: about 7 MB."""
@@ -122,7 +124,29 @@ class Planning:
         trees = Trees(self.tags, self.tags.fetch_blobs(blobs, snapshots))
         rows = [Row.failed(tag, commits[tag], str(error)) for tag, error in errors.items()]
         rows += self._plan(snapshots, trees)
-        return tuple(sorted(rows, key=lambda row: row.tag))
+        return self._explained(sorted(rows, key=lambda row: row.tag), snapshots, trees)
+
+    def _explained(self, rows: list[Row], snapshots: Mapping[Tag, Snapshot], trees: Trees) -> tuple[Row, ...]:
+        """Return the rows; where a recipe first fails, with what upstream changed beside its hunks."""
+        names = [kind.name for kind in self.kinds]
+        previous = {each.tag: each.previous for each in find_first_failures(names, rows) if each.previous}
+        return tuple(
+            self._with_upstream(row, previous[row.tag], snapshots, trees) if row.tag in previous else row
+            for row in rows
+        )
+
+    def _with_upstream(self, row: Row, previous: Tag, snapshots: Mapping[Tag, Snapshot], trees: Trees) -> Row:
+        changes = {name for kind in self.kinds for name in kind.changes}
+        patches = [patch for name in changes for patch in self.registry.get(name).select(row.tag.release)]
+        before, after = (trees.reader(tag, snapshots[tag]) for tag in (previous, row.tag))
+        findings = []
+        for finding in row.findings:
+            found: tuple[str, ...] = ()
+            if not finding.status.is_fine:
+                with suppress(SourceError):  # the other tag's file may be unreadable
+                    found = upstream_lines(finding, patches, before(finding.path), after(finding.path))
+            findings.append(replace(finding, upstream=found, since=previous) if found else finding)
+        return replace(row, findings=tuple(findings))
 
     def _plan(self, snapshots: Mapping[Tag, Snapshot], trees: Trees) -> Iterator[Row]:
         with self.reporter.progress("planning") as meter:

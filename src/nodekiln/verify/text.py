@@ -85,6 +85,13 @@ def describe(row: Row) -> str:
     return "; ".join(words)
 
 
+def upstream(finding: Finding) -> Iterator[str]:
+    """Yield what upstream changed beside a hunk at the first tag that it does not fit."""
+    if finding.upstream:
+        yield f"    | changed upstream since {finding.since}:"
+        yield from (f"    |   {line}".rstrip() for line in finding.upstream)
+
+
 def explanation(finding: Finding) -> Iterator[str]:
     """Yield the expected lines on the left and the tag's lines on the right.
 
@@ -129,6 +136,7 @@ def _failures(row: Row, *, explain: bool) -> Iterator[str]:
         first, *rest = str(finding).splitlines() or [""]
         yield f"  - {first}{_recipes(finding)}"
         yield from (f"    | {line}" for line in rest)
+        yield from upstream(finding)
         if explain:
             yield from explanation(finding)
 
@@ -147,7 +155,8 @@ def _annotation(kind: str, finding: Finding, row: Row, *, explain: bool) -> str:
     file = f"patches/{finding.patch}" if finding.patch.endswith(".patch") else ""
     properties = [f"file={_property(file)}"] if file else []
     properties.append(f"title={_property(f'{row.tag}: {finding.status}')}")
-    lines = [f"{row.tag}: {finding}{_recipes(finding)}", *(explanation(finding) if explain else ())]
+    lines = [f"{row.tag}: {finding}{_recipes(finding)}", *upstream(finding)]
+    lines += explanation(finding) if explain else ()
     return f"::{kind} {','.join(properties)}::{_data(chr(10).join(lines))}"
 
 
@@ -163,6 +172,8 @@ def _property(text: str) -> str:
 def _markdown_row(row: Row, explain: bool) -> str:
     cells = [_markdown(describe(row))]
     cells += [_markdown(f"{finding}{_recipes(finding)}") for finding in row.failures]
+    changed = [chr(10).join(upstream(finding)) for finding in row.failures if finding.upstream]
+    cells += [f"<pre>{_markdown(text)}</pre>" for text in changed]
     if explain:
         cells += [_markdown_explanation(finding) for finding in row.failures if finding.explanation]
     return f"| {row.tag} | {(row.commit or '')[:12]} | {row.status} | {'<br>'.join(filter(None, cells))} |\n"
