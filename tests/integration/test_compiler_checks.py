@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -17,7 +18,9 @@ from nodekiln.core.process import child_environment
 from nodekiln.core.recipe import Tag
 from nodekiln.toolchain import toolchain as toolchains
 from nodekiln.toolchain.build_tools import Interpreter, check_modules, find_interpreter
-from nodekiln.toolchain.compilers import Compiler, Family, check_mixed, probe
+from nodekiln.toolchain.compilers import Compiler, Family, check_builds, check_mixed, probe
+from nodekiln.toolchain.launchers import Launcher
+from nodekiln.toolchain.machine_checks import check_runs_programs
 from nodekiln.toolchain.model import Finding, Findings, Request, Severity
 from nodekiln.toolchain.toolchain import Programs, Toolchain
 
@@ -267,3 +270,38 @@ def test_build_with_probes_requires_sdt_h(
     asked = replace(with_environ(request_, CXX=str(compiler)), probes=True)
     assert subjects(check_machine(asked)) == missing
     assert check_machine(replace(asked, probes=False)).errors == ()
+
+
+def test_program_whose_library_the_loader_does_not_find_is_an_error(tmp_path: Path) -> None:
+    """A compiler newer than the system's libstdc++ links such programs."""
+    library = tmp_path / "libnew.so.6"
+    words = ["gcc", "-shared", "-o", str(library), "-x", "c", "/dev/null", f"-Wl,-soname,{library.name}"]
+    subprocess.run(words, check=True, capture_output=True)
+    wrapper = tmp_path / "g++"
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("g++")} "$@" -Wl,--no-as-needed,{library}\n')
+    wrapper.chmod(0o755)
+    env = {"PATH": os.environ["PATH"], "CXX": str(wrapper)}
+    compiler = probe("CXX", env, "linux")
+    assert isinstance(compiler, Compiler)
+    (finding,) = check_builds(compiler, env, Launcher())
+    assert finding.severity is Severity.ERROR
+    assert "libnew.so.6" in finding.what
+
+
+def test_build_folder_on_a_disk_without_programs_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "build"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "noexec,size=1m", "none", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip("no disk can be mounted here")
+    try:
+        (finding,) = check_runs_programs(folder / "below")
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    assert finding.severity is Severity.ERROR
+    assert str(folder) in finding.what
+    assert list(check_runs_programs(tmp_path)) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,12 @@ from nodekiln.toolchain.environment import (
     clean_environment,
     resolve,
 )
-from nodekiln.toolchain.machine_checks import check_clock, check_memory, check_resources
+from nodekiln.toolchain.machine_checks import (
+    check_clock,
+    check_limits,
+    check_memory,
+    check_resources,
+)
 from nodekiln.toolchain.model import Finding, Request, Severity, ToolOptions, raise_for
 
 
@@ -259,3 +265,14 @@ def test_raise_for_lists_all_errors_and_no_warnings() -> None:
     message = str(caught.value)
     assert [text in message for text in ("repair CC", "repair disk", "repair clock")] == [True, True, False]
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(("limit", "jobs", "count"), [(1024, 4, 0), (80, 4, 1), (1024, 200, 1)])
+def test_limit_of_open_files_is_a_warning_for_too_many_jobs(
+    monkeypatch: pytest.MonkeyPatch, limit: int, jobs: int, count: int
+) -> None:
+    limits = {resource.RLIMIT_NOFILE: limit, resource.RLIMIT_NPROC: resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], limits[kind]))
+    found = list(check_limits(jobs))
+    assert [finding.severity for finding in found] == [Severity.WARNING] * count
+    assert all("ulimit -n" in finding.remedy for finding in found)

@@ -5,6 +5,7 @@ Runs them as configure.py does (try_check_compiler), so that both find the same 
 
 from __future__ import annotations
 
+import errno
 import re
 import shlex
 import shutil
@@ -29,9 +30,7 @@ _MACROS = (
 )
 _SOURCES = {
     "c": '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n',
-    # <concepts> is missing if clang accepts gnu++20 but uses an old libstdc++.
-    "c++": "#if __cplusplus > 201703L\n#include <concepts>\n#endif\n"
-    "#include <string>\nint main(int, char** argv) { return std::string(argv[0]).empty(); }\n",
+    "c++": (Path(__file__).with_name("try.cc")).read_text(),
 }
 _CANDIDATES = {"c": ("gcc", "clang"), "c++": ("g++", "clang++")}
 ERROR_LINE = re.compile(r"error|cannot|not found", re.IGNORECASE)
@@ -113,7 +112,7 @@ def launched(compiler: Compiler, launcher: Launcher) -> str:
 def check_builds(
     compiler: Compiler, env: Mapping[str, str], launcher: Launcher, standard: str | None = None
 ) -> Iterator[Finding]:
-    """Yield an error if compiling and linking a small program fails (`standard`: gnu++20, None: default).
+    """Yield an error if compiling, linking or running a small program fails (`standard`: None: default).
 
     Runs the command that the build gets; if that fails, the compiler alone shows whether the launcher fails.
     """
@@ -131,7 +130,7 @@ def check_builds(
 def _compile_program(
     words: Sequence[str], compiler: Compiler, env: Mapping[str, str], standard: str | None
 ) -> str:
-    """Return the error of compiling and linking a small program; empty on success.
+    """Return the error of compiling, linking and running a small program; empty on success.
 
     In two steps, as in a build: ccache passes on a command that does both without using its folder.
     """
@@ -144,9 +143,21 @@ def _compile_program(
                 answer = capture([*words, *step], env=env, cwd=Path(folder))
                 if answer.returncode != 0:
                     return error_line(answer.text, ERROR_LINE)
+            return _run_program(Path(folder, "try"), env)
     except (OSError, KilnError) as error:
         return str(error)
-    return ""
+
+
+def _run_program(program: Path, env: Mapping[str, str]) -> str:
+    """Return why a linked program fails, as for a library that the loader does not find; empty on success.
+
+    A program for another processor, or in a folder that allows none, says nothing about the compiler.
+    """
+    try:
+        answer = capture([str(program)], env=env)
+    except OSError as error:
+        return "" if error.errno in (errno.ENOEXEC, errno.EACCES) else str(error)
+    return "" if answer.returncode == 0 else f"the program fails: {error_line(answer.text)}"
 
 
 def check_mixed(cc: Compiler, cxx: Compiler) -> Iterator[Finding]:
@@ -213,7 +224,7 @@ def _fails(compiler: Compiler, standard: str | None, failure: str) -> Finding:
     return Finding(
         Severity.ERROR,
         compiler.variable,
-        f"{compiler}; compiling and linking a small program{how} failed: {failure}",
+        f"{compiler}; compiling, linking and running a small program{how} failed: {failure}",
         "Every file of Node would fail too."
         if standard is None
         else f"This tag is compiled with -std={standard}.",

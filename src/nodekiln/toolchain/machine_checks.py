@@ -26,6 +26,10 @@ _MIN_MEMORY = 10**9
 _MAX_OVER_MIN = 5
 """The ratio of the largest build to the smallest: v20.19.2 with a distribution's libraries, 580 MB."""
 _TMP_LOW, _TMP_EMPTY = 2 * 10**9, 200 * 10**6
+_FILES, _FILES_PER_JOB = 64, 8
+"""Of ninja itself, and pipes for each job."""
+_PROCESSES, _PROCESSES_PER_JOB = 64, 6
+"""A shell, a launcher, a driver, the compiler and the assembler for each job, besides the user's own."""
 _SKEW = 10.0
 """Accepted seconds between clock and disk: network disks differ by one or two."""
 _LONG_AGO = 1704067200.0
@@ -46,6 +50,7 @@ def check_resources(request: Request, env: Mapping[str, str]) -> Iterator[Findin
     """Yield findings about build path, disks, memory and clock."""
     yield from _check_path(request.build_dir)
     yield from _check_build_disk(request.build_dir, request.disk_needed)
+    yield from check_limits(request.jobs)
     yield from check_temporary(env)
     per_job = FARM_MEMORY if request.tools.launcher in FARMS else _JOB_MEMORY
     yield from check_memory(machine.available_memory(), request.jobs, per_job)
@@ -103,6 +108,48 @@ def _check_build_disk(build_dir: Path, needed: int) -> Iterator[Finding]:
             f"The build {'would' if is_hopeless else 'may'} end half-way, with the disk full.",
             "Free some disk space (./inv clean), or set NODEKILN_BUILD to a folder on another disk.",
         )
+
+
+def check_runs_programs(build_dir: Path) -> Iterator[Finding]:
+    """Yield an error if no program in the build folder can be started: a build runs its own."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".nodekiln-", dir=nearest_existing(build_dir)) as folder:
+            program = Path(folder) / "try"
+            program.write_text("#!/bin/sh\n")
+            program.chmod(0o700)
+            capture([str(program)], env={})
+    except PermissionError:
+        yield Finding(
+            Severity.ERROR,
+            "disk",
+            f"Programs in the build folder {build_dir} can't be started: it is mounted with noexec.",
+            "The build runs programs that it makes there (mksnapshot, torque), and the binary itself.",
+            "Set NODEKILN_BUILD to a folder on another disk.",
+        )
+    except (OSError, KilnError):
+        return  # the check of the disk reports that
+
+
+def check_limits(jobs: int) -> Iterator[Finding]:
+    """Yield a warning if the limit of open files or processes is too low for so many jobs."""
+    if os.name == "nt":
+        return
+    import resource
+
+    for name, kind, needed, option in (
+        ("open files", "RLIMIT_NOFILE", _FILES + jobs * _FILES_PER_JOB, "n"),
+        ("processes", "RLIMIT_NPROC", _PROCESSES + jobs * _PROCESSES_PER_JOB, "u"),
+    ):
+        limit, _ = resource.getrlimit(getattr(resource, kind))
+        is_root = kind == "RLIMIT_NPROC" and os.geteuid() == 0  # whom the kernel doesn't limit
+        if limit != resource.RLIM_INFINITY and limit < needed and not is_root:
+            yield Finding(
+                Severity.WARNING,
+                "limits",
+                f"The limit of {name} is {limit}; {jobs} jobs need about {needed}.",
+                "Compilers then fail in the middle of the build.",
+                f"ulimit -{option} {needed}, or set fewer jobs (--jobs).",
+            )
 
 
 def check_clock(written: float, now: float) -> Iterator[Finding]:

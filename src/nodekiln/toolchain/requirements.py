@@ -74,6 +74,8 @@ class Requirements:
     modules_missing: tuple[str, ...]
     known_bad: tuple[KnownBad, ...]
     rust: Version
+    newest_gxx: int | None = None
+    """The newest major of g++ that is known to build it; None if all are."""
 
 
 def read_requirements(tag: Tag, read: Read) -> Requirements:
@@ -95,6 +97,7 @@ def read_requirements(tag: Tag, read: Read) -> Requirements:
         modules_missing=_modules_missing(texts),
         known_bad=_known_bad(tag),
         rust=parse_version(row.get("rust", "")),
+        newest_gxx=row.get("newest_gxx"),
     )
 
 
@@ -174,6 +177,14 @@ def check_version(cxx: Compiler, needs: Requirements) -> Iterator[Finding]:
             f"{cxx}; {needs.tag} requires {name} or later.",
             "configure only warns about it, and the compilation fails (nodejs/node#54081).",
             "Install a newer compiler, and set CC and CXX to it.",
+        )
+    if cxx.family is Family.GCC and needs.newest_gxx and cxx.version[0] > needs.newest_gxx:
+        yield Finding(
+            Severity.WARNING,
+            "CXX",
+            f"{cxx}; {needs.tag} is known to build with g++ up to {needs.newest_gxx}.",
+            "Newer headers include less of each other, so that sources of that time may not compile.",
+            f"If the compilation fails, install g++-{needs.newest_gxx}, and set CC and CXX to it.",
         )
     for bad in needs.known_bad:
         if cxx.family is Family.GCC and bad.covers(cxx.version):

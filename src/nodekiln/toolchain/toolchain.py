@@ -30,7 +30,7 @@ from nodekiln.toolchain.environment import check_compiler_variables, check_leaks
 from nodekiln.toolchain.farms import check_farm, slots
 from nodekiln.toolchain.launchers import Launcher, choose_launcher
 from nodekiln.toolchain.linkers import Linker, choose_linker
-from nodekiln.toolchain.machine_checks import check_autocrlf, check_resources
+from nodekiln.toolchain.machine_checks import check_autocrlf, check_resources, check_runs_programs
 from nodekiln.toolchain.model import Finding, Findings, Request, Severity, error_of
 from nodekiln.toolchain.requirements import (
     WITHOUT_TEMPORAL,
@@ -118,6 +118,7 @@ def _machine_findings(programs: Programs) -> Iterator[Finding]:
     yield from check_leaks(request)
     resources = tuple(check_resources(request, env))
     yield from resources
+    yield from check_runs_programs(request.build_dir)
     yield from check_autocrlf(request.build_dir, env)
     tool = programs.build_tool
     if isinstance(tool, Finding):
