@@ -93,6 +93,20 @@ def project_folder() -> Path:
     return CHECKOUT if is_checkout() else Path.cwd()
 
 
+def is_usable() -> bool:
+    """Return whether this user can use the program and the current folder, and write the build folder.
+
+    Also if the build folder itself is root's, as earlier versions left it under sudo: `Workspace.prepare`
+    says what to do then.
+    """
+    build = Path.cwd() / (os.environ.get("NODEKILN_BUILD") or project_folder() / "build")
+    above = next(folder for folder in build.parents if os.path.exists(folder))  # noqa: PTH110 (False without rights)
+    readable = (Path(__file__).parent, Path(sys.executable), Path.cwd())
+    return all(os.access(place, os.R_OK | os.X_OK) for place in readable) and any(
+        os.access(place, os.W_OK | os.X_OK) for place in (build, above)
+    )
+
+
 def make_reporter(context: Context) -> Reporter:
     """Return a Reporter as verbose as --quiet and --verbose say."""
     from nodekiln.core.reporting import Reporter, Verbosity

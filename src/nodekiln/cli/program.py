@@ -16,6 +16,7 @@ from invoke.executor import Executor
 import nodekiln
 from nodekiln.cli import arguments, changing, command, inspection, making, measuring, upkeep, usage
 from nodekiln.core.errors import KilnError, SourceError, UsageError
+from nodekiln.core.privileges import become_caller
 
 MODULES = (making, changing, measuring, inspection, upkeep)
 
@@ -37,6 +38,7 @@ def main() -> None:
     words, _, more = _split(sys.argv[1:])
     try:
         try:
+            become_caller(os.environ, command.is_usable)
             _run(words, is_split=more)
         finally:
             sys.stdout.flush()

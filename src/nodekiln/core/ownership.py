@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 
 def untrusted(found: os.stat_result, sudo_uid: str, *, allow_sticky: bool = False) -> str | None:
@@ -28,6 +29,16 @@ def untrusted(found: os.stat_result, sudo_uid: str, *, allow_sticky: bool = Fals
     if found.st_mode & stat.S_IWGRP and not _is_private_group(found.st_gid, found.st_uid):
         return "can be written by its group"
     return None
+
+
+def is_ours(path: Path) -> bool:
+    """Return True if the file or folder belongs to this user."""
+    return path.stat().st_uid == os.geteuid() if os.name != "nt" else True
+
+
+def owner_of(path: Path) -> str:
+    """Return the name of a file's owner, "user 1234" for one without a name."""
+    return _user_name(path.stat().st_uid)
 
 
 def _trusted_owners(sudo_uid: str) -> set[int]:

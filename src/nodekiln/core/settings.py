@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import filelock
 
 from nodekiln.core.errors import ToolchainError, UsageError
 from nodekiln.core.files import atomic_write, read_json
-from nodekiln.core.ownership import untrusted
+from nodekiln.core.ownership import is_ours, owner_of, untrusted
 from nodekiln.core.process import child_environment
 from nodekiln.core.recipe import check_arguments, parse_argument_lines
 
@@ -67,6 +69,11 @@ class Workspace:
         """Lock files, outside the folders they protect so that those can be removed."""
         return self.root / "locks"
 
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        folders = (self.root, self.mirror, self.trees, self.binaries, self.releases, self.timings)
+        return (*folders, self.experiments, self.inputs, self.locks)
+
     def check_owner(self, sudo_uid: str = "") -> None:
         """Raise ToolchainError if somebody else could put files into the build folder or lead us out of it.
 
@@ -76,8 +83,7 @@ class Workspace:
         folder itself may be a link, or be like /tmp, where others may add files but not replace ours; the
         folders in it may not.
         """
-        folders = (self.root, self.mirror, self.trees, self.binaries, self.releases, self.timings)
-        for folder in (*folders, self.experiments, self.inputs, self.locks):
+        for folder in self._folders:
             try:
                 found = folder.stat() if folder == self.root else folder.lstat()
             except OSError:  # it does not exist yet, or the step that needs it reports why
@@ -94,6 +100,9 @@ class Workspace:
             self.locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from None
+        for folder in self._folders:
+            if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK) and not is_ours(folder):
+                raise self._unwritable(PermissionError(errno.EACCES, "permission denied", str(folder)))
 
     @contextmanager
     def lock(self, name: str, purpose: str, say: Callable[[str], None]) -> Iterator[None]:
@@ -138,8 +147,16 @@ class Workspace:
         return True
 
     def _unwritable(self, error: OSError) -> ToolchainError:
+        what = f"The build folder {self.root} can't be written"
+        place = Path(error.filename)
+        place = next((folder for folder in (place, *place.parents) if os.path.lexists(folder)), self.root)
+        if isinstance(error, PermissionError) and not is_ours(place):
+            return ToolchainError(
+                f"{what}: {place} belongs to {owner_of(place)}, as after a run as that user.",
+                remedy=f"sudo chown -R {os.geteuid()}:{os.getegid()} {shlex.quote(str(self.root))}",
+            )
         return ToolchainError(
-            f"The build folder {self.root} can't be written: {error.strerror} ({error.filename}).",
+            f"{what}: {error.strerror} ({error.filename}).",
             remedy="Make it writable, or set NODEKILN_BUILD to another folder.",
         )
 

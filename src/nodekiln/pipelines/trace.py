@@ -16,6 +16,7 @@ from typing import TextIO
 from nodekiln.core.elf.file import open_elf
 from nodekiln.core.elf.notes import read_probes
 from nodekiln.core.errors import UsageError
+from nodekiln.core.privileges import as_root
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
 from nodekiln.pipelines.inspect import find_binary
@@ -124,13 +125,15 @@ def _trace_running(
 ) -> int:
     executable = Path(f"/proc/{pid}/exe")
     try:
-        os.kill(pid, 0)
-        name = str(executable.readlink()) if _on_linux() else f"process {pid}"
+        with as_root():  # the process may be anybody's
+            os.kill(pid, 0)
+            name = str(executable.readlink()) if _on_linux() else f"process {pid}"
     except (ProcessLookupError, FileNotFoundError, OverflowError):
         raise UsageError(f"There is no process {pid}.", remedy="pgrep -a node shows those of Node.") from None
     except PermissionError:
         raise UntraceableError(f"Process {pid} is not yours.", remedy=f"Type: {request.as_root}") from None
-    make = tracer_for(request.script, executable, name, settings)
+    with as_root():
+        make = tracer_for(request.script, executable, name, settings)
     with (
         attach(make(pid), take, privileged=request.as_root) as tracer,
         signals_go_to(lambda _: tracer.tell_to_end()),

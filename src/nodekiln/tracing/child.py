@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from nodekiln.core.errors import UsageError
+from nodekiln.core.privileges import as_root
 from nodekiln.core.process import without_node_options
 from nodekiln.tracing.tracer import UntraceableError
 
@@ -73,7 +74,8 @@ class Held:
         """
         self._wire.recv(1)  # else the exec that it stops at could be the one by which Python begins
         try:
-            seize(self.process.pid)
+            with as_root():  # some systems allow ptrace to root only
+                seize(self.process.pid)
         except PermissionError:
             raise UntraceableError(
                 "This process may not stop its own child (ptrace), as in some containers.",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
+from nodekiln.core.privileges import as_root
 from nodekiln.core.process import end_group
 from nodekiln.tracing.tracer import Tracer, UntraceableError, diagnose
 
@@ -31,14 +32,16 @@ class Attached:
         self._ready = False
         self._trouble: OSError | None = None
         self._said: list[str] = []
-        self._process = subprocess.Popen(
-            tracer.argv,
-            env=dict(tracer.env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C is the program's; the tracer has to outlive it
-        )
+        with as_root() as identity:
+            self._process = subprocess.Popen(
+                tracer.argv,
+                env=dict(tracer.env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # a Ctrl-C is the program's; the tracer has to outlive it
+                **identity,
+            )
         self._readers = [
             threading.Thread(target=self._read, args=(stream, take), daemon=True)
             for stream, take in (
@@ -80,7 +83,7 @@ class Attached:
 
     def tell_to_end(self) -> None:
         """Ask it to print its results and to end."""
-        with suppress(ProcessLookupError):
+        with as_root(), suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGINT)
 
     def finish(self) -> None:
@@ -107,7 +110,8 @@ class Attached:
     def end(self) -> None:
         """Kills what is left of it."""
         if self._process.poll() is None:
-            end_group(self._process, ())
+            with as_root():
+                end_group(self._process, ())
         self._join()
 
     def _join(self) -> None:

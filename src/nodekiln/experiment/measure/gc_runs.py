@@ -5,13 +5,13 @@ By the probes a tracer counts from outside; --trace-gc is V8's own print; perf_h
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from nodekiln.core.errors import KilnError
+from nodekiln.core.privileges import can_be_root
 from nodekiln.core.process import capture
 from nodekiln.core.settings import Settings
 from nodekiln.experiment.inputs.binaries import Subject
@@ -91,7 +91,7 @@ def measure_jointly(
 
 def may_trace(env: Mapping[str, str]) -> bool:
     """Return True if probes can probably be read on this machine."""
-    return os.geteuid() == 0 and name_tracer(env) is not None
+    return can_be_root() and name_tracer(env) is not None
 
 
 def name_tracer(env: Mapping[str, str]) -> str | None:
