@@ -67,6 +67,12 @@ def test_bare_binary_is_copied_so_that_later_changes_to_it_do_not_matter(tmp_pat
     assert got.checks == ("not checked: a file of the user's",)
 
 
+def test_bare_binary_is_kept_executable(tmp_path: Path) -> None:
+    (tmp_path / "node").write_bytes(NODE)
+    (tmp_path / "node").chmod(0o644)
+    assert os.access(get(tmp_path / "node", tmp_path).path, os.X_OK)
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
 def test_tarball_is_unpacked_once(tmp_path: Path, mode: str) -> None:
     file = pack(tmp_path / "node.tar", {"package/bin/node": NODE, "package/include/node/a/b.h": b"//"}, mode)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nodekiln.core.errors import CheckError
+from nodekiln.core.errors import CheckError, KilnError
 from nodekiln.core.process import capture, error_line, without_node_options
 
 _ROUNDS = 5
@@ -25,7 +25,10 @@ def startup_cpu(binaries: Sequence[Path], *, env: Mapping[str, str]) -> tuple[fl
     with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
         for _ in range(_ROUNDS):
             for binary, found in zip(binaries, seconds, strict=True):
-                done = capture([str(binary.absolute()), "-e", _PROGRAM], env=clean, cwd=Path(folder))
+                try:
+                    done = capture([str(binary.absolute()), "-e", _PROGRAM], env=clean, cwd=Path(folder))
+                except (KilnError, OSError) as error:
+                    raise CheckError(f"{binary} can't be run: {error}") from None
                 try:
                     found.append(int(done.stdout) / 1e6)
                 except ValueError:

@@ -278,7 +278,11 @@ def _keep(tag: Tag, platform: Platform, got: Download, place: Path) -> Release:
 def _unpack(file: Path, folder: Path) -> Path:
     with file.open("rb") as stream:
         head = stream.read(HEAD)
-    return extract(file, folder) if is_archive(head) else shutil.copyfile(file, folder / "node")
+    if is_archive(head):
+        return extract(file, folder)
+    binary = shutil.copyfile(file, folder / "node")
+    binary.chmod(0o755)
+    return binary
 
 
 def _release(tag: Tag, platform: Platform, record: _Record, place: Path) -> Release:
