@@ -114,6 +114,14 @@ while True: time.sleep(1)
     assert lines == ["first", "counted"]
 
 
+def test_line_with_terminal_sequences_is_escaped() -> None:
+    lines: list[str] = []
+    script = r"import sys; sys.stdout.buffer.write(b'in place\n/\x1b[2J\t\r##[error]\xff\n')"
+    with attach(stand_in(script, lingers=10), lines.append, privileged=""):
+        pass
+    assert lines == [r"/\x1b[2J" + "\t" + r"\r#\x23[error]\xff"]
+
+
 def test_tracer_that_ends_by_itself_is_left_in_peace() -> None:
     script = "import time; print('in place'); time.sleep(0.3); print('counted')"
     lines: list[str] = []

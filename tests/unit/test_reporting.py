@@ -65,6 +65,8 @@ def test_table_on_narrow_terminal_keeps_names_whole(
         ("a\tb\n", "\n\t", "a\tb\n"),
         (b"a\xff\x00", "", "a\\xff\\x00"),
         ("\u202eabc\u2069", "", "\\u202eabc\\u2069"),
+        ("a ##[error]b", "", "a #\\x23[error]b"),
+        ("a\n ::add-mask::b\n::std::c", "\n", "a\n \\x3a:add-mask::b\n::std::c"),
         ("f\u00fcr \u65e5\u672c", "", "f\u00fcr \u65e5\u672c"),
     ],
 )

@@ -57,9 +57,14 @@ def change_show(context: Context, name: str = "", format: str = "text") -> None:
 
     Reads only its folder.
     """
+    from nodekiln.core.reporting import print_lines
+
     as_json = is_json(format)
     found = _find(context, name)[1]
-    print(json.dumps(_as_data(found), indent=2) if as_json else "\n".join(_lines(found)))
+    if as_json:
+        print(json.dumps(_as_data(found), indent=2))
+    else:
+        print_lines(_lines(found))
 
 
 @command(name="change check", positional=("name",), help={"name": NAME})

@@ -61,6 +61,7 @@ def doctor(
     """
     from nodekiln.core.errors import ToolchainError
     from nodekiln.core.recipe import Tag
+    from nodekiln.core.reporting import print_lines
     from nodekiln.pipelines.checking import examine
     from nodekiln.pipelines.shorthand import is_shorthand, source_tag
 
@@ -84,8 +85,8 @@ def doctor(
         print(json.dumps(found.as_data(), indent=2))
     else:
         for finding in found.findings:
-            print(f"{finding.severity.value:8}{finding}")
-        print(found.summary)
+            print_lines(f"{finding.severity.value:8}{finding}".splitlines())
+        print_lines([found.summary])
     return ToolchainError.exit_code if found.errors else 0
 
 
@@ -96,12 +97,16 @@ def inspect(context: Context, file: str, format: str = "text") -> None:  # noqa:
     Does not run it.
     """
     from nodekiln.changes.registry import Registry
+    from nodekiln.core.reporting import print_lines
     from nodekiln.pipelines.inspect import find_binary, inspect
 
     as_json = is_json(format)
     settings = read_settings(context)
     found = inspect(find_binary(file, settings), Registry.of(settings))
-    print(json.dumps(found.as_data(), indent=2) if as_json else "\n".join(found.lines()))
+    if as_json:
+        print(json.dumps(found.as_data(), indent=2))
+    else:
+        print_lines(found.lines())
 
 
 @command(positional=("binary",), help={"binary": "name of a binary, or any ELF file", "format": FORMAT})

@@ -27,6 +27,12 @@ from nodekiln.core.errors import UsageError
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, line ends, direction controls, and bytes that were not UTF-8 (surrogates)."""
+_RUNNER_COMMAND = re.compile(
+    r"##(?=\[)|^[ \t]*:(?=:(?:add-mask|add-matcher|add-path|debug|echo|endgroup|error|group|notice"
+    r"|remove-matcher|save-state|set-env|set-output|stop-commands|warning)\b)",
+    re.MULTILINE,
+)
+"""GitHub's runner obeys ##[...] anywhere in a line, and ::name at its start."""
 _DETAIL_LENGTH = 60
 _PLAIN_INTERVAL = 15.0
 """Seconds between two plain lines: a CI log of a half-hour build gets about a hundred."""
@@ -141,13 +147,20 @@ class Reporter:
 def escape_unprintable(text: str | bytes, *, keep: str = "") -> str:
     """Return `text` with control and direction characters, line ends too, escaped except those in `keep`.
 
-    Terminals and CI runners obey such characters. Bytes that are not UTF-8 are shown in hexadecimal.
+    Terminals obey such characters, and CI runners commands in a line, which are escaped as well.
+    Bytes that are not UTF-8 are shown in hexadecimal.
     """
     if isinstance(text, bytes):
         text = text.decode(errors="backslashreplace")
-    return _UNPRINTABLE.sub(
+    text = _UNPRINTABLE.sub(
         lambda match: match[0] if match[0] in keep else match[0].encode("unicode_escape").decode(), text
     )
+    return _RUNNER_COMMAND.sub(lambda match: f"{match[0][:-1]}\\x{ord(match[0][-1]):02x}", text)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print a result for people to stdout, a line each, unprintable characters escaped."""
+    sys.stdout.writelines(f"{escape_unprintable(line)}\n" for line in lines)
 
 
 def one_line(text: str) -> str:

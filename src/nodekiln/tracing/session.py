@@ -12,6 +12,7 @@ from typing import IO
 
 from nodekiln.core.privileges import as_root
 from nodekiln.core.process import end_group
+from nodekiln.core.reporting import escape_unprintable
 from nodekiln.tracing.tracer import Tracer, UntraceableError, diagnose
 
 _ENDING = 10.0
@@ -121,7 +122,7 @@ class Attached:
     def _read(self, stream: IO[bytes], take: Take) -> None:
         with stream:
             for raw in stream:
-                line = raw.decode(errors="backslashreplace").rstrip("\n")
+                line = escape_unprintable(raw.removesuffix(b"\n"), keep="\t")  # may be the program's bytes
                 if line == self._tracer.attached:
                     self._ready = True
                     self._settled.set()

@@ -32,7 +32,7 @@ def render_table(report: Report, *, explain: bool) -> str:
         lines.append("  ".join(map(str.ljust, each, widths)).rstrip())
         if number:
             lines += _failures(report.rows[number - 1], explain=explain)
-    return "".join(f"{_escape_line(line)}\n" for line in [*lines, *_closing(report)])
+    return "".join(f"{escape_unprintable(line)}\n" for line in [*lines, *_closing(report)])
 
 
 def render_github(report: Report, *, explain: bool) -> str:
@@ -116,11 +116,6 @@ def _closing(report: Report) -> list[str]:
     if more > 0:
         failures = [*failures[:_MAX_FIRST_FAILURES], f"{more} more of these are in --format json"]
     return [report.summary, *failures]
-
-
-def _escape_line(line: str) -> str:
-    """Return the line escaped, also for GitHub's runner, which reads ##[...] anywhere in a line."""
-    return escape_unprintable(line).replace("##[", r"#\x23[")
 
 
 def _count(number: int, one: str, more: str) -> str:
