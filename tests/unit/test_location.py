@@ -99,19 +99,39 @@ def test_existing_and_remote_locations_are_not_gone(text: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "url", "user", "password"),
     [
-        ("https://me:geheim@example.org/n.git", "https://***@example.org/n.git"),
-        ("https://geheim@example.org:8443/n.git", "https://***@example.org:8443/n.git"),
-        ("https://a@b:geheim@example.org/n.git", "https://***@example.org/n.git"),
-        ("https://example.org/n.git?token=geheim", "https://example.org/n.git?***"),
-        ("ssh://me:geheim@example.org/n.git", "ssh://me:***@example.org/n.git"),
+        ("https://me:geheim@example.org/n.git", "https://example.org/n.git", "me", "geheim"),
+        ("https://me:a%2Fb@example.org:8443/n.git", "https://example.org:8443/n.git", "me", "a/b"),
+        ("https://a@b:geheim@example.org/n.git", "https://example.org/n.git", "a@b", "geheim"),
+        ("https://geheim:@example.org/n.git", "https://example.org/n.git", "geheim", ""),
+        ("ssh://me:geheim@example.org/n.git", "ssh://me@example.org/n.git", None, None),
     ],
 )
-def test_secrets_reach_git_and_are_not_shown(text: str, shown: str, tmp_path: Path) -> None:
+def test_user_and_password_are_only_in_the_environment(
+    text: str, url: str, user: str | None, password: str | None, tmp_path: Path
+) -> None:
     location = parse_location(text, base=tmp_path)
 
-    assert (location.url, location.shown) == (text, shown)
+    assert (location.url, location.shown) == (url, url)
+    assert "geheim" not in repr(location)
+    found = [location.environment.get(f"NODEKILN_GIT_{name}") for name in ("USER", "PASSWORD")]
+    assert found == [user, password]
+
+
+def test_user_without_password_leaves_credential_helpers_in_place(tmp_path: Path) -> None:
+    location = parse_location("https://me@example.org/n.git", base=tmp_path)
+    assert location.environment == {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "credential.https://example.org.username",
+        "GIT_CONFIG_VALUE_0": "me",
+    }
+
+
+def test_query_reaches_git_and_is_not_shown(tmp_path: Path) -> None:
+    location = parse_location("https://example.org/n.git?token=geheim", base=tmp_path)
+    assert location.url == "https://example.org/n.git?token=geheim"
+    assert location.shown == "https://example.org/n.git?***"
 
 
 def test_secrets_are_hidden_in_what_git_reports(tmp_path: Path) -> None:
@@ -119,7 +139,7 @@ def test_secrets_are_hidden_in_what_git_reports(tmp_path: Path) -> None:
 
     told = location.hide(f"unable to access '{location.url}/': see https://you:privat@example.com/x")
 
-    assert told == "unable to access 'https://***@example.org/n.git/': see https://***@example.com/x"
+    assert told == "unable to access 'https://example.org/n.git/': see https://***@example.com/x"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +177,10 @@ def test_secrets_are_hidden_in_what_git_left_of_a_url(said: str, hidden: str | N
         "http://me:geheim@example.org/n.git",
         "http://a@b:geheim@example.org/n.git",
         "http://example.org/n.git?token=geheim",
+        "https://me:geheim/x@example.org/n.git",
+        "https://me:12/geheim@example.org/n.git",
+        "https://me:gehe%0Aim/geheim@example.org/n.git",
+        "https://me:%0Ageheim@example.org/n.git",
     ],
 )
 def test_secrets_are_hidden_in_a_refusal(text: str, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class Remote:
 
     def __init__(self, workspace: Workspace, location: Location, reporter: Reporter) -> None:
         self.location, self.mirror = location, workspace.mirror.absolute()
-        self.git = GitRunner(self.mirror)
+        self.git = GitRunner(self.mirror, location.environment)
         self._workspace, self._reporter = workspace, reporter
 
     @cached_property
