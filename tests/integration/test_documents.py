@@ -11,6 +11,7 @@ import pytest
 from nodekiln.cli import arguments, usage
 from nodekiln.cli.program import collect
 from tests.documents import CHECKOUT, DOCUMENTS, REFERENCE, Command, commands
+from tests.releases import COUNTED, UNTRACED, Row, rows
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln
@@ -53,6 +54,22 @@ def test_links_between_documents_lead_to_files(document: Path) -> None:
 def test_substituted_paths_are_quoted(document: Path) -> None:
     text = document.read_text()
     assert len(re.findall(r"\$\(\./inv path", text)) == len(re.findall(r'"\$\(\./inv path [^)]*\)"', text))
+
+
+def test_table_of_releases_is_sorted_and_has_no_failed_path() -> None:
+    versions = [tuple(map(int, row.version.split("."))) for row in rows()]
+    assert versions == sorted(set(versions))
+    assert {version[0] for version in versions} >= {18, 20, 22, 24, 25, 26}
+    for row in rows():
+        free, _, tried = row.paths.partition(" of ")
+        assert free == tried, row
+
+
+def test_row_of_a_release_agrees_whether_or_not_its_probes_could_be_traced() -> None:
+    row = Row("22.20.0", "23 of 23", "", COUNTED)
+    assert row.agrees(Row("22.20.0", "23 of 23", "", UNTRACED))
+    assert not row.agrees(Row("22.20.0", "23 of 23", "", "refused: inlined"))
+    assert not row.agrees(Row("22.20.0", "22 of 23", "", COUNTED))
 
 
 def test_readme_is_short() -> None:
