@@ -37,9 +37,10 @@ _STANDARD_LABELS = frozenset({"no"})
 class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A [[patch]] table."""
 
-    file: str
     tags: str
     why: str
+    file: str = ""
+    """Empty: these tags need no patch in this slot, as upstream has it."""
     slot: str = ""
     base: str = ""
     """The tag that the patch was made for: the base of a merge into another tag."""
@@ -331,21 +332,24 @@ def _entries(change: Change) -> tuple[Entry, ...]:
     contents.pop(FILE, None)
     entries: list[Entry] = []
     problems: list[str] = []
-    for row in change.rows:
+    rows = [row for row in change.rows if row.file]
+    for row in rows:
         try:
             entries.append(_entry(change.name, row, contents))
         except ValueError as error:
             problems.append(f"{row.file}: {error}")
         except PatchError as error:
             problems.append(error.message)
-    listed = [row.file for row in change.rows]
+    listed = [row.file for row in rows]
     patches = [name for name in contents if name.endswith(".patch")]
     problems += [f"{name} is in the folder and not in {FILE}" for name in patches if name not in listed]
     problems += [
         f"{FILE} lists {name} {listed.count(name)} times" for name in patches if listed.count(name) > 1
     ]
-    if len(entries) == len(change.rows):  # otherwise an unreadable patch would be reported as a gap too
-        problems += _coverage(change.tags, entries)
+    absent = [row for row in change.rows if not row.file]
+    problems += [f"{FILE}: a [[patch]] without a file has no slot" for row in absent if not row.slot]
+    if len(entries) == len(rows):  # otherwise an unreadable patch would be reported as a gap too
+        problems += _coverage(change.tags, entries, [(row.slot, TagRange.parse(row.tags)) for row in absent])
     if problems:
         raise _invalid(change.folder, problems)
     return tuple(entries)
@@ -371,8 +375,11 @@ def _parse_base(text: str) -> Tag:
         raise ValueError(f"base: {error.message}") from None
 
 
-def _coverage(served: TagRange, entries: list[Entry]) -> Iterator[str]:
-    """Yield where a slot has no patch, or two, for a tag that the change serves."""
+def _coverage(served: TagRange, entries: list[Entry], absent: list[tuple[str, TagRange]]) -> Iterator[str]:
+    """Yield where a slot has no patch, or two, for a tag that the change serves.
+
+    `absent` are slots, with tags that need no patch.
+    """
     bounds = {bound for tags in (served, *(entry.tags for entry in entries)) for bound in tags.bounds}
     # Membership changes only at a bound, so a bound and the tags next to it stand for all tags between.
     tags = sorted({near for bound in bounds for near in _near(bound)} | {Tag(9999, 0, 0)})
@@ -383,7 +390,8 @@ def _coverage(served: TagRange, entries: list[Entry]) -> Iterator[str]:
             if len(files) > 1:
                 yield f"{slot} has {len(files)} patches for {tag}: {', '.join(files)}"
                 break
-            if not files and tag in served:
+            is_absent = any(name == slot and tag in without for name, without in absent)
+            if not files and tag in served and not is_absent:
                 yield f"{slot} has no patch for {tag}, which the change serves (tags = {str(served)!r})"
                 break
         for entry in same:

@@ -145,6 +145,55 @@ def change_new(
     print(made.folder)
 
 
+@command(
+    name="change refresh",
+    positional=("name",),
+    help={
+        "name": NAME,
+        "tag": "release that the change should fit",
+        "all-tags": "walk forward through all tags from the oldest that a patch was made for",
+        "continue": "go on after you decided the conflicts",
+        "repository": REPOSITORY,
+        "accept-moved-tag": MOVED,
+    },
+)
+def change_refresh(
+    context: Context,
+    name: str = "",
+    tag: str = "",
+    all_tags: bool = False,
+    continue_: bool = False,
+    repository: str = "",
+    accept_moved_tag: bool = False,
+) -> int:
+    """Bring a change's patches to another release.
+
+    Patches that do not fit are merged three-way, and rewritten or given a variant with a range of tags. Exit
+    code 4 if a merge has conflicts: the folder with them is printed, and --continue goes on from there.
+    """
+    from nodekiln.core.recipe import Tag
+    from nodekiln.verify.refresh import RefreshRequest, refresh
+
+    if [bool(tag), all_tags, continue_].count(True) != 1:
+        raise UsageError("change refresh takes one of --tag, --all-tags and --continue.")
+    settings, found = _find(context, name)
+    request = RefreshRequest(
+        change=found.name,
+        called=name,
+        tag=Tag.parse(tag) if tag else None,
+        resume=continue_,
+        repository=repository or None,
+        accept_moved=accept_moved_tag,
+    )
+    reporter = make_reporter(context)
+    result = refresh(request, settings, reporter)
+    for line in result.lines:
+        reporter.say(line)
+    if result.folder is not None:
+        print(result.folder)
+    return result.exit_code
+
+
 def _new_folder(word: str, settings: Settings) -> Path:
     """Return the folder of a new change: a path as it is, a name below the folder of changes."""
     if is_change_path(word):
@@ -210,4 +259,4 @@ def _lines(change: Change) -> list[str]:
     return lines
 
 
-TASKS = (change_list, change_show, change_check, change_new)
+TASKS = (change_list, change_show, change_check, change_new, change_refresh)

@@ -22,7 +22,7 @@ from nodekiln.core.errors import KilnError, UsageError
 GROUPS = {
     "Make a binary": ("graft", "build", "patch", "import-tarball"),
     "Measure": ("compare", "report", "trace", "timings"),
-    "Change": ("change list", "change show", "change check", "change new"),
+    "Change": ("change list", "change show", "change check", "change new", "change refresh"),
     "Look": ("list", "path", "inspect", "probes", "doctor", "verify"),
     "Maintain": ("clean", "test", "check"),
 }
