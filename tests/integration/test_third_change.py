@@ -90,7 +90,9 @@ def test_build_list_and_manifest_know_third_change(kiln: Kiln) -> None:
     facts = listed[0]["manifest"]
     change = Registry((kiln.folder / "changes",)).get("third")
     assert facts["changes"] == [{"name": "third", "sha256": change.sha256}]
-    assert '"nodekiln_changes": "third"' in (kiln.source() / "config.gypi").read_text()
+    config = (kiln.source() / "config.gypi").read_text()
+    assert '"nodekiln_changes": "third"' in config
+    assert f'"nodekiln_hashes": "{change.sha256[:16]}"' in config
     assert [file["path"] for file in facts["planned"]] == [WRITABLE_PATH]
     again = run(kiln, "build", TAG, "--no-probes", "--change=third")
     assert again.stdout == done.stdout
@@ -153,5 +155,7 @@ def test_graft_and_inspect_know_third_change(tmp_path: Path, desk: Desk) -> None
     assert WRITABLE.replace(b"  const ret", b"  let ret").split(b"\n")[3] in made.read_bytes()
     found = inspect(made, Registry((PATCHES, changes)))
     assert (found.recipe, found.changes, found.backpressure) == ("v22.20.0-third-graft", ("third",), True)
+    assert found.hashes == (Registry((changes,)).get("third").sha256[:16],)
+    assert f"third ({found.hashes[0]})" in "\n".join(found.lines())
     facts: Any = manifest(made)
     assert [change["name"] for change in facts["changes"]] == ["third"]

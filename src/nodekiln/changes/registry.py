@@ -144,6 +144,11 @@ class Change:
             digest.update(f"{name}\0{len(content)}\0".encode() + content)
         return digest.hexdigest()
 
+    @property
+    def short_hash(self) -> str:
+        """The first 16 digits of `sha256`, as binaries carry them."""
+        return self.sha256[:16]
+
     def select(self, tag: Tag) -> tuple[Patch, ...]:
         """Return the patches for a tag: one of each slot."""
         return tuple(entry.patch for entry in self.entries if tag in entry.tags)

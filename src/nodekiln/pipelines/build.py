@@ -120,6 +120,7 @@ class BuildJob:
         return {
             "nodekiln_recipe": self.name,
             "nodekiln_changes": ",".join(self.recipe.changes),
+            "nodekiln_hashes": ",".join(change.short_hash for change in self.changes),
             "nodekiln_plan": self.planned.plan.digest,
         }
 

@@ -147,8 +147,9 @@ def _already_there(job: GraftJob, release: Release, graft_plan: GraftPlan) -> Pa
 def _make(job: GraftJob, release: Release, graft_plan: GraftPlan) -> Path:
     with job.store.staging() as folder:
         binary = folder / file_name(str(job.platform))
+        hashes = tuple(change.short_hash for change in job.changes)
         with job.timed("write"):
-            additions = apply_plan(release.path, binary, job.recipe, job.platform, graft_plan)
+            additions = apply_plan(release.path, binary, job.recipe, job.platform, graft_plan, hashes)
             if job.codesign is not None:
                 sign(job.codesign, binary, env=job.settings.environment)
                 additions = signed_ranges(release.path, binary, graft_plan)

@@ -233,7 +233,12 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
 
 
 def apply_plan(
-    release: Path, target: Path, recipe: Recipe, platform: Platform, graft_plan: GraftPlan
+    release: Path,
+    target: Path,
+    recipe: Recipe,
+    platform: Platform,
+    graft_plan: GraftPlan,
+    hashes: tuple[str, ...] = (),
 ) -> Additions:
     """Write the changed copy of a release and return the differences besides the planned ranges."""
     rewritten = (*graft_plan.relocation.rewritten, *graft_plan.snapshot.rewritten)
@@ -244,7 +249,11 @@ def apply_plan(
     if platform.os != "linux":
         return Additions(rewritten, ())
     identity = Identity(
-        recipe=recipe.name, plan=graft_plan.plan.digest, route="graft", changes=recipe.changes
+        recipe=recipe.name,
+        plan=graft_plan.plan.digest,
+        route="graft",
+        changes=recipe.changes,
+        hashes=hashes,
     )
     probes = probe_sections(graft_plan.probes) if graft_plan.probes else ()
     segment = Additions((), ())

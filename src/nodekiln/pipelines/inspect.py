@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ class Facts:
     """True if a program was put into the binary, which runs in place of scripts."""
     changes: tuple[str, ...] | None
     """Names of the changes that the file says it has; None if it says nothing."""
+    hashes: tuple[str, ...] | None
+    """The first 16 digits of each change's SHA-256, in the same order; None if the file says nothing."""
     plan: str | None
     """The plan's digest."""
     backpressure: bool | None
@@ -78,7 +80,7 @@ class Facts:
             "file": self.path,
             "is": f"{self.kind}, for {self.platform}{', a single executable' * self.single_executable}",
             "recipe": self.recipe,
-            "changes": None if self.changes is None else ", ".join(self.changes) or "none",
+            "changes": None if self.changes is None else ", ".join(self._named()) or "none",
             "plan": self.plan,
             "write()": answer[self.backpressure],
             "probes": None if self.probes is None else ", ".join(self.probes) or "none",
@@ -86,6 +88,10 @@ class Facts:
             "size": f"{self.size} bytes",
         }
         return tuple(f"{name:8}{value}" for name, value in facts.items() if value is not None)
+
+    def _named(self) -> Iterator[str]:
+        for name, digest in zip_longest(self.changes or (), self.hashes or (), fillvalue=""):
+            yield f"{name} ({digest})" if digest else name
 
     def as_data(self) -> dict[str, Any]:
         """For machines: the fields."""
@@ -120,6 +126,7 @@ def inspect(path: Path, registry: Registry) -> Facts:
         recipe=identity.recipe or None,
         single_executable=is_single,
         changes=identity.changes,
+        hashes=identity.hashes,
         plan=identity.plan or None,
         backpressure=backpressure,
         trouble=trouble,

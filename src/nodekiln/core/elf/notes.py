@@ -63,6 +63,8 @@ class Identity:
     route: str
     changes: tuple[str, ...] | None = None
     """Names of its changes; None if the file does not say."""
+    hashes: tuple[str, ...] | None = None
+    """The beginning of each change's SHA-256, in the same order; None if the file does not say."""
 
 
 def probe_sections(probes: Iterable[Probe]) -> tuple[NewSection, ...]:
@@ -115,6 +117,7 @@ def identity_section(identity: Identity) -> NewSection:
         "plan": identity.plan,
         "route": identity.route,
         "changes": identity.changes,
+        "hashes": identity.hashes,
     }
     return NewSection(IDENTITY, _note(b"nodekiln", _IDENTITY_NOTE, json.dumps(identity_data).encode()), NOTE)
 
@@ -145,7 +148,9 @@ def _parse_identity(text: bytes, file: str) -> Identity:
         schema = int(facts["schema"])
         texts = [facts[name] for name in ("recipe", "plan", "route")]
         changes = facts.get("changes")  # missing in grafts of earlier versions
-        if not all(isinstance(text, str) and text.isprintable() for text in (*texts, *(changes or ()))):
+        hashes = facts.get("hashes")
+        every = (*texts, *(changes or ()), *(hashes or ()))
+        if not all(isinstance(text, str) and text.isprintable() for text in every):
             raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         raise _damaged(file) from None
@@ -153,7 +158,11 @@ def _parse_identity(text: bytes, file: str) -> Identity:
         raise ElfError(file, f"has a note of a newer nodekiln (schema {schema})")
     recipe, plan, route = texts
     return Identity(
-        recipe=recipe, plan=plan, route=route, changes=None if changes is None else tuple(changes)
+        recipe=recipe,
+        plan=plan,
+        route=route,
+        changes=None if changes is None else tuple(changes),
+        hashes=None if hashes is None else tuple(hashes),
     )
 
 
@@ -167,17 +176,18 @@ def find_marks(data: Buffer) -> Identity | None:
     Two different recipes or plans in one file say nothing either. Reads on until the end (0.05 s for 120 MB).
     """
     found: dict[bytes, bytes] = {}
-    for mark in re.finditer(rb'"nodekiln_(recipe|plan|changes)": "([\w.,-]{0,400})"', data):
+    for mark in re.finditer(rb'"nodekiln_(recipe|plan|changes|hashes)": "([\w.,-]{0,400})"', data):
         if found.setdefault(mark[1], mark[2]) != mark[2]:
             return None
     if not (found.get(b"recipe") and found.get(b"plan")):
         return None
-    changes = found.get(b"changes")  # missing in builds of earlier versions
+    changes, hashes = found.get(b"changes"), found.get(b"hashes")  # missing in builds of earlier versions
     return Identity(
         recipe=found[b"recipe"].decode(),
         plan=found[b"plan"].decode(),
         route="build",
         changes=None if changes is None else tuple(filter(None, changes.decode().split(","))),
+        hashes=None if hashes is None else tuple(filter(None, hashes.decode().split(","))),
     )
 
 
