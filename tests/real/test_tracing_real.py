@@ -300,14 +300,25 @@ def start(argv: list[str], folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_running_process_is_traced_until_ctrl_c_and_runs_on(built: Built, tmp_path: Path) -> None:
-    with start([str(built.stock), "--expose-gc", "-e", ON_DEMAND], tmp_path) as node:
+@pytest.mark.parametrize("place", ["here", "deleted", "other mount namespace"])
+def test_running_process_is_traced_until_ctrl_c_and_runs_on(built: Built, tmp_path: Path, place: str) -> None:
+    binary = tmp_path / "node" if place == "deleted" else built.stock
+    if place == "deleted":
+        shutil.copy2(built.stock, binary)
+    prefix = ["unshare", "--mount", "--propagation", "unchanged"] if place == "other mount namespace" else []
+    busy = "setInterval(gc, 20)"  # another process of the same file, which must not be counted
+    with (
+        start([str(binary), "--expose-gc", "-e", busy], tmp_path) as other,
+        start([*prefix, str(binary), "--expose-gc", "-e", ON_DEMAND], tmp_path) as node,
+    ):
         assert node.stdin is not None
         assert node.stdout is not None
         try:
             node.stdin.write("12345")  # before the tracer: not counted
             node.stdin.flush()
             assert node.stdout.readline() == "done\n"
+            if place == "deleted":
+                binary.unlink()
             with start([sys.executable, "-c", ATTACH, "--pid", str(node.pid)], tmp_path) as tracing:
                 assert tracing.stderr is not None
                 assert "Ctrl-C ends it" in tracing.stderr.readline()
@@ -323,6 +334,7 @@ def test_running_process_is_traced_until_ctrl_c_and_runs_on(built: Built, tmp_pa
             assert node.stdout.readline() == "done\n"
         finally:
             node.kill()
+            other.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -133,7 +133,7 @@ def _trace_running(
     except PermissionError:
         raise UntraceableError(f"Process {pid} is not yours.", remedy=f"Type: {request.as_root}") from None
     with as_root():
-        make = tracer_for(request.script, executable, name, settings)
+        make = tracer_for(request.script, executable, name, settings, is_elsewhere=_is_elsewhere(pid))
     with (
         attach(make(pid), take, privileged=request.as_root) as tracer,
         signals_go_to(lambda _: tracer.tell_to_end()),
@@ -144,7 +144,22 @@ def _trace_running(
     return 0
 
 
-def tracer_for(name: str, executable: Path, shown: str, settings: Settings) -> Callable[[int], Tracer]:
+def _is_elsewhere(pid: int) -> bool:
+    """Return True if the process has other files than we, as in a container, or its own is deleted."""
+    process, own = Path(f"/proc/{pid}"), Path("/proc/self")
+    try:
+        return not (
+            (process / "ns/mnt").samefile(own / "ns/mnt")
+            and (process / "root").samefile(own / "root")
+            and (process / "exe").readlink().samefile(process / "exe")
+        )
+    except OSError:
+        return True
+
+
+def tracer_for(
+    name: str, executable: Path, shown: str, settings: Settings, *, is_elsewhere: bool = False
+) -> Callable[[int], Tracer]:
     """Check that `executable` can be traced here with that script; return a function from pid to Tracer.
 
     `shown` is what errors call it. Raises UsageError for a binary without the probes, UntraceableError where
@@ -157,9 +172,10 @@ def tracer_for(name: str, executable: Path, shown: str, settings: Settings) -> C
         return lambda pid: follow_with_dtrace(dtrace, script, pid=pid, env=env)
     script = find_script(name, Language.BPFTRACE)
     counted = _check_probes(script, executable, shown)
-    check_path(shown if shown.startswith("/proc/") else str(Path(shown).resolve()))
+    if not is_elsewhere:
+        check_path(shown if shown.startswith("/proc/") else str(Path(shown).resolve()))
     bpftrace = check_machine(env, counted=counted)
-    return lambda pid: follow_with_bpftrace(bpftrace, script, pid=pid, env=env)
+    return lambda pid: follow_with_bpftrace(bpftrace, script, pid=pid, is_elsewhere=is_elsewhere, env=env)
 
 
 def _check_probes(script: Script, executable: Path, shown: str) -> bool:

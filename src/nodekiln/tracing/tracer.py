@@ -88,13 +88,22 @@ def check_machine(env: Mapping[str, str], *, counted: bool, uprobes: Path = _UPR
     return Path(found)
 
 
-def follow_with_bpftrace(program: Path, script: Script, *, pid: int, env: Mapping[str, str]) -> Tracer:
+def follow_with_bpftrace(
+    program: Path, script: Script, *, pid: int, is_elsewhere: bool = False, env: Mapping[str, str]
+) -> Tracer:
     """bpftrace on one process, which runs the program with the probes, or is stopped before its first step.
 
-    The script gets a name of letters and digits for the file: a `*` in the real one would be a pattern.
+    The script gets a name of letters and digits for the file: a `*` in the real one would be a pattern. With
+    -p, bpftrace looks for the file below the process's own root; for a process that `is_elsewhere` (in a
+    container or chroot, or of a deleted file) it then finds none, or another, and counts nothing (0.23).
+    There the script gets the process's number, and takes events of that process only.
     """
+    target = f"/proc/{pid}/exe"
+    words = (
+        (str(script.path), target, str(pid)) if is_elsewhere else ("-p", str(pid), str(script.path), target)
+    )
     return Tracer(
-        argv=(str(program), "-q", "-B", "line", "-p", str(pid), str(script.path), f"/proc/{pid}/exe"),
+        argv=(str(program), "-q", "-B", "line", *words),
         env={**env, _ATTACHED: "1"},
         attached=_ATTACHED,
         lingers=_LINGERS,
