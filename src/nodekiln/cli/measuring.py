@@ -7,7 +7,7 @@ import sys
 
 from invoke.context import Context
 
-from nodekiln.cli.command import command, make_reporter, number, read_settings, show
+from nodekiln.cli.command import command, make_reporter, number, read_settings, require, show
 
 
 @command(
@@ -159,4 +159,47 @@ def report(context: Context, folder: str) -> None:
     print(f"{render(analysis)}\n\n{page}")
 
 
-TASKS = (compare, report, trace)
+@command(
+    help={
+        "good": "release on which the command succeeds",
+        "bad": "release on which it fails",
+        "mirror": "URL of a folder like nodejs.org/dist (default: NODEKILN_MIRROR, or nodejs.org)",
+        "timeout": "seconds after which a run of the command counts as failed (default: none)",
+        "restart": "ignore the results of an interrupted search",
+    },
+)
+def bisect(
+    context: Context,
+    good: str = "",
+    bad: str = "",
+    mirror: str = "",
+    timeout: str = "",
+    restart: bool = False,
+) -> None:
+    """Find the release, module and lines that broke a program.
+
+    ./inv bisect --good v24.15.0 --bad v24.16.0 -- node test.js runs the command on releases between the two,
+    then on grafts with some modules of the one and some of the other. `node`, NODE and PATH name the binary.
+    Exit code 0 of the command means good, 125 skip, others up to 127 bad.
+    """
+    from nodekiln.changes.diff import color
+    from nodekiln.core.recipe import Tag
+    from nodekiln.core.reporting import show_diff
+    from nodekiln.pipelines.bisect import BisectRequest, bisect
+
+    settings, reporter = read_settings(context), make_reporter(context)
+    request = BisectRequest(
+        good=Tag.parse(require("--good", good, "v24.15.0")),
+        bad=Tag.parse(require("--bad", bad, "v24.16.0")),
+        command=tuple(sys.argv[sys.argv.index("--") + 1 :]) if "--" in sys.argv else (),
+        mirror=mirror or os.environ.get("NODEKILN_MIRROR") or None,
+        timeout=number("--timeout", timeout),
+        restart=restart,
+    )
+    found = bisect(request, settings, reporter)
+    print(found.text, flush=True)
+    if found.diff:
+        show_diff(found.diff, color, settings.environment)
+
+
+TASKS = (compare, report, trace, bisect)

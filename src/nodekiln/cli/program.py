@@ -67,8 +67,8 @@ def _run(words: Sequence[str], *, is_split: bool) -> None:
         return
     line = arguments.parse(words, tasks)
     names = [call.task for call in line.calls]
-    if is_split and "trace" not in names:
-        raise UsageError("Words after -- are only for ./inv trace.")
+    if is_split and not {"trace", "bisect"} & set(names):
+        raise UsageError("Words after -- are only for ./inv trace and ./inv bisect.")
     if (text := _information(line, tasks)) is not None:
         sys.stdout.write(text)
         return

@@ -21,7 +21,7 @@ from nodekiln.core.errors import KilnError, UsageError
 
 GROUPS = {
     "Make a binary": ("graft", "build", "patch", "import-tarball"),
-    "Measure": ("compare", "report", "trace", "timings"),
+    "Measure": ("compare", "report", "trace", "bisect", "timings"),
     "Change": ("change list", "change show", "change check", "change new", "change refresh"),
     "Look": ("list", "path", "inspect", "probes", "doctor", "verify"),
     "Maintain": ("clean", "test", "check"),

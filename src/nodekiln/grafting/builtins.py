@@ -48,6 +48,13 @@ def module_id(path: str) -> str:
     return module.removeprefix("lib/").removesuffix(".js").removesuffix(".mjs")
 
 
+def module_path(module: str) -> str:
+    """Return the path of a module by its id, the reverse of `module_id`; it may be .mjs in deps/."""
+    return (
+        f"{module.removeprefix('internal/') if module.startswith('internal/deps/') else f'lib/{module}'}.js"
+    )
+
+
 def locate_by_symbols(elf: Elf, paths: Iterable[str]) -> Mapping[str, Builtin]:
     """Return the texts of modules that the code of an ELF file names, by path; empty without symbols."""
     sites = find_sites(elf)

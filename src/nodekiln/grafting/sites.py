@@ -182,15 +182,19 @@ def find_sites(elf: Elf) -> Mapping[str, Site]:
         code = b"" if offset is None else bytes(elf.data[offset : offset + symbol.size])
         for place, store in scan(code, symbol.address, offset or 0):
             (stores if not place[0] else scopes[-1])[place].append(store)
-    sites: dict[str, list[Site | None]] = defaultdict(list)
+    objects: dict[str, dict[str, list[int]]] = {"resource": defaultdict(list), "raw": defaultdict(list)}
     for symbol in found[_PREFIX]:
-        if (match := _OBJECT.fullmatch(symbol.name)) is None:
-            continue
-        if match[2] == "resource":
-            sites[match[1]].append(_resource_site(stores, symbol.address))
-        else:
-            sites[match[1]].append(_entry_site(scopes, symbol.address))
-    return {name: each[0] for name, each in sites.items() if len(each) == 1 and each[0] is not None}
+        if match := _OBJECT.fullmatch(symbol.name):
+            objects[match[2]][match[1]].append(symbol.address)
+    sites = {}
+    for name, addresses in (objects["raw"] | objects["resource"]).items():
+        if len(addresses) == 1:
+            [address] = addresses
+            is_resource = name in objects["resource"]
+            site = _resource_site(stores, address) if is_resource else _entry_site(scopes, address)
+            if site is not None:
+                sites[name] = site
+    return sites
 
 
 def _resource_site(stores: Mapping[Place, list[_Store]], resource: int) -> Site | None:
