@@ -11,7 +11,7 @@ Node's generated node_javascript.cc has one object per module, which static init
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -77,6 +77,15 @@ class Site:
     length: int
     address_field: Absolute | Relative | PageAddress
     length_field: Absolute | Halves
+
+    @property
+    def instructions(self) -> tuple[int, ...]:
+        """Places in the file that `encode` changes."""
+        address, length = self.address_field, self.length_field
+        return (
+            address.adrp if isinstance(address, PageAddress) else address.at,
+            length.low if isinstance(length, Halves) else length.at,
+        )
 
     def encode(self, address: int, length: int) -> tuple[tuple[int, bytes], ...]:
         """Return what to write where in the file for another address and length."""
@@ -194,7 +203,13 @@ def find_sites(elf: Elf) -> Mapping[str, Site]:
             site = _resource_site(stores, address) if is_resource else _entry_site(scopes, address)
             if site is not None:
                 sites[name] = site
-    return sites
+    return _unshared(sites)
+
+
+def _unshared(sites: Mapping[str, Site]) -> Mapping[str, Site]:
+    """Leave out sites that share an instruction, as a register may be stored twice."""
+    users = Counter(at for site in sites.values() for at in site.instructions)
+    return {name: site for name, site in sites.items() if all(users[at] == 1 for at in site.instructions)}
 
 
 def _resource_site(stores: Mapping[Place, list[_Store]], resource: int) -> Site | None:
@@ -306,15 +321,13 @@ def _scan_arm64(code: bytes, address: int, offset: int) -> Iterator[tuple[Place,
             low = known[target]
             field = Halves(low.field.low, at, target) if isinstance(low.field, Halves) else None
             known[target] = _Known(low.value & 0xFFFF | (word >> 5 & 0xFFFF) << 16, field)
-        elif word & 0xFFC0_0000 in (0xA900_0000, 0xF900_0000):  # stp, str
-            yield from _stored(word, known)
         elif word >> 26 == 0b100101:  # bl
             for register in _CALLER_SAVED:
                 known.pop(register, None)
-        elif word & 0x7E00_0000 not in (0x3400_0000, 0x2800_0000, 0x3800_0000):
+        elif word & 0x0A00_0000 == 0x0800_0000:  # loads and stores
+            yield from _access(word, known)
+        elif word & 0x7E00_0000 != 0x3400_0000:  # not cbz, cbnz: what may write a register
             known.pop(target, None)
-            if word & 0x3A40_0000 == 0x2840_0000:  # ldp
-                known.pop(word >> 10 & 31, None)
 
 
 def _immediate(word: int) -> int:
@@ -329,19 +342,38 @@ def _add_immediate(word: int, from_: _Known, at: int, target: int, source: int) 
     return _Known(from_.value + _immediate(word), field)
 
 
-def _stored(word: int, known: Mapping[int, _Known]) -> Iterator[tuple[Place, _Store]]:
-    base = word >> 5 & 31
-    if word >> 30 == 3:  # str
-        pairs = [(word & 31, (word >> 10 & 0xFFF) * 8)]
+def _access(word: int, known: dict[int, _Known]) -> Iterator[tuple[Place, _Store]]:
+    """Yield what `str` and `stp` of 64-bit registers store; forget what loads change."""
+    base, pair = word >> 5 & 31, word & 0x3A00_0000 == 0x2800_0000
+    if pair:
+        registers, step, mode = [word & 31, word >> 10 & 31], 4 << (word >> 30), word >> 23 & 3
+        if not word >> 26 & 1:
+            step = 8 if word >> 31 else 4
+        distance, stores = _signed_bits(word >> 15, 7) * step, not word >> 22 & 1
+    elif word & 0x3B20_0000 == 0x3800_0000:
+        registers, mode = [word & 31], word >> 10 & 3
+        distance, stores = _signed_bits(word >> 12, 9), word >> 22 & 3 == 0
+    elif word & 0x3B00_0000 == 0x3900_0000:
+        registers, mode = [word & 31], 0
+        distance, stores = (word >> 10 & 0xFFF) * 8, word >> 22 & 3 == 0
     else:
-        distance = word >> 15 & 0x7F
-        distance = (distance - (distance & 64) * 2) * 8
-        pairs = [(word & 31, distance), (word >> 10 & 31, distance + 8)]
-    for register, distance in pairs:
-        content = known.get(register)
-        if content is None or content.field is None:
-            continue
-        if base == _SP:
-            yield ("sp", distance), _Store(content.value, content.field)
-        elif base in known:
-            yield ("", known[base].value + distance), _Store(content.value, content.field)
+        known.clear()  # atomic, or unknown
+        return
+    writes_back = mode in (1, 3)  # after and before the access
+    if stores and word >> 26 & 1 == 0 and word >> 30 in ((2,) if pair else (3,)):
+        start = 0 if mode == 1 and writes_back else distance
+        for number, register in enumerate(registers):
+            content = known.get(register)
+            if content is not None and content.field is not None and (base == _SP or base in known):
+                place = ("sp", start) if base == _SP else ("", known[base].value + start)
+                yield (place[0], place[1] + 8 * number), _Store(content.value, content.field)
+    elif not stores and word >> 26 & 1 == 0:
+        for register in registers:
+            known.pop(register, None)
+    if writes_back and base in known:
+        known[base] = _Known(known[base].value + distance)
+
+
+def _signed_bits(number: int, bits: int) -> int:
+    number &= (1 << bits) - 1
+    return number - (1 << bits) if number >> bits - 1 else number

@@ -146,8 +146,9 @@ def _plan_edits(
 ) -> tuple[GraftPlan, Plan]:
     """Return the plan without probes, and its edits as they are made in the binary."""
     chosen = registry.of_recipe(recipe)
-    found = {} if elf is None else locate_by_symbols(elf, planner.paths(recipe, registry))
-    builtins = found or locate(data, name)
+    paths = planner.paths(recipe, registry)
+    found = {} if elf is None else locate_by_symbols(elf, paths)
+    builtins = found if found.keys() >= set(paths) else {**locate(data, name), **found}
     _check_files(chosen, recipe.tag, builtins, symbols=bool(found))
     before = {path: builtin.text for path, builtin in builtins.items()}
     plan = planner.plan(recipe, before.get, registry)
