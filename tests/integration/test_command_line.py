@@ -94,6 +94,11 @@ def test_whoever_stops_reading_our_notes_still_gets_the_result(kiln: Kiln) -> No
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("words", ["list", "list --format json", "probes /bin/true"])
+def test_full_stdout_without_a_result_is_an_error(kiln: Kiln, words: str) -> None:
+    assert _in_shell(kiln, f"INV {words} >/dev/full").returncode == 6
+
+
 @pytest.mark.parametrize("words", ["list", "--list"])
 def test_result_that_cannot_be_written_is_reported(built: Kiln, words: str) -> None:
     done = _in_shell(built, f"INV {words} >/dev/full")

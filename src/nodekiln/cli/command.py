@@ -154,6 +154,8 @@ def run_command(
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.", reporter)
         return SourceError.exit_code
+    except MemoryError:
+        raise  # reported by the entry point, which needs no memory for it
     except Exception:
         traceback.print_exc()
         _fail("this is a bug in nodekiln; please report the lines above.", reporter)

@@ -123,10 +123,10 @@ def probes(context: Context, binary: str, format: str = "text") -> None:  # noqa
     found = probes(path)
     if as_json:
         print(json.dumps([row.as_data() for row in found], indent=2))
-    elif not found:
+        return
+    show_table(HEADINGS, [row.cells() for row in found])
+    if not found:
         make_reporter(context).say(f"{path} has no probes")
-    else:
-        show_table(HEADINGS, [row.cells() for row in found])
 
 
 @command(positional=("name",), help={"name": "name of a binary, as ./inv list shows it", "format": FORMAT})
@@ -154,12 +154,12 @@ def list_binaries(context: Context, format: str = "text") -> None:  # noqa: A002
     found = list_binaries(Store(settings.workspace))
     if is_json(format):
         print(json.dumps([row.as_data() for row in found], indent=2))
-    elif not found:
+        return
+    show_table(("name", "size", "made", "backpressure", "source"), [row.cells() for row in found])
+    if not found:
         make_reporter(context).say(
             "no binaries yet; this makes one in seconds: ./inv graft v22.20.0 --no-backpressure"
         )
-    else:
-        show_table(("name", "size", "made", "backpressure", "source"), [row.cells() for row in found])
 
 
 @command(positional=("name",), help={"name": "name of a binary, as ./inv list shows it", "format": FORMAT})
