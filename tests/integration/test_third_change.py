@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nodekiln.binaries.selfcheck import check_changes
 from nodekiln.changes.registry import FILE, Registry
+from nodekiln.core.errors import CheckError
 from nodekiln.pipelines.inspect import inspect
 from tests.change_folders import PATCHES
 from tests.integration.grafts.desk import ADAPTERS, NEEDS_GCC, WRITABLE, Desk, compile_node, manifest
@@ -139,6 +141,40 @@ def test_binary_that_fails_the_check_of_a_change_is_not_published(kiln: Kiln) ->
     done = run(kiln, "build", TAG, "--no-probes", "--change=third", more='[check.prints]\n"1 + 1" = "3"\n')
     assert (done.code, "third" in done.stderr, "1 + 1" in done.stderr) == (7, True, True)
     assert not (kiln.build / "binaries" / f"{TAG}-third").exists()
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_check_script_must_exit_with_0(tmp_path: Path, code: int) -> None:
+    head = HEAD.replace("[[patch]]", '[check]\nscript = "check.js"\n\n[[patch]]')
+    folder = write_change(tmp_path, "  if (!ret)", head=head)
+    (folder / "third" / "check.js").write_text(f"echo because; exit {code}\n")  # sh takes Node's place
+    change = Registry((folder,)).get("third")
+    if code == 0:
+        check_changes((change,), Path("/bin/sh"), {})
+        return
+    with pytest.raises(CheckError, match="exit code 3") as raised:
+        check_changes((change,), Path("/bin/sh"), {})
+    assert "because" in raised.value.message
+
+
+def test_expected_failures_are_shown_with_their_reasons(kiln: Kiln) -> None:
+    more = '[failing_tests]\n"parallel/test-stream-x" = "It waits for drain."\n'
+    done = run(kiln, "change", "show", "third", more=more)
+    assert (done.code, "parallel/test-stream-x: It waits for drain." in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "fact"),
+    [
+        ('[failing_tests]\n"../x" = "w"\n', "../x"),
+        ('[failing_tests]\n"parallel/test-x" = ""\n', "no reason"),
+        ('[check]\nscript = "missing.js"\n', "missing.js"),
+        ('[check]\nscript = "../third/let.patch"\n', "let.patch"),
+    ],
+)
+def test_invalid_tests_and_scripts_are_refused(kiln: Kiln, more: str, fact: str) -> None:
+    done = run(kiln, "change", "check", "third", more=more)
+    assert (done.code, fact in done.stderr) == (4, True)
 
 
 def test_unknown_change_is_a_usage_error(kiln: Kiln) -> None:

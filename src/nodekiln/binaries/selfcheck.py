@@ -12,6 +12,7 @@ from pathlib import Path
 from nodekiln.changes.registry import Change
 from nodekiln.core.errors import CheckError, KilnError
 from nodekiln.core.process import capture, error_line, without_node_options
+from nodekiln.core.reporting import escape_unprintable
 
 _SCRIPT = Path(__file__).with_name("selfcheck.js")
 _TIMEOUT = 60
@@ -24,6 +25,7 @@ _UNCERTAIN_IN_STOCK = ("CompressionStream", "gzip")
 _NO_NETWORK = re.compile(r"\b(?:EACCES|EPERM|EADDRNOTAVAIL|EAFNOSUPPORT|ENETUNREACH)\b")
 """Errors of sockets in a sandbox without a loopback interface: they say nothing about the binary."""
 _MAX_SHOWN = 200
+_MAX_OUTPUT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +166,8 @@ def check(
     return found
 
 
-def check_prints(changes: Iterable[Change], binary: Path, env: Mapping[str, str]) -> None:
-    """Raise CheckError if the binary does not print what one of the changes says it must."""
+def check_changes(changes: Iterable[Change], binary: Path, env: Mapping[str, str]) -> None:
+    """Raise CheckError if the binary fails a check of one of the changes: what it prints, or a script."""
     clean = without_node_options(env)
     for change in changes:
         for expression, expected in change.check.prints.items():
@@ -180,6 +182,26 @@ def check_prints(changes: Iterable[Change], binary: Path, env: Mapping[str, str]
                 raise _failed(change, expression, f"exit code {answer.returncode}")
             if printed != expected.strip():
                 raise _failed(change, expression, f"it prints {printed[:_MAX_SHOWN]!r}, not {expected!r}")
+        if change.check.script:
+            _run_script(change, binary, clean)
+
+
+def _run_script(change: Change, binary: Path, env: Mapping[str, str]) -> None:
+    script = change.folder / change.check.script
+    with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
+        argv = [str(binary.absolute()), str(script.absolute())]
+        try:
+            answer = capture(argv, env=env, cwd=Path(folder), timeout=_TIMEOUT)
+            why = f"exit code {answer.returncode}" if answer.returncode else ""
+            tail = answer.text.strip()[-_MAX_OUTPUT:]
+        except (KilnError, OSError) as error:
+            why, tail = f"it can't be run: {error}", ""
+    if why:
+        output = f"\n  {escape_unprintable(tail, keep=chr(10))}" if tail else ""
+        raise CheckError(
+            f"The binary failed the check of the change {change.name}: {change.check.script}: {why}.{output}",
+            remedy=f"Correct the patches or {script}.",
+        )
 
 
 def _failed(change: Change, expression: str, why: str) -> CheckError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 FILE = "change.toml"
 
+_TEST = re.compile(r"[a-z0-9-]+/[\w.-]+", re.ASCII)
 _STANDARD_LABELS = frozenset({"no"})
 """Words that would read like part of a change's name."""
 
@@ -63,6 +65,8 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The probes of garbage collection must fire under a tracer, where tracing is possible."""
     prints: dict[str, str] = {}
     """JavaScript expressions and what `node -p` must print for each."""
+    script: str = ""
+    """A JavaScript file of the folder, which must exit with 0."""
 
 
 class Graft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +91,8 @@ class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     configure: Configure = Configure()
     check: Check = Check()
     graft: Graft = Graft()
+    failing_tests: dict[str, str] = {}
+    """Node's own tests that are expected to fail ("parallel/test-stream-pipe"), and why."""
     patch: tuple[_Row, ...] = ()
 
 
@@ -120,6 +126,7 @@ class Change:
     check: Check
     graft: Graft
     rows: tuple[_Row, ...]
+    failing_tests: Mapping[str, str]
     queries: tuple[Query, ...] = ()
     """The [[rewrite]] tables."""
 
@@ -297,6 +304,7 @@ def _load(folder: Path) -> Change:
         check=head.check,
         graft=head.graft,
         rows=head.patch,
+        failing_tests=head.failing_tests,
     )
 
 
@@ -321,12 +329,29 @@ def _problems(folder: Path, head: _Head) -> Iterator[str]:
         value = getattr(head, key)
         if isinstance(value, str) and value and value not in known:
             yield f"{FILE}: {key} = {value!r} is unknown; known: {', '.join(known)}"
+    for name, why in head.failing_tests.items():
+        if not _TEST.fullmatch(name):
+            yield f"{FILE}: failing_tests: {name!r} is not a test, as in parallel/test-stream-pipe"
+        if not why.strip():
+            yield f"{FILE}: failing_tests: {name} has no reason"
+    if (script := head.check.script) and not _is_script(folder, script):
+        yield f"{FILE}: check.script = {script!r} is not a JavaScript file of the folder"
     for number, row in enumerate(() if isinstance(head.rewrite, str) else head.rewrite, 1):
         yield from (f"rewrite {number}: {problem}" for problem in query_problems(row))
     try:
         check_arguments(list(head.configure.args), f"{FILE}, configure.args")
     except UsageError as error:
         yield error.message
+
+
+def _is_script(folder: Path, name: str) -> bool:
+    file = folder / name
+    return (
+        "/" not in name
+        and name.endswith((".js", ".mjs", ".cjs"))
+        and file.is_file()
+        and not file.is_symlink()
+    )
 
 
 def _entries(change: Change) -> tuple[Entry, ...]:

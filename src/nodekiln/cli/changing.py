@@ -234,6 +234,8 @@ def _as_data(change: Change) -> dict[str, Any]:
             }
             for entry in change.entries
         ],
+        "check_script": change.check.script or None,
+        "failing_tests": dict(change.failing_tests),
         "rewrites": [
             {"files": list(row.files), "matches": row.matches, "why": row.why} for row in change.queries
         ],
@@ -254,6 +256,9 @@ def _lines(change: Change) -> list[str]:
         base = "" if entry.base is None else f", made for {entry.base}"
         lines += [f"{'patch':8}{entry.patch.name.partition('/')[2]}: {entry.patch.subject}"]
         lines += [f"{'':8}  tags {entry.tags}{base}; {', '.join(entry.patch.paths)}"]
+    if change.check.script:
+        lines.append(f"{'check':8}{change.check.script}")
+    lines += [f"{'fails':8}{test}: {why}" for test, why in change.failing_tests.items()]
     for row in change.queries:
         lines += [f"{'rewrite':8}{', '.join(row.files)}: {row.why}"]
     return lines

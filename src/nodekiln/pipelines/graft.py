@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nodekiln.binaries import selfcheck
 from nodekiln.binaries.freshness import WantedGraft, graft_differences
-from nodekiln.binaries.selfcheck import Expected, Findings, check_prints
+from nodekiln.binaries.selfcheck import Expected, Findings, check_changes
 from nodekiln.binaries.startup import startup_cpu
 from nodekiln.binaries.store import file_name
 from nodekiln.changes import diff
@@ -158,7 +158,7 @@ def _make(job: GraftJob, release: Release, graft_plan: GraftPlan) -> Path:
         with job.timed("probes"):
             seen = _prove(job, binary) if graft_plan.probes else None
         if job.is_native:
-            check_prints(job.changes, binary, job.settings.environment)
+            check_changes(job.changes, binary, job.settings.environment)
         with job.timed("start-up"):
             startup = _measure_startup(job, release, binary) if graft_plan.snapshot.is_off else None
         made = Made(

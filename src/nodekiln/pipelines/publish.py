@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import nodekiln
 from nodekiln.binaries import selfcheck
 from nodekiln.binaries.manifest import AppliedChange, Manifest, planned_files
-from nodekiln.binaries.selfcheck import Expected, Findings, check_prints
+from nodekiln.binaries.selfcheck import Expected, Findings, check_changes
 from nodekiln.building.compile import Compiled
 from nodekiln.building.configure import Configure, install_headers
 from nodekiln.changes import diff
@@ -34,7 +34,7 @@ def publish(job: BuildJob, configure: Configure, compiled: Compiled) -> Path:
         with job.timed("self-check"):
             found = _check(job, binary)
         seen = _prove(job, binary) if any(change.check.gc_probes for change in job.changes) else None
-        check_prints(job.changes, binary, toolchain.build_env)
+        check_changes(job.changes, binary, toolchain.build_env)
         path = job.store.publish(
             binary,
             _manifest(job, configure, compiled, binary, found, seen),
