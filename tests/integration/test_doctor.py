@@ -124,3 +124,14 @@ def test_error_of_the_source_is_a_finding_among_others(
     )
     assert text in found.findings[-1].what
     assert found.errors[-1] is found.findings[-1]
+
+
+def test_git_that_is_too_old_is_a_finding_with_the_version_needed(kiln: Kiln, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "git").write_text("#!/bin/sh\necho git version 2.25.1\n")
+    (old / "git").chmod(0o755)
+    code, text = ask(kiln, env={"PATH": f"{old}:{kiln.path()}"})
+    assert code == 3
+    assert "git 2.25.1 is too old" in text
+    assert "2.36" in text

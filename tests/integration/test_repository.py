@@ -206,6 +206,19 @@ def test_missing_tag_is_reported_with_its_nearest(upstream: Upstream, opened: Op
     ]
 
 
+def test_partial_clone_that_lacks_the_files_is_named_as_the_reason(
+    upstream: Upstream, workspace: Workspace, tmp_path: Path
+) -> None:
+    upstream.git("config", "uploadpack.allowFilter", "true")
+    whole = upstream.git("rev-parse", "--absolute-git-dir")
+    words = ["git", "clone", "--quiet", "--bare", "--filter=blob:none", f"file://{whole}"]
+    subprocess.run([*words, str(tmp_path / "part")], check=True, capture_output=True)
+    opened = _open(workspace, str(tmp_path / "part"))
+    with pytest.raises(SourceError, match="is a partial clone"):
+        revision = opened.repository.resolve(_TAG)
+        opened.repository.fetch_all(revision)
+
+
 def test_repository_without_release_tags_reports_it(upstream: Upstream, opened: Opened) -> None:
     upstream.git("tag", "--delete", str(_TAG))
 

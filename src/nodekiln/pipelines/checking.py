@@ -152,10 +152,12 @@ def examine(
 def _examine_tag(
     programs: Programs, repository: str | None, settings: Settings, reporter: Reporter
 ) -> tuple[Finding, ...]:
-    """Return the findings about the tag; without a tag, only check that git works."""
+    """Return the findings about the tag; without a tag, only check that git works and is new enough."""
     from nodekiln.core.recipe import HEADER
     from nodekiln.pipelines.planning import check_version, open_tag  # raises SourceError if git fails
+    from nodekiln.source.git_runner import check_version as check_git
 
+    check_git()
     if (tag := programs.request.tag) is None:
         return ()
     source = open_tag(Recipe(tag=tag), repository, settings, reporter, accept_moved=False)

@@ -19,6 +19,7 @@ _MAX_QUOTE = 200
 """Characters."""
 _DUBIOUS = re.compile(r"dubious ownership in repository at '(.+)'")
 _NO_REPOSITORY = re.compile(r"does not appear to be a git repository|not a git repository")
+_PARTIAL = re.compile(r"lazy fetching disabled|promisor remote")
 _UNREADABLE = re.compile(r"is corrupt|not a git repository|bad config|bad object header")
 _NOISE = ("warning:", "hint:", "remote: Enumerating", "remote: Counting", "remote: Compressing")
 
@@ -52,6 +53,12 @@ def explain(
         return SourceError(
             f"{location.shown} is not a git repository.",
             remedy="Name a clone of Node's repository with --repository, or omit it (default: nodejs/node).",
+        )
+    if _PARTIAL.search(error.stderr):
+        return SourceError(
+            f"{location.shown} is a partial clone, which does not have the files of {what}.",
+            remedy="Name the repository that it was cloned from, or complete it:"
+            " git -C FOLDER fetch --refetch --no-filter",
         )
     remedy = "Run it again later, or name another --repository."
     if tag is not None:

@@ -13,14 +13,18 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import cast
 
 import git
 
+from nodekiln.core.errors import ToolchainError
 from nodekiln.core.process import end_group
 
+OLDEST_GIT = (2, 36)
+"""fetch --refetch came with it; init --object-format with 2.29."""
 _SETTINGS = {
     "core.autocrlf": "false",  # carriage returns break gyp's arguments (nodejs/node#41476)
     "core.hooksPath": "/dev/null",
@@ -40,6 +44,17 @@ _ENVIRONMENT = {
 }
 
 _RECEIVING = re.compile(r"Receiving objects: +\d+% \((\d+)/(\d+)\)(?:, ([^,]+))?")
+
+
+@cache
+def check_version() -> None:
+    """Raise ToolchainError if git is older than OLDEST_GIT."""
+    if (found := git.Git().version_info) and found[:2] < OLDEST_GIT:
+        oldest, version = (".".join(map(str, each)) for each in (OLDEST_GIT, found))
+        raise ToolchainError(
+            f"git {version} is too old: nodekiln requires {oldest} or later.",
+            remedy="Install a newer git, and put it first on the PATH.",
+        )
 
 
 class GitError(Exception):
@@ -128,6 +143,7 @@ class GitRunner:
         self, arguments: tuple[str, ...], stdin: bytes | None, *, with_stdout: bool
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Yield the running command, which reads `stdin` (None: a pipe); terminate it if the block fails."""
+        check_version()
         settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
         with TemporaryFile() as stream:  # GitPython takes files, and a pipe could fill up before git reads it
             stream.write(stdin or b"")
