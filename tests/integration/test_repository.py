@@ -215,8 +215,7 @@ def test_partial_clone_that_lacks_the_files_is_named_as_the_reason(
     subprocess.run([*words, str(tmp_path / "part")], check=True, capture_output=True)
     opened = _open(workspace, str(tmp_path / "part"))
     with pytest.raises(SourceError, match="is a partial clone"):
-        revision = opened.repository.resolve(_TAG)
-        opened.repository.fetch_all(revision)
+        opened.repository.fetch_all(opened.repository.resolve(_TAG))
 
 
 def test_repository_without_release_tags_reports_it(upstream: Upstream, opened: Opened) -> None:
