@@ -41,6 +41,8 @@ def test_empty_text_is_no_option_left_out(built: Kiln, words: tuple[str, ...]) -
     ("words", "told"),
     [
         (("list", "--", "more"), "Words after -- are only for ./inv trace and ./inv bisect."),
+        (("bisect", "--good=v24.15.0", "--bad=v24.16.0"), "The command is missing."),
+        (("bisect", "--good=v24.15.0", "--", "node"), "--bad is required"),
         (("build", "--tag=v20.1.0", "--tag=v20.2.0"), "--tag is given twice."),
         (("compare", "--trials", "2", "--trials", "6"), "--trials is given twice."),
         (("-f", "/nonexistent/words", "list"), "/nonexistent/words can't be read"),

@@ -224,7 +224,7 @@ class _Search:
         return folder
 
 
-def _narrow(good: int, bad: int, judge: Callable[[int], Verdict]) -> tuple[int, int]:
+def narrow(good: int, bad: int, judge: Callable[[int], Verdict]) -> tuple[int, int]:
     """Return the closest numbers, between a good and a bad one, that are good and bad.
 
     They are neighbors unless all between them are skipped.
@@ -256,7 +256,7 @@ def _search_releases(search: _Search) -> tuple[Tag, Tag]:
     if request.good > request.bad:
         tags.reverse()
     search.reporter.say(f"{len(tags) - 2} releases between {request.good} and {request.bad}")
-    good, bad = _narrow(0, len(tags) - 1, lambda number: search.judge_release(tags[number]))
+    good, bad = narrow(0, len(tags) - 1, lambda number: search.judge_release(tags[number]))
     if bad - good > 1:
         raise _undecided(f"between {tags[good]} and {tags[bad]}, all releases were skipped")
     return tags[good], tags[bad]
@@ -298,7 +298,7 @@ def _search_modules(search: _Search, good: Tag, bad: Tag) -> Found:
         mix = replace(mix, base=bad, base_texts=after)
         if mix.judge({}, f"{bad} with all modules of {good}") is not Verdict.GOOD:
             return elsewhere
-    first, last = _narrow(
+    first, last = narrow(
         0,
         len(paths),
         lambda count: mix.judge(mix.take(paths[:count]), f"{count} of {len(paths)} modules of {bad}"),
@@ -325,7 +325,7 @@ def _search_hunks(mix: _Mix, path: str, others: Mapping[str, bytes]) -> Found:
         numbers = f"hunk {end}" if end - begin == 1 else f"hunks {begin + 1} to {end}"
         return mix.judge({**others, path: text}, f"{numbers} of {count} of {path}")
 
-    first, last = _narrow(0, count, lambda number: judge(0, number))
+    first, last = narrow(0, count, lambda number: judge(0, number))
     begin = first if first == 0 or judge(first, last) is Verdict.BAD else 0
     found = Edit(path, edit.base, tuple(span for hunk in hunks[begin:last] for span in hunk))
     lines = [1 + mix.good[path].count(b"\n", 0, span.start) for span in found.spans]

@@ -29,7 +29,7 @@ from nodekiln.grafting.libraries import find_libraries
 from nodekiln.grafting.platforms import Platform
 from nodekiln.grafting.release import Release, obtain
 from nodekiln.pipelines.graft_job import GraftJob, GraftRequest, Made, manifest, report
-from nodekiln.pipelines.graft_plan import GraftPlan, apply_plan, plan_graft, signed_ranges
+from nodekiln.pipelines.graft_plan import GraftPlan, apply_plan, check_relocation, plan_graft, signed_ranges
 from nodekiln.tracing.proof import prove
 
 __all__ = ["GraftRequest", "graft"]
@@ -155,6 +155,8 @@ def _make(job: GraftJob, release: Release, graft_plan: GraftPlan) -> Path:
                 additions = signed_ranges(release.path, binary, graft_plan)
         with job.timed("self-check"):
             findings = _check(job, binary, graft_plan) if job.is_native else None
+            if findings is None:
+                check_relocation(binary, graft_plan.relocation)
         with job.timed("probes"):
             seen = _prove(job, binary) if graft_plan.probes else None
         if job.is_native:

@@ -28,7 +28,7 @@ from nodekiln.core.elf.notes import (
     read_identity,
 )
 from nodekiln.core.elf.segment import add_segment, find_room
-from nodekiln.core.errors import PatchError, SourceError
+from nodekiln.core.errors import CheckError, PatchError, SourceError
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.grafting.builtins import Builtin, locate, locate_by_symbols, module_id
 from nodekiln.grafting.graft import Change as ChangedBytes
@@ -263,6 +263,20 @@ def apply_plan(
             segment = add_segment(target, elf, find_room(elf), content)
     added = add_sections(target, (identity_section(identity), *probes))
     return Additions((*rewritten, *segment.rewritten, *added.rewritten), (*segment.appended, *added.appended))
+
+
+def check_relocation(binary: Path, relocation: Relocation) -> None:
+    """Raise CheckError unless the code of a finished graft names the texts that moved.
+
+    For binaries that can't be run here: the others list their texts themselves.
+    """
+    if not relocation.edits:
+        return
+    with open_elf(binary) as elf:
+        found = locate_by_symbols(elf, [edit.path for edit in relocation.edits])
+    for edit in relocation.edits:
+        if edit.path not in found or found[edit.path].text != edit.after:
+            raise CheckError(f"{binary}: {edit.path}: its code does not name the text that was planned.")
 
 
 def signed_ranges(release: Path, made: Path, graft_plan: GraftPlan) -> Additions:
