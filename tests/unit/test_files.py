@@ -18,6 +18,7 @@ from nodekiln.core.files import (
     read_json,
     read_regular,
     staging_directory,
+    temporary_directory,
 )
 
 
@@ -116,3 +117,29 @@ def test_staging_directory_is_removed_unless_renamed(tmp_path: Path) -> None:
     with staging_directory(tmp_path, "new-", clear=True) as folder:
         folder.rename(tmp_path / "done")
     assert [path.name for path in tmp_path.iterdir()] == ["done"]
+
+
+def test_temporary_directory_of_a_killed_run_is_removed_and_one_in_use_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "nodekiln-killed").mkdir()
+    (tmp_path / "nodekiln-killed" / "script.js").touch()
+    (tmp_path / ".nodekiln-new").mkdir()
+    (tmp_path / "nodekiln-linked").symlink_to(tmp_path)
+    (tmp_path / "nodekiln.txt").touch()
+    with temporary_directory(tmp_path) as first:
+        assert {path.name for path in tmp_path.iterdir()} == {
+            ".nodekiln-new",
+            "nodekiln-linked",
+            "nodekiln.txt",
+            first.name,
+        }
+        with temporary_directory(tmp_path):
+            assert first.is_dir()
+    assert not list(tmp_path.glob("nodekiln-[!l]*"))
+
+
+def test_temporary_directory_that_never_got_a_lock_is_removed_later(tmp_path: Path) -> None:
+    (tmp_path / ".nodekiln-old").mkdir()
+    os.utime(tmp_path / ".nodekiln-old", (0, 0))
+    with temporary_directory(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())

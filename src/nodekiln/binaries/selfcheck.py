@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodekiln.changes.registry import Change
 from nodekiln.core.errors import CheckError, KilnError
+from nodekiln.core.files import temporary_directory
 from nodekiln.core.process import capture, error_line, without_node_options
 from nodekiln.core.reporting import escape_unprintable
 
@@ -85,12 +85,12 @@ def examine(binary: Path, *, env: Mapping[str, str], texts: Collection[str] = ()
     `texts` are ids of modules ("internal/streams/writable") whose text is hashed.
     """
     clean = without_node_options(env)
-    with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
-        script = Path(folder) / "selfcheck.js"  # away from any package.json that would change how it is read
+    with temporary_directory() as folder:
+        script = folder / "selfcheck.js"  # away from any package.json that would change how it is read
         script.write_bytes(_SCRIPT.read_bytes())
         try:
             argv = [str(binary), str(script), *texts]
-            answer = capture(argv, env=clean, cwd=Path(folder), timeout=_TIMEOUT)
+            answer = capture(argv, env=clean, cwd=folder, timeout=_TIMEOUT)
         except OSError as error:
             raise CheckError(f"The binary can't be run: {error.strerror}.") from None
         except KilnError as error:
@@ -171,10 +171,10 @@ def check_changes(changes: Iterable[Change], binary: Path, env: Mapping[str, str
     clean = without_node_options(env)
     for change in changes:
         for expression, expected in change.check.prints.items():
-            with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
+            with temporary_directory() as folder:
                 argv = [str(binary.absolute()), "-p", expression]
                 try:
-                    answer = capture(argv, env=clean, cwd=Path(folder), timeout=_TIMEOUT)
+                    answer = capture(argv, env=clean, cwd=folder, timeout=_TIMEOUT)
                 except (KilnError, OSError) as error:
                     raise _failed(change, expression, f"it can't be run: {error}") from None
             printed = answer.stdout.decode(errors="backslashreplace").strip()
@@ -188,10 +188,10 @@ def check_changes(changes: Iterable[Change], binary: Path, env: Mapping[str, str
 
 def _run_script(change: Change, binary: Path, env: Mapping[str, str]) -> None:
     script = change.folder / change.check.script
-    with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
+    with temporary_directory() as folder:
         argv = [str(binary.absolute()), str(script.absolute())]
         try:
-            answer = capture(argv, env=env, cwd=Path(folder), timeout=_TIMEOUT)
+            answer = capture(argv, env=env, cwd=folder, timeout=_TIMEOUT)
             why = f"exit code {answer.returncode}" if answer.returncode else ""
             tail = answer.text.strip()[-_MAX_OUTPUT:]
         except (KilnError, OSError) as error:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nodekiln.core.errors import CheckError, KilnError
+from nodekiln.core.files import temporary_directory
 from nodekiln.core.process import capture, error_line, without_node_options
 
 _ROUNDS = 5
@@ -22,11 +22,11 @@ def startup_cpu(binaries: Sequence[Path], *, env: Mapping[str, str]) -> tuple[fl
     """
     clean = without_node_options(env)
     seconds: list[list[float]] = [[] for _ in binaries]
-    with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
+    with temporary_directory() as folder:
         for _ in range(_ROUNDS):
             for binary, found in zip(binaries, seconds, strict=True):
                 try:
-                    done = capture([str(binary.absolute()), "-e", _PROGRAM], env=clean, cwd=Path(folder))
+                    done = capture([str(binary.absolute()), "-e", _PROGRAM], env=clean, cwd=folder)
                 except (KilnError, OSError) as error:
                     raise CheckError(f"{binary} can't be run: {error}") from None
                 try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from nodekiln.core.files import temporary_directory
 
 _FILE = "matplotlibrc"
 
@@ -39,7 +40,7 @@ def _load() -> None:
     # If the user's folder is read-only, it keeps its list of fonts in a temporary one, with two warnings.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     os.environ.pop("MPLBACKEND", None)  # an unknown one ends the import
-    with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
+    with temporary_directory() as folder:
         empty = Path(folder, _FILE)
         empty.touch()
         os.environ["MATPLOTLIBRC"] = str(empty)

@@ -10,8 +10,9 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,9 @@ from nodekiln.core.reporting import format_size
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _CHUNK = 2**20
+_TEMPORARY = "nodekiln-"
+_NEW_FOR = 3600.0
+"""Seconds in which a directory without a lock may still get one."""
 _DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL_TEXT = re.compile(
     r"^(?!remote:).*(?:\bENOSPC\b|\bEDQUOT\b|no space left on device|disk quota exceeded)",
@@ -105,6 +109,60 @@ def staging_directory(parent: Path, prefix: str, *, clear: bool = False) -> Iter
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
+    """Yield a new directory in `parent` (default: the system's for temporary files), removed at the end.
+
+    Those of killed runs are removed first: a run holds a lock on each of its own. A directory has a hidden
+    name until it is locked.
+    """
+    place = parent or Path(tempfile.gettempdir())
+    _remove_abandoned(place)
+    new = Path(tempfile.mkdtemp(prefix=f".{_TEMPORARY}", dir=place))
+    folder, handle = new, None
+    try:
+        handle = _try_lock(new)
+        folder = new.rename(place / new.name.removeprefix("."))
+        yield folder
+    finally:
+        for left in (new, folder):
+            shutil.rmtree(left, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _remove_abandoned(place: Path) -> None:
+    for hidden, pattern in ((False, f"{_TEMPORARY}*"), (True, f".{_TEMPORARY}*")):
+        for left in place.glob(pattern):
+            with suppress(OSError):
+                found = left.lstat()
+                is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+                if not is_ours or (hidden and time.time() - found.st_mtime < _NEW_FOR):
+                    continue
+            handle = _try_lock(left)
+            if handle is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(handle)
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Return a handle that holds a lock on the folder; None if another run has it, or there are no locks."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        return None
+    try:
+        handle = os.open(folder, os.O_RDONLY | NO_FOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def hash_file(path: Path, on_bytes: Callable[[int], object] | None = None) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nodekiln.core.errors import SourceError
+from nodekiln.core.files import temporary_directory
 from nodekiln.core.process import capture
 
 _TABLE = Path(__file__).with_name("signers.toml")
@@ -46,10 +46,10 @@ def check(text: bytes, signature: bytes, *, known: Iterable[str], env: Mapping[s
     gpg = shutil.which("gpg", path=env.get("PATH", ""))
     if gpg is None:
         raise UncheckedError("gpg not found", remedy="Install gnupg.")
-    with tempfile.TemporaryDirectory(prefix="nodekiln-") as folder:
-        signed = Path(folder) / "SHASUMS256.txt"
+    with temporary_directory() as folder:
+        signed = folder / "SHASUMS256.txt"
         signed.write_bytes(text)
-        detached = Path(folder) / "SHASUMS256.txt.sig"
+        detached = folder / "SHASUMS256.txt.sig"
         detached.write_bytes(signature)
         words = [*_OPTIONS, "--status-fd", "1", "--verify", str(detached), str(signed)]
         answer = capture([gpg, *words], env=env)

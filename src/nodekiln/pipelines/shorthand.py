@@ -10,11 +10,10 @@ import json
 import platform as machine
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from nodekiln.core.errors import SourceError, UsageError
+from nodekiln.core.files import temporary_directory
 from nodekiln.core.recipe import Tag
 from nodekiln.core.reporting import Reporter
 from nodekiln.core.settings import Settings
@@ -85,8 +84,8 @@ def release_tag(
     except UnreachableError as error:
         if mirror or platform is None or word == "lts":  # npm's packages do not say which releases are LTS
             raise SourceError(error.message, remedy=_FULL) from None
-        with tempfile.TemporaryDirectory() as folder:
-            found = npm.versions(platform, folder=Path(folder), env=settings.environment)
+        with temporary_directory() as folder:
+            found = npm.versions(platform, folder=folder, env=settings.environment)
         if not found:
             raise SourceError(error.message, remedy=_FULL) from None
         return _choose(word, found, lambda _: False, "npm", reporter)

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from nodekiln.core.errors import SourceError
+from nodekiln.core.files import temporary_directory
 from nodekiln.core.process import capture
 
 _BINARY = 255
@@ -38,15 +38,15 @@ def merge(ours: bytes, base: bytes, theirs: bytes, labels: Labels, environment: 
 
     Raises SourceError for binary files.
     """
-    with TemporaryDirectory(prefix="nodekiln-merge-") as folder:
+    with temporary_directory() as folder:
         names = ("ours", "base", "theirs")
         for name, content in zip(names, (ours, base, theirs), strict=True):
             Path(folder, name).write_bytes(content)
         marked = [word for label in (labels.ours, labels.base, labels.theirs) for word in ("-L", label)]
         done = capture(
             ["git", "merge-file", "-p", "-q", "--diff3", *marked, *names],
-            env={**environment, **_SEALED, "GIT_CEILING_DIRECTORIES": str(Path(folder).parent)},
-            cwd=Path(folder),
+            env={**environment, **_SEALED, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
+            cwd=folder,
         )
     if done.returncode >= _BINARY or done.returncode < 0:
         reason = done.stderr.decode(errors="backslashreplace").strip().removeprefix("error: ")

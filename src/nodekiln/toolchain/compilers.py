@@ -9,13 +9,13 @@ import errno
 import re
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from nodekiln.core.errors import KilnError
+from nodekiln.core.files import temporary_directory
 from nodekiln.core.process import capture, error_line
 from nodekiln.toolchain.environment import Command, Unusable, resolve, stray
 from nodekiln.toolchain.launchers import Launcher
@@ -136,11 +136,11 @@ def _compile_program(
     """
     flags = () if standard is None else (f"-std={standard}",)
     try:
-        with tempfile.TemporaryDirectory(prefix="nodekiln-", dir=temporary_folder(env)) as folder:
+        with temporary_directory(temporary_folder(env)) as folder:
             source = Path(folder, "try.cc" if compiler.language == "c++" else "try.c")
             source.write_text(_SOURCES[compiler.language])
             for step in ([*flags, "-c", source.name, "-o", "try.o"], [*flags, "try.o", "-o", "try"]):
-                answer = capture([*words, *step], env=env, cwd=Path(folder))
+                answer = capture([*words, *step], env=env, cwd=folder)
                 if answer.returncode != 0:
                     return error_line(answer.text, ERROR_LINE)
             return _run_program(Path(folder, "try"), env)

@@ -6,7 +6,6 @@ Node is linked twice for each recipe. On 2 cores, v20.19.2, one link takes GNU l
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from nodekiln.core.elf.file import open_elf
 from nodekiln.core.elf.notes import read_probes
 from nodekiln.core.errors import KilnError, UsageError
+from nodekiln.core.files import temporary_directory
 from nodekiln.core.process import capture, error_line
 from nodekiln.toolchain.compilers import ERROR_LINE, Compiler
 from nodekiln.toolchain.model import Finding, Request, Severity, search_path, temporary_folder
@@ -123,11 +123,11 @@ def _link_program(name: str, cxx: Compiler, request: Request, env: Mapping[str, 
     -flto. With probes, it must have their notes and the section with the program's link-time address.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="nodekiln-", dir=temporary_folder(env)) as folder:
+        with temporary_directory(temporary_folder(env)) as folder:
             source, program = Path(folder, "try.cc"), Path(folder, "try")
             source.write_text(_PROBED if request.probes else _PLAIN)
             argv = [*cxx.command.own, *_flags(env), _FORCED + name, source.name, "-o", program.name]
-            answer = capture(argv, env=env, cwd=Path(folder))
+            answer = capture(argv, env=env, cwd=folder)
             if answer.returncode != 0:
                 return f"linking a small program failed: {error_line(answer.text, ERROR_LINE)}"
             if capture([str(program)], env=env).returncode != 0:

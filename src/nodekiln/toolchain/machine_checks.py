@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nodekiln.core import platform as machine
 from nodekiln.core.errors import KilnError
+from nodekiln.core.files import temporary_directory
 from nodekiln.core.process import capture
 from nodekiln.core.reporting import format_size
 from nodekiln.toolchain.farms import MEMORY_PER_JOB as FARM_MEMORY
@@ -113,8 +114,8 @@ def _check_build_disk(build_dir: Path, needed: int) -> Iterator[Finding]:
 def check_runs_programs(build_dir: Path) -> Iterator[Finding]:
     """Yield an error if no program in the build folder can be started: a build runs its own."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".nodekiln-", dir=nearest_existing(build_dir)) as folder:
-            program = Path(folder) / "try"
+        with temporary_directory(nearest_existing(build_dir)) as folder:
+            program = folder / "try"
             program.write_text("#!/bin/sh\n")
             program.chmod(0o700)
             capture([str(program)], env={})

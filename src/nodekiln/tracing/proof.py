@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from nodekiln.core.elf.file import ElfError, open_elf
 from nodekiln.core.elf.notes import read_probes
 from nodekiln.core.errors import CheckError, UsageError
+from nodekiln.core.files import temporary_directory
 from nodekiln.tracing.child import hold
 from nodekiln.tracing.session import attach
 from nodekiln.tracing.tracer import (
@@ -65,8 +65,8 @@ def _trace(binary: Path, program: Path, script: Script, env: Mapping[str, str]) 
     lines: list[str] = []
     argv = [str(binary.absolute()), "--expose-gc", "-e", _COLLECT]
     with (
-        tempfile.TemporaryDirectory(prefix="nodekiln-") as folder,
-        hold(argv, env=env, cwd=Path(folder), stdin=subprocess.DEVNULL) as held,
+        temporary_directory() as folder,
+        hold(argv, env=env, cwd=folder, stdin=subprocess.DEVNULL) as held,
     ):
         held.stop_at_exec()
         tracer = follow_with_bpftrace(program, script, pid=held.process.pid, env=env)
