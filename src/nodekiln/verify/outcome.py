@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
 from operator import attrgetter
@@ -239,6 +239,8 @@ class Report:
     rows: tuple[Row, ...]
     ignored: int
     seconds: float
+    folders: Mapping[str, str] = field(default_factory=dict)
+    """The folder of each change, relative to the current one where it is inside; for annotations."""
 
     @property
     def counts(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 
 from nodekiln.changes import planner
 from nodekiln.changes.registry import Registry
@@ -80,7 +81,14 @@ def verify(request: VerifyRequest, settings: Settings, reporter: Reporter) -> Re
         rows=tuple(sorted((*rows, *missing), key=lambda row: row.tag)),
         ignored=listed.others,
         seconds=time.monotonic() - begun,
+        folders={
+            name: _shown(registry.folder(name), settings.cwd) for kind in kinds for name in kind.changes
+        },
     )
+
+
+def _shown(folder: Path, cwd: Path) -> str:
+    return folder.relative_to(cwd).as_posix() if folder.is_relative_to(cwd) else str(folder)
 
 
 def _go_deeper(

@@ -5,7 +5,7 @@ Text from a tag is escaped everywhere: it must not be a terminal's or a CI runne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from nodekiln.core.reporting import escape_unprintable
 from nodekiln.verify.outcome import Finding, Report, Row, Status
@@ -38,7 +38,7 @@ def render_table(report: Report, *, explain: bool) -> str:
 def render_github(report: Report, *, explain: bool) -> str:
     """Return workflow commands: an error for each failure (a warning for a pre-release), and notices."""
     lines = [
-        _annotation("warning" if row.is_warning else "error", finding, row, explain=explain)
+        _annotation("warning" if row.is_warning else "error", finding, row, report.folders, explain=explain)
         for row in report.rows
         for finding in row.failures
     ]
@@ -146,8 +146,10 @@ def _folded(left: str, right: str, width: int) -> Iterable[tuple[str, str]]:
     return [(piece, "" if number else right) for number, piece in enumerate(pieces)]
 
 
-def _annotation(kind: str, finding: Finding, row: Row, *, explain: bool) -> str:
-    file = f"patches/{finding.patch}" if finding.patch.endswith(".patch") else ""
+def _annotation(kind: str, finding: Finding, row: Row, folders: Mapping[str, str], *, explain: bool) -> str:
+    change, _, name = finding.patch.partition("/")
+    file = f"{folders[change]}/{name}" if change in folders else f"patches/{finding.patch}"
+    file = file if file.endswith(".patch") else ""
     properties = [f"file={_property(file)}"] if file else []
     properties.append(f"title={_property(f'{row.tag}: {finding.status}')}")
     lines = [f"{row.tag}: {finding}{_recipes(finding)}", *upstream(finding)]
