@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from nodekiln.core.process import run_logged
+from nodekiln.core.process import capture, run_logged
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Kiln
@@ -164,3 +164,8 @@ def test_invokes_own_options_end_as_wrong_usage(kiln: Kiln, words: list[str]) ->
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_child_ended_by_an_interrupt_interrupts_the_command() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        capture(["sh", "-c", "kill -INT $$"], env={"PATH": os.environ["PATH"]})

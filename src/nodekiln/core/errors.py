@@ -65,13 +65,17 @@ INTERRUPTED = 130
 
 @contextmanager
 def interrupts_kept() -> Iterator[None]:
-    """Raise KeyboardInterrupt for a Ctrl-C that Python has turned into another error.
+    """Raise KeyboardInterrupt for a Ctrl-C that has become another error.
 
     Until 3.11 an exception in __set_name__, as while matplotlib is imported, comes out as RuntimeError.
+    C code turns one into SystemError, and cleaning up after one may fail.
     """
     try:
         yield
-    except RuntimeError as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            cause = cause.__cause__ or cause.__context__
         raise

@@ -60,7 +60,7 @@ def capture(
     """Run a short command and return its output.
 
     Raises FileNotFoundError or PermissionError if the program can't be started, and ToolchainError after
-    `timeout` seconds.
+    `timeout` seconds. A command that SIGINT ended had the Ctrl-C that is also ours: KeyboardInterrupt.
     """
     try:
         done = subprocess.run(
@@ -68,6 +68,8 @@ def capture(
         )
     except subprocess.TimeoutExpired:
         raise ToolchainError(f"{argv[0]} timed out after {timeout:.0f} seconds.") from None
+    if done.returncode == -signal.SIGINT:
+        raise KeyboardInterrupt
     return Captured(done.returncode, done.stdout, done.stderr)
 
 
