@@ -11,6 +11,7 @@ from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
 
+from nodekiln.binaries.manifest import read_facts
 from nodekiln.binaries.store import Published, Store
 from nodekiln.changes.hooks import MARKED, NO_BACKPRESSURE
 from nodekiln.changes.registry import Registry
@@ -25,7 +26,7 @@ from nodekiln.core.elf.notes import (
     search_identity,
 )
 from nodekiln.core.errors import KilnError, SourceError, UsageError
-from nodekiln.core.files import hash_file
+from nodekiln.core.files import hash_file, read_regular
 from nodekiln.core.recipe import is_name
 from nodekiln.core.reporting import format_size
 from nodekiln.core.settings import Settings
@@ -66,6 +67,8 @@ class Facts:
     probes: tuple[str, ...] | None
     """USDT probes, provider:name; None for a format that has none."""
     sha256: str
+    is_altered: bool | None
+    """True if the manifest beside the file has another hash; None without a manifest."""
     size: int
     """Bytes."""
 
@@ -78,7 +81,8 @@ class Facts:
         }
         facts = {
             "file": self.path,
-            "is": f"{self.kind}, for {self.platform}{', a single executable' * self.single_executable}",
+            "is": f"{self.kind}, for {self.platform}{', a single executable' * self.single_executable}"
+            f"{', altered since: its manifest has another hash' * bool(self.is_altered)}",
             "recipe": self.recipe,
             "changes": None if self.changes is None else ", ".join(self._named()) or "none",
             "plan": self.plan,
@@ -131,9 +135,18 @@ def inspect(path: Path, registry: Registry) -> Facts:
         backpressure=backpressure,
         trouble=trouble,
         probes=probes,
-        sha256=hash_file(path),
+        sha256=(sha256 := hash_file(path)),
+        is_altered=_is_altered(path, sha256),
         size=size,
     )
+
+
+def _is_altered(path: Path, sha256: str) -> bool | None:
+    try:
+        facts = read_facts(read_regular(path.resolve().parent / "manifest.json"))
+    except (OSError, KilnError):
+        return None
+    return bool(facts["sha256"] != sha256)
 
 
 def _read_notes(data: Buffer, name: str, is_single: bool) -> tuple[Identity | None, tuple[str, ...] | None]:

@@ -27,6 +27,16 @@ def test_grafted_file_is_recognized_anywhere(desk: Desk, name: str) -> None:
     assert (found.backpressure, found.probes) == (False, ("node:gc__start", "node:gc__done"))
 
 
+def test_graft_with_a_byte_appended_is_reported_as_altered(desk: Desk) -> None:
+    grafted = desk.graft()
+    assert inspect(grafted, REGISTRY).is_altered is False
+    with grafted.open("ab") as file:
+        file.write(b"x")
+    found = inspect(grafted, REGISTRY)
+    assert found.is_altered is True
+    assert any("altered since" in line for line in found.lines())
+
+
 def test_release_is_known_as_not_ours(desk: Desk) -> None:
     found = inspect(desk.release, REGISTRY)
     assert (found.kind, found.recipe, found.backpressure, found.probes) == (Kind.OTHER, None, True, ())
