@@ -294,10 +294,16 @@ def _search_modules(search: _Search, good: Tag, bad: Tag) -> Found:
     )
     if not paths:
         return elsewhere
-    if mix.judge(after, f"{good} with all modules of {bad}") is not Verdict.BAD:
+    forward = mix.judge(after, f"{good} with all modules of {bad}")
+    if forward is Verdict.GOOD:
+        return elsewhere
+    if forward is Verdict.SKIPPED:
         mix = replace(mix, base=bad, base_texts=after)
-        if mix.judge({}, f"{bad} with all modules of {good}") is not Verdict.GOOD:
+        backward = mix.judge({}, f"{bad} with all modules of {good}")
+        if backward is Verdict.BAD:
             return elsewhere
+        if backward is Verdict.SKIPPED:
+            raise _undecided(f"the modules of {good} and {bad} don't run on each other's C++")
     first, last = narrow(
         0,
         len(paths),

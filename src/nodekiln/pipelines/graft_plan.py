@@ -266,7 +266,7 @@ def apply_plan(
 
 
 def check_relocation(binary: Path, relocation: Relocation) -> None:
-    """Raise CheckError unless the code of a finished graft names the texts that moved.
+    """Raise CheckError if the code of a finished graft names other texts than those that moved.
 
     For binaries that can't be run here: the others list their texts themselves.
     """
@@ -275,7 +275,8 @@ def check_relocation(binary: Path, relocation: Relocation) -> None:
     with open_elf(binary) as elf:
         found = locate_by_symbols(elf, [edit.path for edit in relocation.edits])
     for edit in relocation.edits:
-        if edit.path not in found or found[edit.path].text != edit.after:
+        # Up to 20.0 a text has a symbol of its own, so that one that moved isn't found by it.
+        if edit.path in found and found[edit.path].text != edit.after:
             raise CheckError(f"{binary}: {edit.path}: its code does not name the text that was planned.")
 
 

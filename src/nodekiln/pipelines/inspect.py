@@ -184,7 +184,8 @@ def _has_backpressure(data: Buffer, platform: Platform, name: str, registry: Reg
     builtins: Mapping[str, Builtin] = {}
     with suppress(ElfError):  # a single executable, whose tables are damaged
         builtins = locate_by_symbols(parse(data, name), paths) if platform.os == "linux" else {}
-    builtins = builtins or locate(data, name)
+    if not builtins.keys() >= set(paths):
+        builtins = {**locate(data, name), **builtins}
     texts = {path: builtin.text for path, builtin in builtins.items()}
     found = [rewrite.plan(texts.get, no_memo) for rewrite in rewrites]
     conflicts = [conflict for each in found if isinstance(each, Refusal) for conflict in each.conflicts]
