@@ -18,7 +18,12 @@ GIT = f"diff --git a/lib/a.js b/lib/a.js\n--- a/lib/a.js\n+++ b/lib/a.js\n{HUNK}
 
 
 def read(path: str) -> bytes | None:
-    return {"lib/a.js": BEFORE, "dos.js": BEFORE.replace(b"\n", b"\r\n"), "open.js": b"one\ntwo"}.get(path)
+    return {
+        "lib/a.js": BEFORE,
+        "dos.js": BEFORE.replace(b"\n", b"\r\n"),
+        "open.js": b"one\ntwo",
+        "gap.js": b"one\n\nthree\n",
+    }.get(path)
 
 
 def take(text: str | bytes, origin: str = "x.patch") -> list[bytes]:
@@ -41,11 +46,12 @@ def take(text: str | bytes, origin: str = "x.patch") -> list[bytes]:
         f"Description: four\n is loud\nForwarded: no\n\n--- a/lib/a.js\n+++ b/lib/a.js\n{HUNK}",
         f"Index: lib/a.js\n=====\n--- lib/a.js\n+++ lib/a.js\n{HUNK}",
         f"diff --git lib/a.js lib/a.js\n--- lib/a.js\n+++ lib/a.js\n{HUNK}",
+        GIT.replace("a/lib", "node/lib").replace("b/lib", "node/lib"),
+        GIT.replace("a/lib", "a/deps/node/lib").replace("b/lib", "b/deps/node/lib"),
         GIT.replace("@@ -2,5 +2,5 @@", "@@ -7,5 +7,5 @@"),
         GIT.replace("\n", "\r\n"),
         f"From 0123456789abcdef Mon Sep 17\nSubject: [PATCH 1/9] A\n\nWhy.\n---\n a | 2 +-\n\n{GIT}-- \n2\n",
     ],
-    ids=["git", "text", "quilt", "orig", "dep3", "index", "noprefix", "moved", "dos", "mail"],
 )
 def test_diff_by_any_tool_comes_out_as_git_patch_at_the_right_line(text: str) -> None:
     assert take(text) == [AFTER]
@@ -77,6 +83,18 @@ def test_line_endings_of_a_file_are_kept() -> None:
 def test_missing_newline_at_end_is_kept() -> None:
     text = "--- a/open.js\n+++ b/open.js\n@@ -1,2 +1,2 @@\n-one\n+ONE\n two\n\\ No newline at end of file\n"
     assert take(text) == [b"ONE\ntwo"]
+
+
+def test_new_file_beside_a_changed_one_is_put_below_the_same_folder() -> None:
+    added = "diff --git node/new.js node/new.js\nnew file mode 100644\n--- /dev/null\n+++ node/new.js\n"
+    text = GIT.replace("a/lib", "node/lib").replace("b/lib", "node/lib") + f"{added}@@ -0,0 +1,1 @@\n+1;\n"
+    [fitted] = fit(read_drafts(text.encode(), "x.patch"), TAG, read)
+    assert parse("c/x", fitted.content).paths == ("lib/a.js", "new.js")
+
+
+def test_empty_context_line_without_its_space_is_taken() -> None:
+    text = "--- a/gap.js\n+++ b/gap.js\n@@ -1,3 +1,3 @@\n-one\n+ONE\n\n three\n"
+    assert take(text) == [b"ONE\n\nthree\n"]
 
 
 def test_new_file_is_added() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email import message_from_bytes
 from email.errors import MessageError
 from email.header import decode_header, make_header
@@ -76,8 +76,7 @@ def fit(drafts: Iterable[Draft], tag: Tag, read: Read) -> tuple[Fitted, ...]:
         return done[path] if path in done else read(path)
 
     for number, draft in enumerate(drafts, 1):
-        patch = parse_draft(draft)
-        applied = hunks.apply([patch], current)
+        applied = hunks.apply([_at_root(parse_draft(draft), current)], current)
         if applied.conflicts:
             raise PatchError(
                 f"{draft.origin} does not fit {tag}:\n  " + "\n  ".join(map(str, applied.conflicts)),
@@ -130,6 +129,36 @@ def parse_draft(draft: Draft) -> Patch:
     if not patch.files:
         raise PatchError(f"{draft.origin} can't be used: it changes no file.")
     return patch
+
+
+def possible_paths(draft: Draft) -> tuple[str, ...]:
+    """Return the paths that a patch may mean: node/lib/net.js may be lib/net.js."""
+    found = (
+        _suffix(path, level) for path in parse_draft(draft).paths for level in range(path.count("/") + 1)
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _at_root(patch: Patch, read: Read) -> Patch:
+    """Return the patch without the first folders of its paths, if only then the tag has the files.
+
+    Some projects make patches above the tree, so that each path begins with node/.
+    """
+    changed = [file.path for file in patch.files if not file.added]
+    levels = range(min((path.count("/") for path in changed), default=0) + 1)
+
+    def found(level: int) -> int:
+        return sum(read(_suffix(path, level)) is not None for path in changed)
+
+    level = max(levels, key=lambda level: (found(level), -level))
+    if level == 0 or any(file.path.count("/") < level for file in patch.files):
+        return patch
+    files = tuple(replace(file, path=_suffix(file.path, level)) for file in patch.files)
+    return replace(patch, files=files)
+
+
+def _suffix(path: str, level: int) -> str:
+    return path.split("/", level)[-1]
 
 
 def render(subject: str, body: str, edits: Iterable[Edit]) -> bytes:
@@ -246,7 +275,7 @@ def _sections(text: str, origin: str) -> Iterator[str]:
             at += 2
         elif match := _HUNK.match(line):
             end = _hunk_end(lines, at, int(match[1] or 1), int(match[2] or 1))
-            yield "".join(f"{each}\n" for each in lines[at:end])
+            yield "".join(f"{each or ' '}\n" for each in lines[at:end])  # some editors remove the space
             at = end
         else:
             if has_header or line.startswith(("GIT binary patch", "Binary files ")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +88,11 @@ def change_check(context: Context, name: str = "") -> None:
 @command(
     name="change new",
     positional=("name", "commits"),
+    iterable=["from_diff"],
     help={
         "name": "name of the change, made in patches/ or NODEKILN_PATCHES; or the path of its folder",
         "commits": "with --from-git, the range A..B",
-        "from-diff": "file with a diff, or a mailbox of patches",
+        "from-diff": "file with a diff, or a mailbox of patches; repeatable, in order",
         "from-git": "git repository; the next word is the range: --from-git REPO A..B, one patch per commit",
         "from-tree": "tag: take what was edited by hand in the working tree that build made of it",
         "tag": "release that the diff or the commits were made for (commits: default A, if that is one)",
@@ -104,7 +106,7 @@ def change_new(
     context: Context,
     name: str = "",
     commits: str = "",
-    from_diff: str = "",
+    from_diff: Sequence[str] | None = None,
     from_git: str = "",
     from_tree: str = "",
     tag: str = "",
@@ -132,7 +134,7 @@ def change_new(
         folder=_new_folder(word, settings),
         tag=Tag.parse(tag) if tag else None,
         reverse=reverse,
-        diff=settings.cwd / from_diff if from_diff else None,
+        diffs=tuple(settings.cwd / file for file in from_diff or ()),
         git=(settings.cwd / from_git, commits) if from_git else None,
         tree=Tag.parse(from_tree) if from_tree else None,
         repository=repository or None,

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from nodekiln.changes import diff, planner
 from nodekiln.changes.folder import check_new, write_change
-from nodekiln.changes.intake import Draft, Fitted, file_name, fit, parse_draft, read_drafts, render, reverse
+from nodekiln.changes.intake import (
+    Draft,
+    Fitted,
+    file_name,
+    fit,
+    possible_paths,
+    read_drafts,
+    render,
+    reverse,
+)
 from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Edit, Plan
 from nodekiln.core.errors import PatchError, SourceError, UsageError
@@ -37,11 +46,11 @@ _SEALED = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TER
 
 @dataclass(frozen=True, kw_only=True)
 class NewChange:
-    """The options: exactly one of `diff`, `git` and `tree`. `tag` is what a diff or commits were made for."""
+    """The options: exactly one of `diffs`, `git` and `tree`. Diffs and commits were made for `tag`."""
 
     folder: Path
     tag: Tag | None = None
-    diff: Path | None = None
+    diffs: tuple[Path, ...] = ()
     reverse: bool = False
     """Undo the diff or the commits, which the tag has."""
     git: tuple[Path, str] | None = None
@@ -83,14 +92,15 @@ def _from_drafts(
             request.tag or _release_of(repository, commits, settings.environment),
             f"{repository.name} {commits}",
         )
-    elif request.diff is not None and request.tag is not None:
-        drafts, tag, origin = _read_diff(request.diff), request.tag, request.diff.name
+    elif request.diffs and request.tag is not None:
+        drafts = tuple(draft for file in request.diffs for draft in _read_diff(file))
+        tag, origin = request.tag, ", ".join(file.name for file in request.diffs)
     else:
         raise UsageError("--from-diff requires --tag, the release that the diff was made for.")
     if request.reverse:
         drafts = tuple(map(reverse, reversed(drafts)))
     source = _open(tag, request, settings, reporter)
-    paths = dict.fromkeys(path for draft in drafts for path in parse_draft(draft).paths)
+    paths = dict.fromkeys(path for draft in drafts for path in possible_paths(draft))
     source.need((HEADER, *paths))
     check_version(tag, source)
     patches = fit(drafts, tag, source.read)
