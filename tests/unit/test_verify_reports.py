@@ -104,9 +104,10 @@ def test_row_lists_a_shared_finding_once() -> None:
     [
         *((status, 0) for status in (Status.CLEAN, Status.OFFSET, Status.NATIVE, Status.UPSTREAMED)),
         *((status, 4) for status in (Status.MISSING_ANCHOR, Status.CONFLICT, Status.FAILED, Status.ERROR)),
+        (Status.TOOLCHAIN, 3),
     ],
 )
-def test_exit_code_is_4_if_a_recipe_cannot_be_built(status: Status, code: int) -> None:
+def test_exit_code_depends_on_the_status_of_the_recipes(status: Status, code: int) -> None:
     row = Row.of(Tag(22, 1, 0), "3" * 40, [(STOCK, CLEAN), (PROBES, Evaluation(status))])
     assert row.status is status
     report = Report(origin="", depth=Depth.PLAN, recipes=(), rows=(row,), ignored=0, seconds=0)

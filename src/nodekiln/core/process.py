@@ -177,9 +177,13 @@ def with_english_messages(env: Mapping[str, str]) -> dict[str, str]:
     return dict(env) if is_plain or is_english else {**env, "LC_ALL": "C"}
 
 
+_READ_BY_NODE = frozenset({"NODE_OPTIONS", "NODE_PATH", "OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES"})
+"""A file of OpenSSL's that is missing or wrong ends Node when it starts."""
+
+
 def without_node_options(env: Mapping[str, str]) -> dict[str, str]:
-    """Return `env` without NODE_OPTIONS and NODE_PATH, which change what a Node program loads and does."""
-    return {name: value for name, value in env.items() if name not in ("NODE_OPTIONS", "NODE_PATH")}
+    """Return `env` without the variables that change what a Node program loads and does."""
+    return {name: value for name, value in env.items() if name not in _READ_BY_NODE}
 
 
 def error_line(output: str | bytes, pattern: re.Pattern[str] | None = None) -> str:

@@ -94,6 +94,8 @@ class Reporter:
         verbosity: Verbosity = Verbosity.NORMAL,
         program: str = DEFAULT_PROGRAM,
     ) -> None:
+        # FORCE_COLOR makes rich take a file for a terminal, in which lines can be redrawn.
+        self._is_live = console is not None or sys.stderr.isatty()
         self._console = console or _Notes(file=sys.stderr, highlight=False, soft_wrap=True)
         self._verbosity = verbosity
         self._program = program
@@ -128,7 +130,7 @@ class Reporter:
         """Yield a meter for one step; on a terminal it disappears when the step ends."""
         if self._verbosity is Verbosity.QUIET:
             yield _NoMeter()
-        elif self._console.is_terminal and not self._console.is_dumb_terminal:
+        elif self._is_live and self._console.is_terminal and not self._console.is_dumb_terminal:
             with Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),

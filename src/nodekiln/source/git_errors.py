@@ -19,6 +19,7 @@ _MAX_QUOTE = 200
 """Characters."""
 _DUBIOUS = re.compile(r"dubious ownership in repository at '(.+)'")
 _NO_REPOSITORY = re.compile(r"does not appear to be a git repository|not a git repository")
+_FORBIDDEN = re.compile(r"transport '([\w+.-]{1,40})' not allowed")
 _PARTIAL = re.compile(r"lazy fetching disabled|promisor remote")
 _UNREADABLE = re.compile(r"is corrupt|not a git repository|bad config|bad object header")
 _NOISE = ("warning:", "hint:", "remote: Enumerating", "remote: Counting", "remote: Compressing")
@@ -53,6 +54,12 @@ def explain(
         return SourceError(
             f"{location.shown} is not a git repository.",
             remedy="Name a clone of Node's repository with --repository, or omit it (default: nodejs/node).",
+        )
+    if forbidden := _FORBIDDEN.search(error.stderr):
+        return SourceError(
+            f"git fetches {what} by {forbidden[1]}, not as {location.shown} says, and that is not allowed.",
+            remedy="A setting of git redirects there. To see it:"
+            r" git config --show-origin --get-regexp '^url\..*\.insteadof$'",
         )
     if _PARTIAL.search(error.stderr):
         return SourceError(

@@ -19,7 +19,7 @@ from pathlib import Path
 from nodekiln.binaries.store import Store
 from nodekiln.changes.registry import Registry
 from nodekiln.core.edit import Plan
-from nodekiln.core.errors import BuildError, KilnError, SourceError
+from nodekiln.core.errors import BuildError, KilnError, SourceError, ToolchainError
 from nodekiln.core.process import Captured, capture, error_line
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.reporting import Meter, Reporter
@@ -99,6 +99,8 @@ class DeepCheck:
             found = self._compile(recipe, row.commit) if self._has_patches(kind) else ()
             if self.depth is Depth.BUILD and not found:
                 found = self._build(recipe, row.commit)
+        except ToolchainError as error:
+            return (Finding(Status.TOOLCHAIN, "this machine lacks something", str(error)),)
         except KilnError as error:
             return (Finding(Status.FAILED, f"{self.depth} failed", str(error)),)
         return found

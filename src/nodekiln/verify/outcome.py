@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Self
 
 from nodekiln.changes.registry import Registry
-from nodekiln.core.errors import PatchError, UsageError
+from nodekiln.core.errors import PatchError, ToolchainError, UsageError
 from nodekiln.core.recipe import Recipe, Tag
 from nodekiln.core.settings import parse_list
 
@@ -29,6 +29,7 @@ class Status(StrEnum):
     MISSING_ANCHOR = "missing anchor"
     CONFLICT = "conflict"
     FAILED = "failed"
+    TOOLCHAIN = "toolchain"
     ERROR = "error"
 
     @property
@@ -250,9 +251,14 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 if everything fits, otherwise 4. Pre-releases that fail are warnings."""
-        is_fine = all(row.status.is_fine or row.is_warning for row in self.rows)
-        return 0 if is_fine else PatchError.exit_code
+        """0 if everything fits, 3 if only this machine's toolchain fails, otherwise 4.
+
+        Pre-releases that fail are warnings.
+        """
+        wrong = {row.status for row in self.rows if not (row.status.is_fine or row.is_warning)}
+        if wrong == {Status.TOOLCHAIN}:
+            return ToolchainError.exit_code
+        return PatchError.exit_code if wrong else 0
 
     @property
     def first_failures(self) -> tuple[FirstFailure, ...]:
