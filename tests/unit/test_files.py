@@ -119,27 +119,18 @@ def test_staging_directory_is_removed_unless_renamed(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["done"]
 
 
-def test_temporary_directory_of_a_killed_run_is_removed_and_one_in_use_is_kept(tmp_path: Path) -> None:
-    (tmp_path / "nodekiln-killed").mkdir()
-    (tmp_path / "nodekiln-killed" / "script.js").touch()
-    (tmp_path / ".nodekiln-new").mkdir()
+def test_temporary_directory_of_a_killed_run_is_removed_and_others_are_kept(tmp_path: Path) -> None:
+    for name in ("nodekiln-killed", ".nodekiln-new", "nodekiln-checkout"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    for name in ("nodekiln-killed", ".nodekiln-new"):
+        (tmp_path / name / ".nodekiln-temporary").touch()
     (tmp_path / "nodekiln-linked").symlink_to(tmp_path)
     (tmp_path / "nodekiln.txt").touch()
+    kept = {"nodekiln-checkout", "nodekiln-linked", "nodekiln.txt"}
     with temporary_directory(tmp_path) as first:
-        assert {path.name for path in tmp_path.iterdir()} == {
-            ".nodekiln-new",
-            "nodekiln-linked",
-            "nodekiln.txt",
-            first.name,
-        }
+        assert {path.name for path in tmp_path.iterdir()} == {*kept, first.name}
         with temporary_directory(tmp_path):
             assert first.is_dir()
-    assert not list(tmp_path.glob("nodekiln-[!l]*"))
-
-
-def test_temporary_directory_that_never_got_a_lock_is_removed_later(tmp_path: Path) -> None:
-    (tmp_path / ".nodekiln-old").mkdir()
-    os.utime(tmp_path / ".nodekiln-old", (0, 0))
-    with temporary_directory(tmp_path):
-        pass
-    assert not list(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    assert (tmp_path / "nodekiln-checkout" / "file").exists()

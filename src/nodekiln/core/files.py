@@ -10,7 +10,6 @@ import re
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,8 +24,7 @@ NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _CHUNK = 2**20
 _TEMPORARY = "nodekiln-"
-_NEW_FOR = 3600.0
-"""Seconds in which a directory without a lock may still get one."""
+_MARKER = ".nodekiln-temporary"
 _DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT)
 _DISK_FULL_TEXT = re.compile(
     r"^(?!remote:).*(?:\bENOSPC\b|\bEDQUOT\b|no space left on device|disk quota exceeded)",
@@ -115,8 +113,8 @@ def staging_directory(parent: Path, prefix: str, *, clear: bool = False) -> Iter
 def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
     """Yield a new directory in `parent` (default: the system's for temporary files), removed at the end.
 
-    Those of killed runs are removed first: a run holds a lock on each of its own. A directory has a hidden
-    name until it is locked.
+    Those of killed runs are removed first: a run holds a lock on each of its own, and each has a file that says
+    what it is. A directory has a hidden name until it has both.
     """
     place = parent or Path(tempfile.gettempdir())
     _remove_abandoned(place)
@@ -124,6 +122,8 @@ def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
     folder, handle = new, None
     try:
         handle = _try_lock(new)
+        if handle is not None:
+            (new / _MARKER).touch()
         folder = new.rename(place / new.name.removeprefix("."))
         yield folder
     finally:
@@ -134,17 +134,15 @@ def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
 
 
 def _remove_abandoned(place: Path) -> None:
-    for hidden, pattern in ((False, f"{_TEMPORARY}*"), (True, f".{_TEMPORARY}*")):
+    """Remove the temporary directories that no run has locked. Others may have names that begin alike."""
+    for pattern in (f"{_TEMPORARY}*", f".{_TEMPORARY}*"):
         for left in place.glob(pattern):
             with suppress(OSError):
-                found = left.lstat()
-                is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-                if not is_ours or (hidden and time.time() - found.st_mtime < _NEW_FOR):
-                    continue
-            handle = _try_lock(left)
-            if handle is not None:
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(handle)
+                found, marker = left.lstat(), (left / _MARKER).lstat()
+                mine = stat.S_ISDIR(found.st_mode) and stat.S_ISREG(marker.st_mode)
+                if mine and found.st_uid == os.geteuid() and (handle := _try_lock(left)) is not None:
+                    shutil.rmtree(left, ignore_errors=True)
+                    os.close(handle)
 
 
 def _try_lock(folder: Path) -> int | None:
