@@ -113,7 +113,7 @@ def staging_directory(parent: Path, prefix: str, *, clear: bool = False) -> Iter
 def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
     """Yield a new directory in `parent` (default: the system's for temporary files), removed at the end.
 
-    Those of killed runs are removed first: a run holds a lock on each of its own, and each has a file that says
+    Those of killed runs are removed first: a run holds a lock on each of its own, and a file in each says
     what it is. A directory has a hidden name until it has both.
     """
     place = parent or Path(tempfile.gettempdir())
