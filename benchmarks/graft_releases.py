@@ -166,7 +166,8 @@ arm64 runs under qemu), and `benchmarks/smoke.js` uses http, streams, fs, worker
 those of planning and writing, on 2 busy cores with Debian 12.
 
 Modules may need C++ of their release. Where the newer ones call a function that the older binary does not
-have, as from 22.20.0 to 22.21.0, the graft does not start, and is not published.
+have, the graft fails its check (from 22.20.0 to 22.21.0 the smoke program, from 24.13.0 to 24.13.1 the
+start) and is not published.
 
 | onto | texts of | modules | added, left out | equal | snapshot | smoke.js | time |
 |---|---|---|---|---|---|---|---|

@@ -157,7 +157,7 @@ def main(kills: int) -> int:
         "| command | killed | next run failed | other result | files left over |",
         "|---|---|---|---|---|",
     ]
-    with tempfile.TemporaryDirectory(prefix="nodekiln-reliability-") as name:
+    with tempfile.TemporaryDirectory(prefix="reliability-") as name:
         folder = Path(name)
         os.environ["HOME"] = name
         random_ = random.Random(20)  # noqa: S311 (moments, no secrets)

@@ -117,7 +117,7 @@ ROWS = (
     _repository(
         "with a password",
         "https://me:hunter2@127.0.0.1:1/node.git",
-        "https://***@127.0.0.1:1/node.git",
+        "https://127.0.0.1:1/node.git",
         code=SOURCE,
         untold="hunter2",
     ),
