@@ -130,8 +130,10 @@ def commands(folder: Path) -> list[Command]:
         Command(
             "graft", ("graft", str(TAG), "--no-backpressure", f"--release={folder}/release/node"), empty, {}
         ),
-        Command("fetch and patch", ("patch", GOOD), source["PATH"], source),
-        Command("verify", ("verify", GOOD), source["PATH"], source),
+        Command(
+            "fetch and patch", ("patch", GOOD, "--no-backpressure", "--no-probes"), source["PATH"], source
+        ),
+        Command("verify", ("verify", GOOD, "--recipe=no-backpressure"), source["PATH"], source),
         Command("build", ("build", GOOD, "--no-backpressure", "--no-probes"), source["PATH"], source),
         Command(
             "compare",
