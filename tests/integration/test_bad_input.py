@@ -224,7 +224,7 @@ ROWS = (
     _path(
         "no compiler", TOOLCHAIN, "gcc g++ cc c++", "g++ was not found on PATH", "gcc was not found on PATH"
     ),
-    _path("no linker", TOOLCHAIN, "ld", "compiling and linking a small program failed"),
+    _path("no linker", TOOLCHAIN, "ld", "compiling, linking and running a small program failed"),
     _path("no Python", TOOLCHAIN, "python3", "python3 was not found on PATH"),
     _path("no git", SOURCE, "git", "git not found on the PATH", "apt install git"),
 )
