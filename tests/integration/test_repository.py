@@ -586,7 +586,7 @@ def test_transports_that_run_commands_stay_off(tmp_path: Path, workspace: Worksp
     _user_config("protocol.allow", "always")
     _user_config(f"url.ext::touch {tmp_path}/ran #.insteadOf", "https://example.org/")
 
-    with pytest.raises(SourceError, match="transport 'ext' not allowed"):
+    with pytest.raises(SourceError, match="by ext, not as https"):
         _open(workspace, "https://example.org/node.git").repository.resolve(_TAG)
 
     assert not (tmp_path / "ran").exists()
