@@ -67,6 +67,15 @@ def test_version_1_with_controllers_mounted_together(tmp_path: Path) -> None:
     assert cpu_limit(*lay_out(tmp_path, "5:cpu,cpuacct:/G\n", files)) == 2
 
 
+@pytest.mark.parametrize("place", ["cpu", "cpu/G"])
+def test_version_1_without_an_entry_for_the_controller_takes_the_group_of_the_others(
+    tmp_path: Path, place: str
+) -> None:
+    files = {"memory/G/memory.limit_in_bytes": "1500000000", f"{place}/cpu.cfs_quota_us": "50000"}
+    places = lay_out(tmp_path, "4:memory:/G\n", files)
+    assert (cpu_limit(*places), available_memory(*places)) == (0.5, 1500000000)
+
+
 def test_group_of_the_host_that_a_container_does_not_see_falls_back_to_the_top(tmp_path: Path) -> None:
     files = {"memory/memory.limit_in_bytes": str(GB), "memory/memory.usage_in_bytes": "0"}
     places = lay_out(tmp_path, "4:memory:/docker/0123\n", files)

@@ -70,6 +70,7 @@ ninja: build stopped: subcommand failed.""",
     ("out-of-memory", "g++: erreur fatale: signal Processus arrêté a terminé le programme cc1plus"),
     ("out-of-memory", "make[1]: *** [deps/v8/x.o] Killed: 9"),
     ("out-of-memory", "LLVM ERROR: out of memory"),
+    ("out-of-memory", "std::bad_alloc"),
     (
         "out-of-memory",
         "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc",

@@ -58,11 +58,11 @@ def _groups(controller: str, mount: Path, membership: Path) -> Iterator[Path]:
         lines = membership.read_text().splitlines()
     except OSError:
         lines = []
-    for line in lines:
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if controller not in controllers.split(","):
-            continue
-        mounted = mount / controllers if (mount / controllers).is_dir() else top
+    entries = [(*line.split(":", 2), "", "")[1:3] for line in lines]
+    listed = [(names, path) for names, path in entries if controller in names.split(",")]
+    # A controller that is not listed may still have a group of the same name as the others.
+    for names, path in listed or [(controller, path) for names, path in entries if names and controller]:
+        mounted = mount / names if (mount / names).is_dir() else top
         group = Path(path.strip("/"))
         for part in (group, *group.parents):
             if ".." not in part.parts:
