@@ -73,8 +73,12 @@ def versions(platform: Platform, *, folder: Path, env: Mapping[str, str]) -> tup
 
 
 def _run(npm: str, *words: str, folder: Path, env: Mapping[str, str]) -> Captured:
-    """Run npm with `folder` as its project: without --prefix it obeys the .npmrc of any folder above."""
-    argv = [npm, f"--prefix={folder}", *_OPTIONS, *words]
+    """Run npm with `folder` as its project: otherwise it obeys the .npmrc of any folder above.
+
+    Not by --prefix, which also moves the global npmrc, where certificates and the registry may be set.
+    """
+    (folder / "package.json").write_text("{}")
+    argv = [npm, *_OPTIONS, *words]
     return capture(argv, env=env, cwd=folder, timeout=_TIMEOUT)
 
 
