@@ -27,7 +27,7 @@ from pathlib import Path
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _PROGRAM = _CHECKOUT / "src" / "nodekiln" / "__main__.py"
 _VARYING = re.compile(
-    r"\.(json|log|html|png|svg|lock|holder)$|/ran\.txt$|/timings/|/mirror\.git/|/experiments/20"
+    r"\.(json|log|html|png|svg|lock|holder)$|/(?:ran\.txt|index|\.ninja_log)$|/timings/|/mirror\.git/|/experiments/20"
 )
 """Files whose content names times, or depends on what was fetched before."""
 
@@ -99,7 +99,10 @@ def measure(command: Command, kills: int, folder: Path, random_: random.Random) 
         finished += run(command, place, random_.uniform(0.05, seconds)) >= 0
         failed += run(command, place) != 0
         found = left_in(place)
-        different += any(found.get(name) != digest for name, digest in expected.items())
+        changed = [name for name, digest in expected.items() if found.get(name) != digest]
+        if changed:
+            print(f"{command.title}: other content: {changed[:5]}", file=sys.stderr)
+        different += bool(changed)
         extra = sorted(found.keys() - expected.keys())
         if extra:
             print(f"{command.title}: left over: {extra[:5]}", file=sys.stderr)

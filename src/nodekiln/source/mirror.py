@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 from weakref import finalize
 
@@ -22,7 +21,7 @@ from git.objects.fun import tree_entries_from_data
 
 from nodekiln.core import limits
 from nodekiln.core.errors import SourceError
-from nodekiln.core.files import open_regular, staging_directory
+from nodekiln.core.files import open_regular, staging_directory, temporary_directory
 from nodekiln.source.git_errors import damaged
 from nodekiln.source.git_runner import GitError, GitRunner
 from nodekiln.source.location import Location
@@ -211,8 +210,8 @@ def _make_reading(mirror: Path) -> None:
     if (folder / "HEAD").is_file():
         return
     try:
-        with TemporaryDirectory(prefix=f"{_READING}.new-", dir=mirror, ignore_cleanup_errors=True) as made:
-            new = Path(made) / _READING
+        with temporary_directory(mirror) as made:
+            new = made / _READING
             _initialize(new)
             with suppress(OSError):  # another run has created it in the meantime
                 new.rename(folder)
